@@ -1,0 +1,214 @@
+"""The settings of every stage, as frozen dataclasses.
+
+Every field is a flag of the command, a key of the TOML file given with ``--config`` (one table per class) and a line
+of the effective configuration that is saved with the result. Checks name a field as the flag is spelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+from flr_model.errors import ConfigError
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """Declare one field: its default, its help text, and the values it may take (bounds inclusive)."""
+    return field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high})
+
+
+def flag_name(field_name: str) -> str:
+    """Spell a field as its flag.
+
+    >>> flag_name("n_factors")
+    '--n-factors'
+    """
+    return "--" + field_name.replace("_", "-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of the configurations: checks every field against its declaration, all problems in one message.
+
+    Raises:
+        ConfigError: if a value is outside its choices or bounds.
+    """
+
+    table: ClassVar[str]
+    """The table of the TOML file that holds these fields."""
+
+    def __post_init__(self) -> None:
+        problems = [problem for f in fields(self) if (problem := _problem(f.name, getattr(self, f.name), f.metadata))]
+        problems += self.problems()
+        if problems:
+            raise ConfigError("; ".join(problems), hint="see the flag's range in `--help`")
+
+    def problems(self) -> list[str]:
+        """Name what is wrong between fields; a subclass overrides it where fields constrain each other."""
+        return []
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for TOML and JSON."""
+        return asdict(self)
+
+
+def _problem(name: str, value: Any, rule: Any) -> str | None:
+    choices, low, high = rule["choices"], rule["low"], rule["high"]
+    if choices is not None and value not in choices:
+        return f"{flag_name(name)} is {value!r}, not one of {', '.join(choices)}"
+    if low is not None and value is not None and value < low:
+        return f"{flag_name(name)} is {value}, below {low}"
+    if high is not None and value is not None and value > high:
+        return f"{flag_name(name)} is {value}, above {high}"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig(Settings):
+    """How raw interactions become rows of histories."""
+
+    table: ClassVar[str] = "prepare"
+
+    split: str = setting(
+        "temporal", "global order of time, or each user's last items", choices=("temporal", "leave-one-out")
+    )
+    valid_fraction: float = setting(0.1, "share of the rows for validation (temporal split)", low=0.0, high=0.9)
+    test_fraction: float = setting(0.1, "share of the rows for the test (temporal split)", low=0.0, high=0.9)
+    k_core: int = setting(1, "keep users and items with at least this many interactions; 1 keeps all", low=1)
+    max_history: int = setting(10, "longest history of a row, newest kept", low=1, high=10_000)
+
+    def problems(self) -> list[str]:
+        """The two held-out shares must leave something to train on."""
+        if self.valid_fraction + self.test_fraction >= 1:
+            return ["--valid-fraction and --test-fraction leave no rows to train on"]
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Settings):
+    """The shape of the model (design: docs/method.md)."""
+
+    table: ClassVar[str] = "model"
+
+    backbone: str = setting("smollm2-135m", "fetched asset, Hugging Face id or folder of a causal LM")
+    layers: int = setting(8, "keep the first N layers of the backbone; 0 keeps all", low=0)
+    encoding: str = setting("items", "one position per item, or the titles as text", choices=("items", "text"))
+    decoder: str = setting("catalog", "what makes scores of the thought", choices=("catalog",))
+    n_factors: int = setting(4, "K, the number of factors", low=1, high=64)
+    refine_steps: int = setting(2, "T, how often the thought is refined", low=1, high=16)
+    latent_tokens: int = setting(1, "N, latent tokens appended to the history", low=0, high=16)
+    embedding_size: int = setting(384, "width of the item vectors", low=2)
+    dropout: float = setting(0.1, "dropout on the factors", low=0.0, high=0.9)
+    max_history: int = setting(10, "items of a history that the model reads, newest kept", low=1)
+    max_tokens: int = setting(256, "tokens of a history with --encoding text, newest kept", low=8)
+    title_tokens: int = setting(48, "tokens of one title, the first kept", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Settings):
+    """Supervised fine-tuning."""
+
+    table: ClassVar[str] = "train"
+
+    tuning: str = setting(
+        "auto",
+        "what of the backbone learns; auto: by the number of training rows, see docs/method.md",
+        choices=("auto", "frozen", "lora", "full"),
+    )
+    lora_rank: int = setting(8, "rank of the LoRA matrices", low=1)
+    epochs: int = setting(4, "passes over the training rows", low=1)
+    max_steps: int = setting(0, "stop after this many steps; 0: by --epochs", low=0)
+    batch_size: int = setting(128, "rows per step and device", low=1)
+    grad_accumulation: int = setting(1, "steps whose gradients are summed", low=1)
+    learning_rate: float = setting(1e-3, "of the item maps", low=0.0)
+    reasoner_learning_rate: float = setting(1e-4, "of the reasoner and what the thought says of items", low=0.0)
+    scalar_learning_rate: float = setting(2e-2, "of the head's slopes, scales and kernels", low=0.0)
+    backbone_learning_rate: float = setting(1e-4, "of the backbone (LoRA or full)", low=0.0)
+    weight_decay: float = setting(0.01, "of matrices; scalars have none", low=0.0)
+    warmup_steps: int = setting(50, "steps of linear warm-up before the cosine", low=0)
+    patience: int = setting(2, "epochs without a better validation NDCG@10 before stopping", low=1)
+    orthogonality: float = setting(0.01, "weight of the factors' squared cosines", low=0.0)
+    diversity: float = setting(0.01, "weight of the cosines of the factors' attentions", low=0.0)
+    sparsity: float = setting(0.01, "weight of the gates' entropy", low=0.0)
+    negatives: int = setting(4096, "sampled negatives per step above --full-softmax-items", low=1)
+    full_softmax_items: int = setting(50_000, "largest catalogue trained with the full softmax", low=1)
+    precision: str = setting(
+        "auto", "auto: bf16 on a GPU that has it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
+    )
+    seed: int = setting(0, "of initial weights, order and dropout", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignConfig(Settings):
+    """Latent group-relative policy optimisation."""
+
+    table: ClassVar[str] = "align"
+
+    reward: str = setting(
+        "logprob", "of the true next item: log-probability, or NDCG of its rank", choices=("logprob", "ndcg")
+    )
+    advantage: str = setting(
+        "batch", "baseline: the unperturbed rewards of the batch, or the own group", choices=("batch", "group")
+    )
+    group_size: int = setting(8, "G, latent samples per user; the first is unperturbed", low=2)
+    noise: float = setting(0.5, "sigma, in units of the thought's root mean square", low=0.0)
+    clip_low: float = setting(0.2, "the ratio's lower clip", low=0.0, high=1.0)
+    clip_high: float = setting(0.28, "the ratio's upper clip", low=0.0)
+    kl: float = setting(0.0, "weight of the KL divergence to the SFT policy", low=0.0)
+    refresh_steps: int = setting(4, "steps between renewals of the policy that samples", low=1)
+    epochs: int = setting(1, "passes over the training rows", low=1)
+    max_rows: int = setting(20_000, "training rows to align on, drawn by the seed; 0 takes all", low=0)
+    max_steps: int = setting(0, "stop after this many steps; 0: by --epochs", low=0)
+    batch_size: int = setting(256, "users per step", low=1)
+    learning_rate: float = setting(5e-5, "of the reasoner and the item projection", low=0.0)
+    warmup_steps: int = setting(5, "steps of linear warm-up before the cosine", low=0)
+    cache_mb: int = setting(2048, "memory for the backbone's states; above it they are computed at every step", low=0)
+    seed: int = setting(0, "of order and noise", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(Settings):
+    """What `flr eval` measures."""
+
+    table: ClassVar[str] = "eval"
+
+    split: str = setting("test", "rows to rank", choices=("train", "valid", "test"))
+    match: str = setting("id", "a hit is the same item, or an item of the same title (papers)", choices=("id", "title"))
+    allow_seen: bool = setting(False, "leave items of the history among the candidates")
+    batch_size: int = setting(256, "users ranked at once", low=1)
+    bootstrap: int = setting(1000, "resamples behind each interval", low=0)
+    seed: int = setting(0, "of the bootstrap", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Settings):
+    """What `flr export` writes and what it tolerates."""
+
+    table: ClassVar[str] = "export"
+
+    precision: str = setting(
+        "int8", "int8 is written when it passes the gate below, else fp32", choices=("int8", "fp32")
+    )
+    tolerance: float = setting(1e-3, "largest difference of scores between torch and ONNX fp32", low=0.0)
+    max_ndcg_loss: float = setting(0.01, "largest relative loss of validation NDCG@10 of int8 against fp32", low=0.0)
+    min_overlap: float = setting(0.95, "smallest top-10 overlap of int8 with fp32", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(Settings):
+    """How a bundle scores a file of histories."""
+
+    table: ClassVar[str] = "score"
+
+    top_k: int = setting(10, "recommendations per user", low=1)
+    allow_seen: bool = setting(False, "leave items of the history among the recommendations")
+    batch_size: int = setting(256, "users scored at once", low=1)
+    threads: int = setting(0, "threads of ONNX Runtime; 0: all cores", low=0)
+    strict: bool = setting(False, "stop at the first row that cannot be scored instead of writing it to the rejects")

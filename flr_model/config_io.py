@@ -1,0 +1,119 @@
+"""Reading and writing configurations as TOML; no other file handles their dictionaries."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flr_model.config import (
+    AlignConfig,
+    EvalConfig,
+    ExportConfig,
+    ModelConfig,
+    PrepareConfig,
+    ScoreConfig,
+    Settings,
+    TrainConfig,
+)
+from flr_model.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ALL: tuple[type[Settings], ...] = (
+    PrepareConfig,
+    ModelConfig,
+    TrainConfig,
+    AlignConfig,
+    EvalConfig,
+    ExportConfig,
+    ScoreConfig,
+)
+
+C = TypeVar("C", bound=Settings)
+
+
+def read_tables(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a TOML file of settings, one table per configuration class.
+
+    Raises:
+        ConfigError: if the file is missing, is not TOML, or has an unknown table or key (the nearest name is given).
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist", hint="name an existing TOML file with --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    known = {config.table: {f.name for f in fields(config)} for config in ALL}
+    problems = []
+    for table, values in tables.items():
+        if table not in known or not isinstance(values, dict):
+            problems.append(f"[{table}] is not a table of settings{_nearest(table, known)}")
+            continue
+        unknown = set(values) - known[table]
+        problems += [f"{key} in [{table}] is unknown{_nearest(key, known[table])}" for key in unknown]
+    if problems:
+        raise ConfigError(f"{path}: " + "; ".join(sorted(problems)), hint="`flr init` prints every table and key")
+    return tables
+
+
+def build(config: type[C], table: dict[str, Any], flags: dict[str, Any] | None = None) -> C:
+    """Make a configuration: the flags that were given, over the file's table, over the defaults.
+
+    Raises:
+        ConfigError: if a value has the wrong type or is out of range, or a key is unknown.
+    """
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    values = {**table, **given}
+    defaults = {f.name: f.default for f in fields(config)}
+    problems = []
+    for key, value in values.items():
+        if key not in defaults:
+            problems.append(f"{key} in [{config.table}] is unknown{_nearest(key, defaults)}")
+        elif not _fits(value, defaults[key]):
+            problems.append(f"{key} in [{config.table}] is {value!r}, expected {type(defaults[key]).__name__}")
+        elif isinstance(defaults[key], float):
+            values[key] = float(value)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return config(**values)
+
+
+def dump_toml(configs: Sequence[Settings], *, comments: bool = False) -> str:
+    """Write configurations as TOML, one table each (every value is a string, number or boolean).
+
+    Args:
+        configs: the configurations, in order.
+        comments: put each field's help text and choices above it.
+    """
+    lines = []
+    for config in configs:
+        lines.append(f"[{config.table}]")
+        for rule in fields(config):
+            if comments:
+                choices = rule.metadata["choices"]
+                lines.append(f"# {rule.metadata['help']}" + (f" [{' | '.join(choices)}]" if choices else ""))
+            lines.append(f"{rule.name} = {json.dumps(getattr(config, rule.name), ensure_ascii=False)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    return isinstance(value, type(default))
+
+
+def _nearest(name: str, known: Any) -> str:
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {match[0]}?)" if match else ""

@@ -1,0 +1,74 @@
+"""A prepared dataset folder: the catalogue and the rows of three splits."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from flr_model.artifacts import DATASET, Manifest, fingerprint, open_folder
+from flr_model.data.catalog import Catalog
+from flr_model.data.histories import HistoryRows
+from flr_model.errors import ArtifactError
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset folder, opened; rows are read when asked for.
+
+    Args:
+        folder: where it lies.
+        catalog: its items.
+        manifest: its settings and its data report (``content["report"]``).
+    """
+
+    folder: Path
+    catalog: Catalog
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: Path) -> Dataset:
+        """Open a folder written by `flr prepare`.
+
+        Raises:
+            ArtifactError: if it is not a complete dataset.
+        """
+        manifest = open_folder(folder, "dataset")
+        return cls(folder, Catalog.read(folder / "items.parquet"), manifest)
+
+    @classmethod
+    def of(cls, made_from: Manifest, override: Path | None = None) -> Dataset:
+        """Open the dataset that a run or bundle was made from.
+
+        Args:
+            made_from: manifest of the run or bundle; its content names the "dataset" and "dataset_fingerprint".
+            override: the folder to open instead of the named one, which may have moved; other content than at the
+                time is then only warned of.
+
+        Raises:
+            ArtifactError: if the named folder is gone or its content has changed.
+        """
+        hint = "pass the dataset folder with --data"
+        folder = override or Path(made_from.content.get("dataset") or "")
+        if override is None and not made_from.content.get("dataset"):
+            raise ArtifactError(f"the {made_from.kind} does not say which dataset it was made from", hint=hint)
+        if override is None and not folder.is_dir():
+            raise ArtifactError(f"the dataset {folder} that the {made_from.kind} was made from is gone", hint=hint)
+        dataset = cls.open(folder)
+        if dataset.fingerprint() != made_from.content.get("dataset_fingerprint"):
+            if override is None:
+                raise ArtifactError(f"{folder} has changed since the {made_from.kind} was made from it", hint=hint)
+            logger.warning("%s is not the content that the %s was made from", folder, made_from.kind)
+        return dataset
+
+    def rows(self, split: str) -> HistoryRows:
+        """Return the rows of "train", "valid" or "test"."""
+        return HistoryRows.read(self.folder / f"{split}.parquet")
+
+    def fingerprint(self) -> str:
+        """Identify the content: equal for copies of the folder."""
+        return fingerprint(self.folder, DATASET.files)

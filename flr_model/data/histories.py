@@ -1,0 +1,151 @@
+"""Rows of histories: what a user interacted with, oldest first, and (where known) what came next.
+
+Shapes: R rows, S the sum of the histories' lengths, B rows of a batch, L positions of a padded history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flr_model import columns
+
+PAD = -1
+"""Fills a padded history on the left, and stands for an unknown target."""
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class HistoryRows:
+    """Ragged histories in flat arrays.
+
+    Args:
+        user_id: (R,) external ids as strings.
+        items: (S,) positions in the catalogue, row after row, each row oldest first.
+        times: (S,) seconds of each interaction; 0 where no time is known.
+        offsets: (R + 1,) row r is ``items[offsets[r]:offsets[r + 1]]``.
+        target: (R,) position of the next item; PAD where unknown.
+        target_time: (R,) seconds of the target; 0 where unknown.
+    """
+
+    user_id: npt.NDArray[Any]
+    items: Ints
+    times: Ints
+    offsets: Ints
+    target: Ints
+    target_time: Ints
+
+    def __len__(self) -> int:
+        return len(self.user_id)
+
+    @property
+    def lengths(self) -> Ints:
+        """(R,) items in each history."""
+        return np.diff(self.offsets)
+
+    @classmethod
+    def from_lists(
+        cls,
+        histories: Sequence[Sequence[int]],
+        *,
+        user_id: Sequence[str] | None = None,
+        times: Sequence[Sequence[int]] | None = None,
+        target: Sequence[int] | None = None,
+        target_time: Sequence[int] | None = None,
+    ) -> HistoryRows:
+        """Build rows from one list per user; what is not given is unknown."""
+        n, lengths = len(histories), [len(history) for history in histories]
+        flat = np.asarray([item for history in histories for item in history], np.int64)
+        return cls(
+            user_id=np.asarray(user_id if user_id is not None else [str(r) for r in range(n)], object),
+            items=flat,
+            times=np.zeros_like(flat) if times is None else np.asarray([t for row in times for t in row], np.int64),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            target=np.full(n, PAD, np.int64) if target is None else np.asarray(target, np.int64),
+            target_time=np.zeros(n, np.int64) if target_time is None else np.asarray(target_time, np.int64),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[HistoryRows]) -> HistoryRows:
+        """Join rows, in the order of the parts."""
+        lengths = np.concatenate([part.lengths for part in parts])
+        names = ("user_id", "items", "times", "target", "target_time")
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**joined, offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    def select(self, index: npt.NDArray[Any] | slice) -> HistoryRows:
+        """Return the rows of an index array, boolean mask or slice, in that order."""
+        rows = np.arange(len(self))[index]
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return HistoryRows(
+            self.user_id[rows],
+            self.items[source],
+            self.times[source],
+            offsets,
+            self.target[rows],
+            self.target_time[rows],
+        )
+
+    def newest(self, limit: int) -> HistoryRows:
+        """Return the rows with at most the ``limit`` newest items of each history."""
+        if len(self) == 0 or self.lengths.max(initial=0) <= limit:
+            return self
+        lengths = np.minimum(self.lengths, limit)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(self.offsets[1:] - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return replace(self, items=self.items[source], times=self.times[source], offsets=offsets)
+
+    def padded(self, length: int) -> Ints:
+        """Return (R, length) positions, padded on the left with PAD, the newest items kept."""
+        rows = self.newest(length)
+        out = np.full((len(rows), length), PAD, np.int64)
+        out[rows.row_of_item(), rows.slot_of_item(length)] = rows.items
+        return out
+
+    def row_of_item(self) -> Ints:
+        """(S,) the row each flat item belongs to."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def slot_of_item(self, length: int) -> Ints:
+        """(S,) the column of each flat item in a left-padded matrix of ``length`` columns (histories fit in it)."""
+        return np.arange(len(self.items)) - np.repeat(self.offsets[1:], self.lengths) + length
+
+    def write(self, path: Path) -> None:
+        """Write the rows as Parquet with list columns."""
+        offsets = pa.array(self.offsets, pa.int64())
+        table = pa.table(
+            {
+                columns.USER: pa.array(self.user_id.tolist(), pa.string()),
+                columns.HISTORY: pa.LargeListArray.from_arrays(offsets, pa.array(self.items, pa.int64())),
+                columns.HISTORY_TIMES: pa.LargeListArray.from_arrays(offsets, pa.array(self.times, pa.int64())),
+                columns.TARGET: pa.array(self.target, pa.int64()),
+                columns.TIME: pa.array(self.target_time, pa.int64()),
+            }
+        )
+        pq.write_table(table, path)
+
+    @classmethod
+    def read(cls, path: Path) -> HistoryRows:
+        """Read what `write` wrote."""
+        table = pq.read_table(path).combine_chunks()
+        lists = table[columns.HISTORY].combine_chunks()
+        times = table[columns.HISTORY_TIMES].combine_chunks()
+        offsets = np.asarray(lists.offsets, np.int64)
+        return cls(
+            np.asarray(table[columns.USER].to_pylist(), object),
+            np.asarray(lists.flatten(), np.int64),
+            np.asarray(times.flatten(), np.int64),
+            offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64),
+            table[columns.TARGET].to_numpy().astype(np.int64),
+            table[columns.TIME].to_numpy().astype(np.int64),
+        )

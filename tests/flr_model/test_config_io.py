@@ -1,0 +1,66 @@
+import pytest
+
+from flr_model.config import EvalConfig, TrainConfig
+from flr_model.config_io import ALL, build, dump_toml, read_tables
+from flr_model.errors import ConfigError
+
+
+def write(tmp_path, text):
+    path = tmp_path / "flr.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("comments", [False, True])
+def test_every_configuration_survives_toml(tmp_path, comments):
+    configs = [config() for config in ALL]
+    tables = read_tables(write(tmp_path, dump_toml(configs, comments=comments)))
+    assert [build(config, tables[config.table]) for config in ALL] == configs
+
+
+def test_comments_hold_help_and_choices():
+    text = dump_toml([EvalConfig()], comments=True)
+    assert "# rows to rank [train | valid | test]\nsplit = " in text
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults():
+    found = build(EvalConfig, {"seed": 1, "bootstrap": 5}, {"seed": 2, "split": None})
+    assert (found.seed, found.bootstrap, found.split) == (2, 5, "test")
+
+
+def test_an_unknown_key_gets_the_nearest_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"epoch in \[train\] is unknown \(did you mean epochs\?\)"):
+        read_tables(write(tmp_path, "[train]\nepoch = 3\n"))
+
+
+def test_an_unknown_table_and_an_unknown_key_are_reported_together(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        read_tables(write(tmp_path, "[trane]\n[eval]\nsede = 1\n"))
+    assert "did you mean train?" in caught.value.message
+    assert "did you mean seed?" in caught.value.message
+
+
+def test_a_key_outside_any_table_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"\[seed\] is not a table"):
+        read_tables(write(tmp_path, "seed = 1\n"))
+
+
+def test_text_that_is_not_toml_says_where(tmp_path):
+    with pytest.raises(ConfigError, match="line 1"):
+        read_tables(write(tmp_path, "[train\n"))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone\.toml does not exist"):
+        read_tables(tmp_path / "gone.toml")
+
+
+@pytest.mark.parametrize("value", ["3", 3.5, True])
+def test_a_value_of_another_type_is_refused(value):
+    with pytest.raises(ConfigError, match=r"epochs in \[train\] is .*, expected int"):
+        build(TrainConfig, {"epochs": value})
+
+
+def test_a_whole_number_is_accepted_where_a_float_is_expected():
+    found = build(TrainConfig, {"learning_rate": 1})
+    assert isinstance(found.learning_rate, float)
