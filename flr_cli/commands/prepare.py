@@ -1,0 +1,89 @@
+"""`flr prepare`: a person's files become a dataset folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flr_cli import console
+from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, QuietOpt, settings
+from flr_model import columns
+from flr_model.config import PrepareConfig
+
+if TYPE_CHECKING:
+    from flr_model.data.report import DataReport
+
+_SPLITS = "Ready-made splits"
+_NAMES = "Columns"
+
+
+@settings(PrepareConfig)
+def prepare(
+    out: OutOpt,
+    prepare: PrepareConfig,
+    interactions: Annotated[
+        Path | None,
+        typer.Option(help="CSV (any delimiter, gz too), Parquet, JSON Lines, RecBole .inter or Amazon reviews."),
+    ] = None,
+    items: Annotated[Path | None, typer.Option(help="Items and titles, in the same forms.")] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Rows with a list of history items each.", rich_help_panel=_SPLITS)
+    ] = None,
+    valid: Annotated[Path | None, typer.Option(help="The same for validation.", rich_help_panel=_SPLITS)] = None,
+    test: Annotated[Path | None, typer.Option(help="The same for the test.", rich_help_panel=_SPLITS)] = None,
+    user_col: Annotated[str | None, typer.Option(help="Column of the users.", rich_help_panel=_NAMES)] = None,
+    item_col: Annotated[str | None, typer.Option(help="Column of the items.", rich_help_panel=_NAMES)] = None,
+    time_col: Annotated[str | None, typer.Option(help="Column of the times.", rich_help_panel=_NAMES)] = None,
+    title_col: Annotated[str | None, typer.Option(help="Column of the titles.", rich_help_panel=_NAMES)] = None,
+    overwrite: OverwriteOpt = False,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Turn interactions and items into a dataset of histories, and report on the data.
+
+    flr prepare --interactions interactions.csv --items items.csv --out dataset
+    """
+    from flr_model.data import prepare as library
+
+    console.setup_logging(quiet=quiet)
+    given = {columns.USER: user_col, columns.ITEM: item_col, columns.TIME: time_col, columns.TITLE: title_col}
+    sources = library.Sources(
+        items=items,
+        interactions=interactions,
+        train=train,
+        valid=valid,
+        test=test,
+        names={column: name for column, name in given.items() if name},
+    )
+    report = library.prepare(sources, out, prepare, overwrite=overwrite, progress=console.progress(quiet=quiet))
+    if json:
+        console.emit_json(report)
+    else:
+        _show(report)
+    for example in report.examples:
+        console.note(f"{example.user_id}: {' | '.join(example.history)} -> {example.target}", quiet=quiet)
+    console.note(f"next: flr train {out} --out run", quiet=quiet)
+
+
+def _show(report: DataReport) -> None:
+    figures = asdict(report)
+    splits, _, inputs = figures.pop("splits"), figures.pop("examples"), figures.pop("inputs")
+    title, count = figures.pop("commonest_title") or (None, 0)
+    rows = [(name, place) for name, place in inputs.items()]
+    rows += [(name.replace("_", " "), _cell(value)) for name, value in figures.items()]
+    if title is not None:
+        rows.append(("commonest title", f"{title} ({count:,} items)"))
+    console.table("Data", ("figure", "value"), rows)
+    header = ("split", *(name.replace("_", " ") for name in splits["train"]))
+    console.table(
+        "Rows", header, [(name, *("-" if v is None else v for v in split.values())) for name, split in splits.items()]
+    )
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3%}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

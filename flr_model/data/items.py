@@ -1,0 +1,131 @@
+"""The items file: ids and titles, and the catalogue made of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from flr_model import columns
+from flr_model.data.catalog import Catalog
+from flr_model.data.tables import JsonFile, Table, find_columns, in_rows, open_table
+from flr_model.data.values import as_ids, as_texts
+from flr_model.errors import DataError, counted
+
+logger = logging.getLogger(__name__)
+
+_JUNK = re.compile(r"<\s*/?\s*[a-z][\w-]*(\s+[\w-]+\s*=|\s*/?>)|getTime\(\)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ItemFile:
+    """What an items file says.
+
+    Args:
+        path: the file.
+        about: how it was read.
+        item_ids: (M,) distinct ids, in the file's order.
+        titles: (M,) titles; "" where the cell is empty.
+    """
+
+    path: Path
+    about: str
+    item_ids: npt.NDArray[Any]
+    titles: npt.NDArray[Any]
+
+
+def read_items(path: Path, names: Mapping[str, str]) -> ItemFile:
+    """Read ids and titles.
+
+    A product that Amazon's metadata (JSON) lists twice with one title counts once; elsewhere a repeated id is an error.
+
+    Raises:
+        DataError: if the file cannot be read, lacks a column, has rows without an id, or has an id twice.
+    """
+    table = open_table(path)
+    spelled = set(map(columns.normalized, table.names))
+    # --item-col may name the interactions' column only
+    given = {c: name for c, name in names.items() if c != columns.ITEM or columns.normalized(name) in spelled}
+    found = find_columns(table, (columns.ITEM, columns.TITLE), given=given)
+    data = table.read(list(found.values()))
+    codes, ids = as_ids(data[found[columns.ITEM]])
+    titles = as_texts(data[found[columns.TITLE]])
+    if (codes < 0).any():
+        rows = np.flatnonzero(codes < 0)
+        raise DataError(
+            f"{path}: {found[columns.ITEM]} is empty {in_rows(table, rows)}",
+            hint="give every item an id, or remove these rows",
+        )
+    frame = pd.DataFrame({"code": codes, "title": titles})
+    if isinstance(table, JsonFile):
+        frame = frame.drop_duplicates()
+    _refuse_repeated(frame, ids, table)
+    return ItemFile(path, table.about, ids[frame["code"]], frame["title"].to_numpy(object))
+
+
+def build_catalog(file: ItemFile, used: npt.NDArray[Any], *, only_used: bool = False) -> tuple[Catalog, int]:
+    """Make the catalogue: the file's items in its order, then used items that it lacks, titled by their ids.
+
+    Args:
+        file: the items file.
+        used: (I,) distinct ids that occur in interactions.
+        only_used: leave out items that occur in no interaction.
+
+    Returns:
+        The catalogue, and the number of its items whose title is their id.
+
+    Raises:
+        DataError: if more than half of the used items have no title, or fewer than two items are left.
+    """
+    bare = used[~pd.Index(used).isin(pd.Index(file.item_ids[file.titles != ""]))]
+    if 2 * len(bare) > len(used):
+        raise DataError(
+            f"{file.path}: no title for {len(bare):,} of the {counted(len(used), 'item')} of the interactions, "
+            f"for instance {_some(bare)}; the ids in this file are like {_some(file.item_ids)}",
+            hint="check --item-col and --title-col, and that both files are of the same catalogue",
+        )
+    lacking = used[~pd.Index(used).isin(pd.Index(file.item_ids))]
+    ids = np.concatenate([file.item_ids, lacking])
+    titles = np.concatenate([file.titles, np.full(len(lacking), "", object)])
+    if only_used:
+        keep = np.asarray(pd.Index(ids).isin(pd.Index(used)))
+        ids, titles = ids[keep], titles[keep]
+    if len(ids) < 2:
+        raise DataError(
+            f"{file.path}: the catalogue has one item ({_some(ids)}), there is nothing to rank",
+            hint="give at least two items; check --item-col",
+        )
+    untitled = titles == ""
+    if count := int(untitled.sum()):
+        logger.warning("%s: no title for %s; the id stands for it", file.path, counted(count, "item"))
+    return Catalog(ids, np.where(untitled, ids, titles)), count
+
+
+def junk_titles(titles: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """(M,) whether a title is a scrap of a web page rather than a name."""
+    return np.fromiter((bool(_JUNK.search(title)) for title in titles), np.bool_, count=len(titles))
+
+
+def _refuse_repeated(frame: pd.DataFrame, ids: npt.NDArray[Any], table: Table) -> None:
+    repeated = frame.index[frame["code"].duplicated()].to_numpy()
+    if len(repeated) == 0:
+        return
+    shown = ", ".join(
+        f"{ids[frame['code'][row]]!r} again in {line}"
+        for row, line in zip(repeated[:3], table.lines(repeated[:3].tolist()), strict=True)
+    )
+    raise DataError(
+        f"{table.path}: {counted(frame['code'][repeated].nunique(), 'item id')} more than once in the file ({shown})",
+        hint="keep one row per item; check --item-col",
+    )
+
+
+def _some(ids: npt.NDArray[Any]) -> str:
+    return ", ".join(repr(str(item_id)) for item_id in ids[:3])

@@ -1,0 +1,69 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flr_model.data.catalog import Catalog
+from flr_model.data.presplit import read_split
+from flr_model.errors import DataError
+
+HEADER = "user_id,history_item_id,item_id,history_timestamp,timestamp\n"
+
+
+def _read(tmp_path, text):
+    path = tmp_path / "train.csv"
+    path.write_text(text)
+    return read_split(path, {})
+
+
+def test_lists_of_ids_and_times_are_read(tmp_path):
+    file = _read(tmp_path, HEADER + 'u,"[1, 2]",3,"[10, 20]",30\nv,[2],1,[5],6\n')
+    catalog = Catalog(np.asarray(["1", "2", "3"], object), np.asarray(["A", "B", "C"], object))
+    rows = file.rows(catalog, 10)
+    assert rows.user_id.tolist() == ["u", "v"]
+    assert rows.items.tolist() == [0, 1, 1]
+    assert rows.offsets.tolist() == [0, 2, 3]
+    assert rows.times.tolist() == [10, 20, 5]
+    assert rows.target.tolist() == [2, 0]
+    assert rows.target_time.tolist() == [30, 6]
+    assert file.timed
+
+
+@pytest.mark.parametrize("cell", ["\"['a', 'b']\"", '"[""a"", ""b""]"', "\"('a', 'b')\"", "a b"])
+def test_every_spelling_of_a_list_is_read(tmp_path, cell):
+    file = _read(tmp_path, f"user_id,history,item_id\nu,{cell},c\n")
+    assert file.history.tolist() == ["a", "b"]
+    assert not file.timed
+
+
+def test_parquet_and_json_lists_are_read(tmp_path):
+    record = {"user_id": "u", "history": ["a", "b"], "item_id": "c"}
+    pd.DataFrame([record]).to_parquet(tmp_path / "train.parquet")
+    (tmp_path / "train.jsonl").write_text(json.dumps(record) + "\n")
+    for name in ("train.parquet", "train.jsonl"):
+        assert read_split(tmp_path / name, {}).history.tolist() == ["a", "b"]
+
+
+def test_rows_without_history_are_left_out_and_counted(tmp_path):
+    file = _read(tmp_path, HEADER + "u,[],3,[],30\nv,[2],1,[5],6\n")
+    assert file.user_id.tolist() == ["v"]
+    assert file.item_id.tolist() == ["1"]
+    assert file.dropped == 1
+
+
+def test_all_problems_of_a_file_come_in_one_message(tmp_path):
+    with pytest.raises(DataError) as caught:
+        _read(tmp_path, HEADER + 'u,[1],3,[10],30\n,[2],1,"[5, 6]",6\nw,oops(),1,[5],never\n')
+    message = caught.value.message
+    assert "user_id is empty in 1 row (line 3: '')" in message
+    assert "history_item_id is not a list of ids in 1 row (line 4: 'oops()')" in message
+    assert "timestamp is neither a number nor an ISO date in 1 row (line 4: 'never')" in message
+    assert "history_timestamp is not a list of as many times as the history has items" in message
+
+
+def test_cells_are_never_evaluated(tmp_path):
+    mark = tmp_path / "mark"
+    with pytest.raises(DataError, match="is not a list of ids"):
+        _read(tmp_path, f"user_id,history,item_id\nu,[open('{mark}' 'w')],c\nv,[1],c\n".replace("' 'w", "'+'w"))
+    assert not mark.exists()
