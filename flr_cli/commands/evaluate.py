@@ -1,0 +1,109 @@
+"""`flr eval`: rank the whole catalogue for every row of a split, beside the baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flr_cli import console
+from flr_cli.options import JsonOpt, OverwriteOpt, QuietOpt, settings
+from flr_model.config import EvalConfig
+
+if TYPE_CHECKING:
+    from flr_model.artifacts import Manifest
+    from flr_model.evaluation import EvaluationReport
+    from flr_model.ranking import Recommender
+
+SourceArg = Annotated[Path, typer.Argument(metavar="SOURCE", help="Run or bundle to evaluate.", show_default=False)]
+DataOpt = Annotated[
+    Path | None, typer.Option("--data", "-d", help="Dataset folder; default: the one it was made from.")
+]
+RanksOpt = Annotated[Path | None, typer.Option("--out", "-o", help="Parquet file for the rank of every row's target.")]
+
+
+@settings(EvalConfig)
+def evaluate(
+    source: SourceArg,
+    eval: EvalConfig,
+    data: DataOpt = None,
+    out: RanksOpt = None,
+    as_json: JsonOpt = False,
+    overwrite: OverwriteOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Measure a run or a bundle on held-out rows: accuracy, segments, coverage, factors, and two baselines."""
+    from flr_model.artifacts import check_free, open_folder
+    from flr_model.data.dataset import Dataset
+    from flr_model.evaluation import evaluate_with_baselines
+
+    console.setup_logging(quiet=quiet)
+    manifest = open_folder(source, "run", "bundle")
+    if out is not None:
+        check_free(out, overwrite=overwrite)
+    dataset = Dataset.of(manifest, data)
+    recommender = _load(source, manifest)
+    report = evaluate_with_baselines(recommender, dataset, eval, progress=console.progress(quiet=quiet))
+    if out is not None:
+        report.write_ranks(out, overwrite=overwrite)
+        console.note(f"wrote {out}", quiet=quiet)
+    console.emit_json(report.as_dict()) if as_json else _show(report)
+
+
+def _load(source: Path, manifest: Manifest) -> Recommender:
+    if manifest.kind == "bundle":
+        from export.scorer import load_recommender as load_bundle
+
+        return load_bundle(source)
+    from importlib.util import find_spec
+
+    from flr_model.errors import MissingExtraError
+
+    if find_spec("torch") is None:
+        raise MissingExtraError("torch", "train")
+    from flr_model.nn.loading import load_recommender as load_run
+
+    return load_run(source)
+
+
+def _show(report: EvaluationReport) -> None:
+    body = report.as_dict()
+    protocol, baselines = body["protocol"], body["baselines"]
+    console.table(
+        f"{protocol['split']}: {protocol['rows']:,} rows, {protocol['candidates']:,} candidates by "
+        f"{protocol['match']}, seen items {protocol['seen']}, ties {protocol['ties']}",
+        ["metric", "model", "95 %", *baselines],
+        [
+            [name, value, _interval(body["intervals"].get(name)), *(b[name] for b in baselines.values())]
+            for name, value in body["metrics"].items()
+        ],
+    )
+    console.table(
+        "Segments (baselines: NDCG@10)",
+        ["segment", "rows", "HR@10", "NDCG@10", "95 %", *baselines],
+        [
+            [
+                f"{division} {name}", group["rows"], group["HR@10"], group["NDCG@10"], _interval(group["interval"]),
+                *(b[division][name]["NDCG@10"] for b in body["baseline_segments"].values()),
+            ]
+            for division, groups in body["segments"].items()
+            for name, group in groups.items()
+        ],
+    )  # fmt: skip
+    console.table(
+        "NDCG@10, model minus baseline, paired by row",
+        ["baseline", "difference", "95 %"],
+        [[name, mean, _interval((low, high))] for name, (mean, low, high) in report.differences.items()],
+    )
+    console.table("Factors", ["figure", "value"], [[name, _figure(v)] for name, v in report.diagnostics.items()])
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return "-" if bounds is None else f"{bounds[0]:.4f}..{bounds[1]:.4f}"
+
+
+def _figure(value: Any) -> Any:
+    if isinstance(value, list):
+        return ", ".join(f"{part:.3f}" for part in value)
+    return "-" if value is None else value

@@ -1,0 +1,236 @@
+"""What was bought together: sparse pair counts, and the score they give.
+
+Counting is the cheapest strong signal a recommender has, and exact for a catalogue of any size. `PairEvents` holds
+every counted event with its circumstances, which training weighs; `Evidence` holds the weighed result, one number a
+pair, which scoring looks up. While training, the events of the row's own user are taken out, because a model that sees
+the pair it has to predict learns to trust a leak.
+
+Shapes: R rows, M items, P distinct pairs, V events, E looked-up pairs, C channels, L history positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flr_model.data.histories import HistoryRows
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+WINDOW = 10
+"""Interactions of a user further apart than this are not a pair."""
+
+CHANNELS = 2 * WINDOW * 2
+"""An event's channel says its direction (neighbour after or before), its distance and whether both share a time."""
+
+
+def channel(direction: npt.NDArray[Any], distance: npt.NDArray[Any], same_time: npt.NDArray[Any]) -> Ints:
+    """Number the circumstances of events: direction 0 or 1, distance 1..WINDOW, same time 0 or 1."""
+    numbers: Ints = ((direction * WINDOW + distance - 1) * 2 + same_time).astype(np.int64)
+    return numbers
+
+
+class Lookup(NamedTuple):
+    """The pairs that a batch of histories meets, one entry per (history item, neighbour).
+
+    row: (E,) row of the batch. age: (E,) steps back of the history item, 0 for the newest.
+    same_time: (E,) 1 where it shares the time of the newest. pair: (E,) index of the pair.
+    """
+
+    row: Ints
+    age: Ints
+    same_time: Ints
+    pair: Ints
+
+
+@dataclass(frozen=True)
+class PairEvents:
+    """Every co-occurrence within WINDOW steps of a user's sequence, in both directions.
+
+    Args:
+        indptr: (M + 1,) where each history item's pairs begin.
+        source: (P,) history item of each pair. neighbour: (P,) the other item, sorted within a history item.
+        event_pair: (V,) index of each event's pair, sorted. event_channel: (V,) its circumstances.
+        event_user: (V,) number of its user. degree: (M,) interactions of each item.
+        users: external id to number.
+    """
+
+    indptr: Ints
+    source: Ints
+    neighbour: Ints
+    event_pair: Ints
+    event_channel: Ints
+    event_user: Ints
+    degree: Ints
+    users: dict[str, int]
+
+    @classmethod
+    def count(cls, rows: HistoryRows, n_items: int) -> PairEvents:
+        """Count the pairs of training rows, every real interaction once however many rows show it."""
+        user, item, time, users = sequences(rows)
+        parts = []
+        for distance in range(1, min(WINDOW, len(item) - 1) + 1):
+            first = np.flatnonzero((user[:-distance] == user[distance:]) & (item[:-distance] != item[distance:]))
+            second = first + distance
+            same = (time[first] == time[second]) & (time[first] != 0)
+            gap = np.full(len(first), distance)
+            for direction, (a, b) in enumerate(((first, second), (second, first))):
+                parts.append((item[a] * n_items + item[b], channel(np.full(len(a), direction), gap, same), user[a]))
+        key, channels, who = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else (_NONE,) * 3
+        order = np.argsort(key, kind="stable")
+        pairs, event_pair = np.unique(key[order], return_inverse=True)
+        return cls(
+            indptr=np.searchsorted(pairs, np.arange(n_items + 1) * n_items).astype(np.int64),
+            source=pairs // n_items,
+            neighbour=pairs % n_items,
+            event_pair=event_pair.astype(np.int64),
+            event_channel=channels[order],
+            event_user=who[order],
+            degree=np.bincount(item, minlength=n_items).astype(np.int64),
+            users=users,
+        )
+
+    @cached_property
+    def _by_user(self) -> tuple[Ints, Ints]:
+        """(V,) events in order of their user, and where each user's begin."""
+        order = np.argsort(self.event_user, kind="stable")
+        return order, np.searchsorted(self.event_user[order], np.arange(len(self.users) + 1))
+
+    def own(self, rows: HistoryRows) -> tuple[Lookup, Ints]:
+        """Look up the events of each row's own user that start at an item of its history, and their channels."""
+        order, begin = self._by_user
+        number = np.asarray([self.users.get(user, -1) for user in rows.user_id], np.int64)
+        known = number >= 0
+        start, stop = begin[np.where(known, number, 0)], begin[np.where(known, number + 1, 0)]
+        length = np.where(known, stop - start, 0)
+        event = order[_ranges(start, length)]
+        row = np.repeat(np.arange(len(rows)), length)
+        # match (row, source item) of the events with (row, history item) of the rows, every combination
+        n_items = len(self.degree)
+        theirs = row * n_items + self.source[self.event_pair[event]]
+        ours = rows.row_of_item() * n_items + rows.items
+        by_key = np.argsort(ours, kind="stable")
+        left, right = (np.searchsorted(ours[by_key], theirs, side=side) for side in ("left", "right"))
+        slot = by_key[_ranges(left, right - left)]
+        event = np.repeat(event, right - left)
+        found = Lookup(rows.row_of_item()[slot], ages(rows)[slot], same_times(rows)[slot], self.event_pair[event])
+        return found, self.event_channel[event]
+
+
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Weighed pair counts in compressed sparse rows, and how a history sums them.
+
+    Args:
+        indptr: (M + 1,) where each history item's pairs begin.
+        neighbour: (P,) items, sorted within a history item.
+        value: (P,) weighed count of each pair.
+        kernel: (L,) weight of a history item by its age, newest first; older items count nothing.
+        same_time: factor for history items that share the newest one's time.
+        scale: of the sum inside the logarithm. weight: of the logarithm.
+        seen: added to the score of the history's own items.
+    """
+
+    indptr: Ints
+    neighbour: Ints
+    value: Floats
+    kernel: Floats
+    same_time: float
+    scale: float
+    weight: float
+    seen: float
+
+    @property
+    def n_items(self) -> int:
+        """M."""
+        return len(self.indptr) - 1
+
+    def scores(self, rows: HistoryRows) -> Floats:
+        """Return (R, M): ``weight * log1p(scale * sum of the history's weighed counts)``, plus ``seen`` where seen."""
+        recent = rows.newest(len(self.kernel))
+        found = look_up(self.indptr, recent)
+        value = self.value[found.pair] * self.kernel[found.age]
+        value = np.where(found.same_time == 1, value * self.same_time, value)
+        flat = np.bincount(
+            found.row * self.n_items + self.neighbour[found.pair], value, minlength=len(rows) * self.n_items
+        )
+        out: Floats = (self.weight * np.log1p(self.scale * flat)).astype(np.float32).reshape(len(rows), self.n_items)
+        out[rows.row_of_item(), rows.items] += np.float32(self.seen)
+        return out
+
+    def extended(self, n_new: int) -> Evidence:
+        """Return the same evidence over a catalogue with ``n_new`` more items, of which nothing was counted."""
+        return replace(self, indptr=np.concatenate([self.indptr, np.full(n_new, self.indptr[-1])]))
+
+    def write(self, path: Path) -> None:
+        """Write everything as one uncompressed npz without pickled objects."""
+        with path.open("wb") as file:
+            np.savez(file, **vars(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Evidence:
+        """Read what `write` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            read: dict[str, Any] = {name: arrays[name] for name in ("indptr", "neighbour", "value", "kernel")}
+            read |= {name: float(arrays[name]) for name in ("same_time", "scale", "weight", "seen")}
+            return cls(**read)
+
+
+def look_up(indptr: Ints, rows: HistoryRows) -> Lookup:
+    """Find the pairs of every history item; items beyond ``indptr`` have none."""
+    known = rows.items < len(indptr) - 1
+    item = np.where(known, rows.items, 0)
+    start = indptr[item]
+    length = np.where(known, indptr[item + 1] - start, 0)
+    return Lookup(
+        np.repeat(rows.row_of_item(), length),
+        np.repeat(ages(rows), length),
+        np.repeat(same_times(rows), length),
+        _ranges(start, length),
+    )
+
+
+def sequences(rows: HistoryRows) -> tuple[Ints, Ints, Ints, dict[str, int]]:
+    """Rebuild the users' sequences from rows that repeat them: the first history, then every target.
+
+    Returns:
+        (S,) user numbers, items and times, user after user, oldest first; and the number of each user id.
+    """
+    users = {user: number for number, user in enumerate(dict.fromkeys(rows.user_id.tolist()))}
+    of_row = np.asarray([users[user] for user in rows.user_id], np.int64)
+    first = np.zeros(len(rows), bool)
+    first[np.unique(of_row, return_index=True)[1]] = True
+    start = rows.select(first)
+    user = np.concatenate([of_row[first][start.row_of_item()], of_row])
+    order = np.argsort(user, kind="stable")
+    item = np.concatenate([start.items, rows.target])[order]
+    return user[order], item, np.concatenate([start.times, rows.target_time])[order], users
+
+
+def _ranges(start: Ints, length: Ints) -> Ints:
+    """Concatenate the ranges ``start[i] : start[i] + length[i]``."""
+    ends = np.cumsum(length)
+    total = int(ends[-1]) if len(ends) else 0
+    return (np.repeat(start - (ends - length), length) + np.arange(total)).astype(np.int64)
+
+
+def ages(rows: HistoryRows) -> Ints:
+    """(S,) steps back from the newest item of each history, 0 for the newest."""
+    return np.repeat(rows.offsets[1:], rows.lengths) - 1 - np.arange(len(rows.items))
+
+
+def same_times(rows: HistoryRows) -> Ints:
+    """(S,) 1 where an item shares the known time of its history's newest item."""
+    filled = rows.lengths > 0
+    newest = np.repeat(rows.times[rows.offsets[1:][filled] - 1], rows.lengths[filled])
+    same: Ints = ((rows.times == newest) & (newest != 0)).astype(np.int64)
+    return same

@@ -1,0 +1,124 @@
+import importlib.util
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flr_cli.app import main
+from flr_model.artifacts import BUNDLE, RUN, Manifest
+from flr_model.data.catalog import Catalog
+from flr_model.data.dataset import SPLITS, Dataset
+from flr_model.data.histories import HistoryRows
+from flr_model.ranking import Recommender, UserStates
+
+
+class LastItemReader:
+    """One factor whose query is the vector of the newest item."""
+
+    def read(self, histories, vectors, titles):
+        n, length = histories.shape
+        query = vectors[histories[:, -1]][:, None]
+        return UserStates(query, np.ones((n, 1)), np.full((n, 1, length), 1 / length), query)
+
+
+class NoEvidence:
+    def scores(self, rows):
+        return np.zeros((len(rows), 3), np.float32)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    Catalog(np.array(["a", "b", "c"], object), np.array(["A", "B", "C"], object)).write(folder / "items.parquet")
+    for split in SPLITS:
+        HistoryRows.from_lists([[0], [0]], user_id=["u", "v"], target=[1, 2]).write(folder / f"{split}.parquet")
+    Manifest("dataset").write(folder)
+    return Dataset.open(folder)
+
+
+def make(folder, layout, dataset):
+    folder.mkdir()
+    for name in layout.files:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("")
+    content = {"dataset": str(dataset.folder), "dataset_fingerprint": dataset.fingerprint()}
+    Manifest(layout.kind, content=content).write(folder)
+    return folder
+
+
+@pytest.fixture
+def loaders(dataset, monkeypatch):
+    """Loaders of runs and bundles that give a recommender for which item 1 follows item 0."""
+
+    def load_recommender(folder, **_):
+        vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+        return Recommender(LastItemReader(), dataset.catalog, vectors, NoEvidence(), max_history=3)
+
+    for module in ("export.scorer", "flr_model.nn.loading"):
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(load_recommender=load_recommender))
+
+
+@pytest.fixture
+def bundle(tmp_path, dataset, loaders):
+    return make(tmp_path / "bundle", BUNDLE, dataset)
+
+
+def test_json_has_the_promised_shape(bundle, capsys):
+    assert main(["eval", str(bundle), "--json", "--bootstrap", "10"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert {"metrics", "intervals", "segments", "baselines", "diagnostics", "protocol"} <= set(body)
+    assert body["metrics"]["HR@1"] == 0.5
+    assert set(body["baselines"]) == {"pop", "cooc"}
+    assert set(body["baselines"]["cooc"]) == set(body["metrics"])
+    assert {"split", "match", "ties", "candidates"} <= set(body["protocol"])
+
+
+def test_a_run_is_accepted_too(tmp_path, dataset, loaders, capsys):
+    assert main(["eval", str(make(tmp_path / "run", RUN, dataset)), "--json", "--bootstrap", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["HR@1"] == 0.5
+
+
+def test_a_run_without_torch_names_the_extra(tmp_path, dataset, loaders, monkeypatch, capsys):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else real(name, *a))
+    assert main(["eval", str(make(tmp_path / "run", RUN, dataset))]) == 1
+    assert "flr[train]" in capsys.readouterr().err
+
+
+def test_tables_show_metrics_segments_and_differences(bundle, capsys):
+    assert main(["eval", str(bundle), "--bootstrap", "10"]) == 0
+    shown = capsys.readouterr().out
+    assert "test: 2 rows, 3 candidates by id, seen items removed, ties against the target" in shown
+    assert all(word in shown for word in ("NDCG@10", "coverage@10", "target warm", "cooc", "factor_usage"))
+
+
+def test_ranks_are_written_and_not_replaced_unasked(bundle, tmp_path, capsys):
+    out = tmp_path / "ranks.parquet"
+    assert main(["eval", str(bundle), "--out", str(out)]) == 0
+    assert pd.read_parquet(out).rank_model.tolist() == [0, 1]
+    before = out.read_bytes()
+    assert main(["eval", str(bundle), "--out", str(out)]) == 3
+    assert "--overwrite" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert main(["eval", str(bundle), "--out", str(out), "--overwrite"]) == 0
+
+
+def test_a_dataset_that_is_gone_asks_for_the_flag(bundle, dataset, tmp_path, capsys):
+    dataset.folder.rename(tmp_path / "moved")
+    assert main(["eval", str(bundle)]) == 3
+    assert "--data" in capsys.readouterr().err
+    assert main(["eval", str(bundle), "--data", str(tmp_path / "moved")]) == 0
+
+
+def test_a_dataset_in_place_of_a_run_is_refused(dataset, capsys):
+    assert main(["eval", str(dataset.folder)]) == 3
+    assert "is a dataset, this command wants a run or bundle" in capsys.readouterr().err
+
+
+def test_an_unknown_split_is_a_usage_error(bundle, capsys):
+    assert main(["eval", str(bundle), "--split", "dev"]) == 2
+    assert "--split is 'dev'" in capsys.readouterr().err
