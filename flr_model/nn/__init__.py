@@ -1,0 +1,1 @@
+"""The network: backbone, history encoders, reasoner, decoders, regularisers."""
