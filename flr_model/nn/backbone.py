@@ -1,0 +1,156 @@
+"""The causal language model: loading, truncating, saving, and its use as a trunk over embeddings.
+
+Shapes: B batch, S positions, d width of the backbone.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedModel
+from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
+
+from flr_model.assets import ASSETS, asset_path
+from flr_model.errors import ArtifactError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+Past = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values (B, heads, P, width) of every layer for P positions."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A language model without its output layer, and the tokenizer both halves of flr use.
+
+    Args:
+        lm: the model; ``lm.config.hidden_size`` is d.
+        tokenizer_json: file of the `tokenizers` library, so that scoring without transformers tokenizes alike.
+    """
+
+    lm: PreTrainedModel
+    tokenizer_json: Path
+
+    def save(self, folder: Path) -> None:
+        """Write the weights, the configuration and tokenizer.json."""
+        self.lm.save_pretrained(folder)
+        shutil.copyfile(self.tokenizer_json, folder / "tokenizer.json")
+
+
+def load_backbone(name: str, *, layers: int = 0) -> Backbone:
+    """Load a fetched asset, a folder or a Hugging Face id, in fp32.
+
+    Args:
+        name: what to load.
+        layers: keep the first layers only; 0 keeps all.
+
+    Raises:
+        ArtifactError: if the weights are not to be had here, with the command that fetches them.
+        ConfigError: if the model has fewer layers than asked for.
+    """
+    place = str(asset_path(name)) if name in ASSETS else name
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        config = AutoConfig.from_pretrained(place)
+        _truncate(config, layers)
+        lm = AutoModel.from_pretrained(place, config=config, dtype=torch.float32)
+        tokenizer_json = Path(cached_file(place, "tokenizer.json"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"cannot load the backbone {name!r}: {str(error).splitlines()[0]}",
+            hint=f"name a folder with a model, a cached Hugging Face id, or one of: {', '.join(ASSETS)} (`flr fetch`)",
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    lm.config.use_cache = False
+    return Backbone(lm, tokenizer_json)
+
+
+def _truncate(config: Any, layers: int) -> None:
+    """Lower the number of layers, and cut the lists that hold a value per layer."""
+    depth = config.num_hidden_layers
+    if layers > depth:
+        raise ConfigError(f"--layers is {layers}, but the backbone has {depth}")
+    if layers in (0, depth):
+        return
+    for key, value in list(vars(config).items()):
+        if isinstance(value, list) and len(value) == depth:
+            setattr(config, key, value[:layers])
+    config.num_hidden_layers = layers
+
+
+class Trunk(nn.Module):
+    """Runs the language model over embeddings with padding on the left, and goes on from its cached keys and values.
+
+    Args:
+        lm: the model.
+    """
+
+    def __init__(self, lm: PreTrainedModel) -> None:
+        super().__init__()
+        self.lm = lm
+
+    @property
+    def width(self) -> int:
+        """The width d of the states."""
+        return int(self.lm.config.hidden_size)
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Return the (B, S, d) input embeddings of tokens."""
+        return self.lm.get_input_embeddings()(input_ids)  # type: ignore[no-any-return]
+
+    def forward(
+        self, embeddings: Tensor, mask: Tensor, past: Past | None = None, *, keep: bool = False
+    ) -> tuple[Tensor, Past | None]:
+        """Run positions after the cached ones.
+
+        Args:
+            embeddings: (B, S, d) of the new positions.
+            mask: (B, P + S) 1 where a position is real, for the P cached and the S new ones.
+            past: what an earlier call returned; it stays as it is and can be used again.
+            keep: return keys and values for a later call.
+
+        Returns:
+            (B, S, d) states of the last layer, and the keys and values of all positions if kept.
+        """
+        cache = _as_cache(past) if keep or past is not None else None
+        output = self.lm(
+            inputs_embeds=embeddings,
+            attention_mask=_causal_mask(mask, embeddings.shape[1], embeddings.dtype),
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -embeddings.shape[1] :],
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        kept = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers) if keep else None
+        return output.last_hidden_state, kept
+
+
+def _as_cache(past: Past | None) -> DynamicCache:
+    cache = DynamicCache()
+    for number, (keys, values) in enumerate(past or ()):
+        cache.update(keys, values, number)
+    return cache
+
+
+def _causal_mask(mask: Tensor, n_new: int, dtype: torch.dtype) -> Tensor:
+    """Return the (B, 1, n_new, P + n_new) additive mask: earlier and real positions only, and always oneself.
+
+    Built here, not by transformers, because it is the same in every version and traces into ONNX.
+    """
+    total = mask.shape[1]
+    position = torch.arange(total, device=mask.device)
+    query = position[total - n_new :, None]
+    earlier = position[None, :] <= query
+    itself = position[None, :] == query
+    allowed = (earlier[None] & (mask[:, None, :] > 0)) | itself[None]
+    return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, torch.finfo(dtype).min)[
+        :, None
+    ]

@@ -1,0 +1,53 @@
+"""The `catalog` decoder: each factor speaks in item space (docs/method.md, "Prediction").
+
+Shapes: B batch, K factors, L items of a history, d width of the backbone, D width of item vectors, r rank.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flr_model.nn.reasoner import Thought
+
+
+class CatalogDecoder(nn.Module):
+    """Make K queries in item space of a thought.
+
+    p_k = sum_l A_kl e_l (I + U_k) + P_k unit(f_k + r), query_k = tau g_k p_k
+
+    U_k and P_k start at zero: the untrained model ranks by similarity of titles to a recency-weighted history.
+
+    Args:
+        width: d.
+        embedding_size: D.
+        n_factors: K.
+        dropout: on what U_k and P_k read, while training.
+    """
+
+    def __init__(self, width: int, embedding_size: int, n_factors: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.item_map = nn.Parameter(torch.zeros(n_factors, embedding_size, embedding_size))  # U_k
+        self.thought_map = nn.Parameter(torch.zeros(n_factors, width, embedding_size))  # P_k
+        self.log_scale = nn.Parameter(torch.tensor(math.log(12.0)))  # log tau
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, thought: Thought, attention: Tensor, vectors: Tensor) -> Tensor:
+        """Speak in item space.
+
+        Args:
+            thought: what the reasoner ended with; its ``thought`` and ``gates`` may be perturbed ones.
+            attention: (B, K, L) over the history's items.
+            vectors: (B, L, D) the items' vectors, zero at padding.
+
+        Returns:
+            (B, K, D) queries; their sum is the user's vector.
+        """
+        read = attention @ vectors  # (B, K, D)
+        read = read + torch.einsum("bkd,kde->bke", self.dropout(read), self.item_map)
+        latent = F.normalize(thought.factors + thought.thought[:, None], dim=-1)  # (B, K, d), as long as e_i
+        said = torch.einsum("bkd,kde->bke", self.dropout(latent), self.thought_map)
+        return self.log_scale.exp() * thought.gates[..., None] * (read + said)

@@ -1,0 +1,81 @@
+"""The torch network behind a `Recommender`.
+
+Shapes: B histories, L items of a history, M items, D width of item vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from flr_model.config import ModelConfig
+from flr_model.data.histories import PAD
+from flr_model.data.text import TextHistories, TitleTokenizer
+from flr_model.nn.item_encoder import TOKENS_PER_BATCH, ItemEncoder
+from flr_model.nn.model import FactorizedModel, HistoryBatch
+from flr_model.ranking import UserStates
+
+Floats = npt.NDArray[np.float32]
+
+
+class TorchReader:
+    """Read histories with torch (see `flr_model.ranking.Reader`).
+
+    Args:
+        model: the network.
+        item_encoder: for titles that are not in the catalogue; None where no such title comes.
+        tokenizer: of titles.
+        config: shape of the model.
+    """
+
+    def __init__(
+        self, model: FactorizedModel, item_encoder: ItemEncoder | None, tokenizer: TitleTokenizer, config: ModelConfig
+    ) -> None:
+        self.model = model
+        self.item_encoder = item_encoder
+        self.tokenizer = tokenizer
+        self.config = config
+        self._text: tuple[int, TextHistories] | None = None
+
+    @torch.no_grad()
+    def read(self, histories: npt.NDArray[np.int64], vectors: Floats, titles: Sequence[str]) -> UserStates:
+        """Read B histories (B, L), padded on the left with PAD."""
+        device = self.model.token_length.device
+        was_training = self.model.training
+        self.model.eval()
+        gathered = np.where((histories != PAD)[..., None], vectors[np.maximum(histories, 0)], 0).astype(np.float32)
+        parts = [gathered, (histories != PAD).astype(np.int64), *self._tokens(histories, titles)]
+        batch = HistoryBatch(*[torch.from_numpy(part).to(device) for part in parts])
+        reading = self.model.read(batch)
+        queries = self.model.decoder(reading.thought, reading.attention, reading.vectors)
+        self.model.train(was_training)
+        thought = reading.thought
+        outputs = (queries, thought.gates, reading.attention, thought.factors)
+        return UserStates(*[tensor.float().cpu().numpy() for tensor in outputs])
+
+    def encode_titles(self, titles: Sequence[str]) -> Floats:
+        """Return the (n, D) item vectors of n titles.
+
+        Raises:
+            ValueError: if this reader was made without an item encoder.
+        """
+        if self.item_encoder is None:
+            raise ValueError("this reader has no item encoder")
+        out = np.zeros((len(titles), len(self.item_encoder.scale)), np.float32)
+        with torch.no_grad():
+            for index, input_ids, mask in self.tokenizer.batches(titles, TOKENS_PER_BATCH):
+                out[index] = self.item_encoder(torch.from_numpy(input_ids), torch.from_numpy(mask)).numpy()
+        return out
+
+    def _tokens(self, histories: npt.NDArray[np.int64], titles: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+        """The three token arrays of the `text` encoding, none for `items`; titles are tokenized once a catalogue."""
+        if self.config.encoding != "text":
+            return []
+        if self._text is None or self._text[0] != len(titles):
+            tokens = self.tokenizer.encode(titles)
+            self._text = len(titles), TextHistories(tokens, self.tokenizer.separator, self.config.max_tokens)
+        text = self._text[1].encode(histories)
+        return [text.input_ids, text.attention_mask, text.token_slot]

@@ -1,0 +1,116 @@
+"""The trainable recommender: model, item vectors and evidence, over the rows of a catalogue.
+
+Shapes: B batch, M items, L history positions, K factors, D width of item vectors, N candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from flr_model.config import ModelConfig
+from flr_model.data.catalog import Catalog
+from flr_model.data.histories import PAD, HistoryRows
+from flr_model.data.text import TextHistories, TitleTokenizer
+from flr_model.nn.evidence import EvidenceBatch, EvidenceHead
+from flr_model.nn.model import FactorizedModel, HistoryBatch, Reading
+from flr_model.nn.reader import TorchReader
+from flr_model.ranking import Recommender
+
+Batch = dict[str, Tensor]
+"""histories (B, L), target (B,), recent, own, own_target, seen (see `EvidenceBatch`), and for `text` input_ids,
+token_mask, token_slot (B, S): plain tensors, so that any data loader can move them."""
+
+
+class TrainableRecommender(nn.Module):
+    """What learns, whole: it encodes rows, scores catalogues, and becomes a `Recommender`.
+
+    Args:
+        config: shape of the model.
+        catalog: M items.
+        model: the network.
+        unit_vectors: (M, D) whitened item vectors before the learned scale.
+        evidence: the counted pairs of the training rows with their weights.
+        tokenizer: of titles.
+    """
+
+    unit_vectors: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        catalog: Catalog,
+        model: FactorizedModel,
+        unit_vectors: Tensor,
+        evidence: EvidenceHead,
+        tokenizer: TitleTokenizer,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.catalog = catalog
+        self.model = model
+        self.evidence = evidence
+        self.tokenizer = tokenizer
+        padded = torch.cat([unit_vectors, torch.zeros(1, unit_vectors.shape[1])])  # the last row stands for padding
+        self.register_buffer("unit_vectors", padded, persistent=False)
+        self.item_scale = nn.Parameter(torch.ones(unit_vectors.shape[1]))
+        self.text = text_histories(config, tokenizer, catalog.titles.tolist())
+
+    def encode(self, rows: HistoryRows, *, training: bool) -> Batch:
+        """Turn rows into a batch; ``training`` takes the own users' events out of the evidence."""
+        histories = rows.padded(self.config.max_history)
+        evidence = self.evidence.encode(rows, leave_out_own=training)
+        batch = {
+            "histories": torch.from_numpy(histories),
+            "target": torch.from_numpy(rows.target),
+            "recent": evidence.recent,
+            "own": evidence.own,
+            "own_target": evidence.target,
+            "seen": evidence.seen,
+        }
+        if self.text is not None:
+            text = self.text.encode(histories)
+            batch |= {
+                "input_ids": torch.from_numpy(text.input_ids),
+                "token_mask": torch.from_numpy(text.attention_mask),
+                "token_slot": torch.from_numpy(text.token_slot),
+            }
+        return batch
+
+    def item_vectors(self, index: Tensor | None = None) -> Tensor:
+        """Return the (N, D) scaled vectors of items; without an index of the whole catalogue (M, D)."""
+        chosen = self.unit_vectors[:-1] if index is None else self.unit_vectors[index]
+        return chosen * self.item_scale
+
+    def read(self, batch: Batch) -> Reading:
+        """Run the network over a batch."""
+        return self.model.read(self.history_batch(batch))
+
+    def history_batch(self, batch: Batch) -> HistoryBatch:
+        """Look up the vectors of a batch's histories."""
+        histories = batch["histories"]
+        vectors = self.item_vectors(histories.where(histories != PAD, len(self.unit_vectors) - 1))
+        mask = (histories != PAD).long()
+        if self.text is None:
+            return HistoryBatch(vectors, mask)
+        return HistoryBatch(vectors, mask, batch["input_ids"], batch["token_mask"], batch["token_slot"])
+
+    def evidence_scores(self, batch: Batch, candidates: Tensor | None = None) -> Tensor:
+        """Return the (B, N) evidence of candidates, or of all items."""
+        parts = EvidenceBatch(batch["recent"], batch["own"], batch["own_target"], batch["seen"])
+        return self.evidence(parts, candidates)  # type: ignore[no-any-return]
+
+    def recommender(self) -> Recommender:
+        """Return the present state for ranking; it shares the network and keeps a copy of vectors and evidence."""
+        reader = TorchReader(self.model, None, self.tokenizer, self.config)
+        vectors = self.item_vectors().detach().float().cpu().numpy()
+        return Recommender(reader, self.catalog, vectors, self.evidence.bake(), max_history=self.config.max_history)
+
+
+def text_histories(config: ModelConfig, tokenizer: TitleTokenizer, titles: Sequence[str]) -> TextHistories | None:
+    """Return what turns histories into tokens, None for the `items` encoding."""
+    if config.encoding != "text":
+        return None
+    return TextHistories(tokenizer.encode(titles), tokenizer.separator, config.max_tokens)

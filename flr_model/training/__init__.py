@@ -1,0 +1,1 @@
+"""Supervised fine-tuning and latent GRPO, both on transformers.Trainer."""

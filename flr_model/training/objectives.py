@@ -1,0 +1,120 @@
+"""The loss of supervised fine-tuning, as functions and as the module that a trainer runs.
+
+Shapes: B batch, M items, N candidates, K factors, L history positions, d width of the backbone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flr_model.config import TrainConfig
+from flr_model.nn import regularizers
+from flr_model.nn.recommender import TrainableRecommender
+
+
+class Candidates(NamedTuple):
+    """Items that a sampled softmax ranks.
+
+    items: (N,) distinct positions. negative: (N,) whether sampled, not only somebody's target.
+    correction: added to a negative's logit, the logarithm of how many items it stands for.
+    """
+
+    items: Tensor
+    negative: Tensor
+    correction: float
+
+
+def sample_candidates(target: Tensor, n_items: int, n_negatives: int, generator: torch.Generator | None) -> Candidates:
+    """Draw negatives uniformly without replacement and add the batch's targets.
+
+    Args:
+        target: (B,) positions.
+        n_items: M.
+        n_negatives: how many to draw; at most M.
+        generator: of the draw; None takes torch's own.
+    """
+    n_negatives = min(n_negatives, n_items)
+    if n_negatives * 4 < n_items:  # a permutation of a large catalogue costs more than throwing repeats away
+        drawn = torch.randint(n_items, (2 * n_negatives,), generator=generator).unique()  # type: ignore[no-untyped-call]
+        drawn = drawn[torch.randperm(len(drawn), generator=generator)[:n_negatives]].to(target.device)
+    else:
+        drawn = torch.randperm(n_items, generator=generator)[:n_negatives].to(target.device)
+    items = torch.cat([drawn, target]).unique()  # type: ignore[no-untyped-call]
+    negative = torch.isin(items, drawn)
+    return Candidates(items, negative, float(torch.log(torch.tensor(n_items / len(drawn)))))
+
+
+def sampled_cross_entropy(scores: Tensor, target: Tensor, candidates: Candidates) -> Tensor:
+    """Cross-entropy whose denominator is estimated from sampled negatives.
+
+    A negative stands for M / n items, so the logarithm of that is added to its logit; the own target stands for itself;
+    the targets of other rows count only where they were drawn. With every item drawn it is the full cross-entropy.
+
+    Args:
+        scores: (B, N) of the candidates.
+        target: (B,) positions in the catalogue.
+        candidates: what the columns are.
+
+    Returns:
+        () mean over the batch.
+    """
+    own = candidates.items[None, :] == target[:, None]
+    logits = scores + candidates.correction
+    logits = logits.masked_fill(~(own | candidates.negative[None, :]), -torch.inf)
+    logits = torch.where(own, scores, logits)
+    return F.cross_entropy(logits, own.long().argmax(1))
+
+
+class SftObjective(nn.Module):
+    """Cross-entropy of the next item plus the regularisers (docs/method.md, "Losses").
+
+    Args:
+        recommender: what learns.
+        config: weights of the terms.
+    """
+
+    _keys_to_ignore_on_save = None  # the Trainer asks every model for it
+
+    def __init__(self, recommender: TrainableRecommender, config: TrainConfig) -> None:
+        super().__init__()
+        self.recommender = recommender
+        self.config = config
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        """Return the loss and its detached parts of a batch of rows."""
+        recommender, config = self.recommender, self.config
+        n_items, target = len(recommender.catalog), batch["target"]
+        candidates = None
+        if n_items > config.full_softmax_items:
+            candidates = sample_candidates(target, n_items, config.negatives, None)
+        reading = recommender.read(batch)
+        queries = recommender.model.decoder(reading.thought, reading.attention, reading.vectors)
+        chosen = None if candidates is None else candidates.items
+        scores = queries.sum(1) @ recommender.item_vectors(chosen).T + recommender.evidence_scores(batch, chosen)
+        if candidates is None:
+            fit = F.cross_entropy(scores, target)
+        else:
+            fit = sampled_cross_entropy(scores, target, candidates)
+        parts = {
+            "cross_entropy": fit,
+            "orthogonality": regularizers.orthogonality(reading.thought.factors),
+            "diversity": regularizers.attention_diversity(reading.attention),
+            "sparsity": regularizers.sparsity(reading.thought.gates),
+        }
+        loss = (
+            fit
+            + config.orthogonality * parts["orthogonality"]
+            + config.diversity * parts["diversity"]
+            + config.sparsity * parts["sparsity"]
+        )
+        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Return what learns only, so that checkpoints do not repeat a frozen backbone."""
+        learns = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if name in learns}

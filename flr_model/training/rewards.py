@@ -1,0 +1,81 @@
+"""Rewards and advantages of latent GRPO, as pure functions.
+
+Shapes: B users, G latent samples per user (the first is unperturbed), M items, d width of the thought.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-6
+
+
+def logprob_reward(scores: Tensor, target: Tensor) -> Tensor:
+    """Return the (B, G) log-probability of the true next item under softmax over (B, G, M) scores."""
+    return scores.log_softmax(-1).gather(-1, _column(scores, target)).squeeze(-1)
+
+
+def ndcg_reward(scores: Tensor, target: Tensor) -> Tensor:
+    """Return the (B, G) NDCG of the true next item's rank, 1 / log2(rank + 2), ties counted against it."""
+    own = scores.gather(-1, _column(scores, target))
+    rank = (scores >= own).sum(-1) - 1
+    return 1 / torch.log2(rank + 2.0)
+
+
+def batch_advantage(rewards: Tensor) -> Tensor:
+    """Reward minus the batch mean of the unperturbed rewards, over the root mean square (LatentR3, section 4).
+
+    Args:
+        rewards: (B, G), column 0 unperturbed.
+
+    Returns:
+        (B, G) of root mean square 1, or zeros where all rewards are equal.
+    """
+    centred = rewards - rewards[:, 0].mean()
+    return centred / (centred.square().mean().sqrt() + EPSILON)
+
+
+def group_advantage(rewards: Tensor) -> Tensor:
+    """Reward minus the mean of the user's own group, over its standard deviation (GRPO).
+
+    Args:
+        rewards: (B, G).
+
+    Returns:
+        (B, G), each row of mean 0; zeros in rows whose rewards are all equal.
+    """
+    centred = rewards - rewards.mean(1, keepdim=True)
+    return centred / (centred.square().mean(1, keepdim=True).sqrt() + EPSILON)
+
+
+def latent_log_ratio(sample: Tensor, mean: Tensor, old_mean: Tensor, sigma: float) -> Tensor:
+    """Log-ratio of two isotropic Gaussian policies at a latent sample, per dimension.
+
+    Args:
+        sample: (B, G, d) drawn around ``old_mean``.
+        mean: (B, 1, d) of the new policy.
+        old_mean: (B, 1, d) of the old one.
+        sigma: their common standard deviation.
+
+    Returns:
+        (B, G) mean over the d dimensions (a sum would leave the clip range after the smallest step).
+    """
+    old, new = (sample - old_mean).square(), (sample - mean).square()
+    return (old - new).mean(-1) / (2 * sigma**2)
+
+
+def clipped_objective(log_ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float) -> Tensor:
+    """Return the () PPO surrogate to maximise: min(ratio A, clip(ratio, 1 - low, 1 + high) A), mean over samples."""
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    return torch.minimum(ratio * advantage, clipped * advantage).mean()
+
+
+def gaussian_kl(mean: Tensor, reference: Tensor, sigma: float) -> Tensor:
+    """Return the () KL divergence between isotropic Gaussians of equal deviation, mean over users and dimensions."""
+    return ((mean - reference).square() / (2 * sigma**2)).mean()
+
+
+def _column(scores: Tensor, target: Tensor) -> Tensor:
+    return target[:, None, None].expand(-1, scores.shape[1], 1)

@@ -1,0 +1,134 @@
+"""Everything between a dataset folder and the training loop: rows, backbone, item vectors, untrained model."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from flr_model.assets import cache_folder
+from flr_model.config import ModelConfig, TrainConfig
+from flr_model.data.dataset import Dataset
+from flr_model.data.histories import HistoryRows
+from flr_model.data.text import TitleTokenizer
+from flr_model.errors import ConfigError, DataError
+from flr_model.evidence import PairEvents
+from flr_model.nn.backbone import Backbone, Trunk, load_backbone
+from flr_model.nn.evidence import EvidenceHead
+from flr_model.nn.history_encoders import ItemsEncoder
+from flr_model.nn.item_encoder import TOKENS_PER_BATCH, ItemEncoder
+from flr_model.nn.model import build_model
+from flr_model.nn.recommender import TrainableRecommender
+from flr_model.progress import SILENT, Progress
+from flr_model.training.tuning import choose_tuning, tune
+
+
+@dataclass
+class Setup:
+    """What training starts from.
+
+    Args:
+        dataset: opened.
+        rows: to train on.
+        valid: to validate with; None when they are trained on.
+        backbone: of the trunk.
+        item_backbone: of the item vectors; the same unless the trunk is tuned.
+        item_encoder: fitted to the catalogue.
+        recommender: untrained, its trunk frozen, extended or free.
+        tuning: frozen, lora or full.
+    """
+
+    dataset: Dataset
+    rows: HistoryRows
+    valid: HistoryRows | None
+    backbone: Backbone
+    item_backbone: Backbone
+    item_encoder: ItemEncoder
+    recommender: TrainableRecommender
+    tuning: str
+
+
+def set_up(
+    data: Path, model: ModelConfig, train: TrainConfig, *, hold_out: bool = True, progress: Progress = SILENT
+) -> Setup:
+    """Open the dataset, load the backbone, make the item vectors and build the untrained model.
+
+    Args:
+        data: dataset folder.
+        model: shape.
+        train: of which the tuning matters here.
+        hold_out: keep the validation rows out of training.
+        progress: is told of titles.
+
+    Raises:
+        ArtifactError: if the dataset or the backbone cannot be opened.
+        ConfigError: if the shape does not fit the backbone.
+        DataError: if there are no rows to train on or to validate with.
+    """
+    dataset = Dataset.open(data)
+    rows, valid = _rows(dataset, hold_out=hold_out)
+    tuning = choose_tuning(train.tuning, len(rows))
+    backbone = load_backbone(model.backbone, layers=model.layers)
+    item_backbone = backbone if tuning == "frozen" else load_backbone(model.backbone, layers=model.layers)
+    width = int(backbone.lm.config.hidden_size)
+    if model.embedding_size > width:
+        raise ConfigError(f"--embedding-size is {model.embedding_size}, above the backbone's width {width}")
+    tokenizer = TitleTokenizer(backbone.tokenizer_json, title_tokens=model.title_tokens)
+    item_encoder = ItemEncoder(item_backbone.lm, model.embedding_size)
+    titles = dataset.catalog.titles.tolist()
+    pooled = title_states(item_encoder, titles, tokenizer, progress)
+    item_encoder.fit(pooled)
+    unit = item_encoder.whiten(torch.from_numpy(pooled)).detach()
+    network = build_model(model, Trunk(backbone.lm))
+    if isinstance(network.encoder, ItemsEncoder):
+        network.encoder.fit(unit, mean_embeddings(network.encoder.trunk, titles, tokenizer))
+    tune(network, tuning, train.lora_rank)
+    evidence = EvidenceHead(PairEvents.count(rows, len(dataset.catalog)), max_history=model.max_history)
+    recommender = TrainableRecommender(model, dataset.catalog, network, unit, evidence, tokenizer)
+    return Setup(dataset, rows, valid, backbone, item_backbone, item_encoder, recommender, tuning)
+
+
+def _rows(dataset: Dataset, *, hold_out: bool) -> tuple[HistoryRows, HistoryRows | None]:
+    rows, valid = dataset.rows("train"), dataset.rows("valid")
+    if not len(rows) or (hold_out and not len(valid)):
+        raise DataError(
+            f"{dataset.folder} has no rows to train on or to validate with", hint="prepare it with more interactions"
+        )
+    return (rows, valid) if hold_out else (HistoryRows.concatenate([rows, valid]), None)
+
+
+def title_states(
+    encoder: ItemEncoder, titles: list[str], tokenizer: TitleTokenizer, progress: Progress = SILENT
+) -> npt.NDArray[np.float32]:
+    """Return the (M, d) mean states of titles, from the cache when this backbone has read these titles before."""
+    digest = hashlib.sha256(f"{tokenizer.title_tokens}\0".encode())
+    for name, weight in encoder.lm.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.cpu().numpy().tobytes())
+    digest.update(tokenizer.fingerprint.encode())
+    for title in titles:
+        digest.update(title.encode("utf-8", "replace") + b"\0")
+    cached = cache_folder() / "titles" / f"{digest.hexdigest()[:24]}.npy"
+    if cached.exists():
+        states: npt.NDArray[np.float32] = np.load(cached, allow_pickle=False)
+        return states
+    pooled = encoder.pool_titles(titles, tokenizer, progress=progress)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    partial = cached.with_suffix(".tmp.npy")
+    np.save(partial, pooled)
+    partial.replace(cached)
+    return pooled
+
+
+@torch.no_grad()
+def mean_embeddings(trunk: Trunk, titles: list[str], tokenizer: TitleTokenizer) -> torch.Tensor:
+    """Return the (M, d) mean input embedding of each title's tokens."""
+    out = torch.zeros(len(titles), trunk.width)
+    for which, input_ids, mask in tokenizer.batches(titles, TOKENS_PER_BATCH):
+        weight = torch.from_numpy(mask)[..., None].float()
+        out[which] = (trunk.embed(torch.from_numpy(input_ids)) * weight).sum(1) / weight.sum(1)
+    return out

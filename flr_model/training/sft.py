@@ -1,0 +1,216 @@
+"""Supervised fine-tuning: from a dataset folder to a run folder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from flr_model.artifacts import Manifest, check_free, open_folder, writing_folder
+from flr_model.config import ModelConfig, TrainConfig
+from flr_model.config_io import build, dump_toml, read_tables
+from flr_model.errors import ConfigError
+from flr_model.nn.loading import Run
+from flr_model.progress import SILENT, Progress
+from flr_model.training.objectives import SftObjective
+from flr_model.training.setup import Setup, set_up
+from flr_model.training.trainer import Rates, RowTrainer, Schedule
+from flr_model.training.tuning import merge
+from flr_model.training.validation import validator
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What training did.
+
+    Args:
+        run: the folder written.
+        tuning: of the backbone: frozen, lora or full.
+        rows: training rows.
+        parameters: all of the model.
+        trainable: those that learned.
+        steps: optimisation steps.
+        best_epoch: the epoch whose weights were kept (1 is the first).
+        valid: metrics of the kept weights on the validation rows; empty for a refit.
+        untrained: the same before any training.
+        seconds: wall-clock time of the training loop.
+    """
+
+    run: str
+    tuning: str
+    rows: int
+    parameters: int
+    trainable: int
+    steps: int
+    best_epoch: float
+    valid: dict[str, float]
+    untrained: dict[str, float]
+    seconds: float
+
+
+def train(
+    data: Path,
+    out: Path,
+    *,
+    model: ModelConfig,
+    train: TrainConfig,
+    refit: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> TrainReport:
+    """Fine-tune on a dataset and write a run.
+
+    Args:
+        data: dataset folder.
+        out: run folder to write.
+        model: shape of the model.
+        train: settings of the training.
+        refit: a finished run to repeat on train + valid rows, with its settings and its number of epochs.
+        resume: go on from the checkpoints of an interrupted call with the same settings.
+        overwrite: replace ``out``.
+        progress: is told of steps and losses.
+
+    Raises:
+        ArtifactError: if a folder cannot be used.
+        ConfigError: if a setting cannot work.
+        DataError: if the dataset has no rows.
+    """
+    check_free(out, overwrite=overwrite)
+    if refit is not None:
+        model, train = settings_of(refit)
+    set_seed(train.seed)
+    setup = set_up(data, model, train, hold_out=refit is None, progress=progress)
+    validate = None if setup.valid is None else validator(setup.recommender.recommender, setup.valid)
+    untrained = validate() if validate else {}
+    toml = dump_toml([model, train])
+    checkpoints = _checkpoints(out, toml, resume=resume)
+    objective = SftObjective(setup.recommender, train)
+    trainer = RowTrainer(
+        objective,
+        setup.recommender,
+        setup.rows,
+        validate=validate,
+        rates=rates(train),
+        schedule=schedule(train),
+        folder=checkpoints,
+        progress=progress,
+    )
+    began = time.perf_counter()
+    trainer.run(resume=resume)
+    report = TrainReport(
+        run=str(out),
+        tuning=setup.tuning,
+        rows=len(setup.rows),
+        parameters=sum(p.numel() for p in objective.parameters()),
+        trainable=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        steps=trainer.state.global_step,
+        best_epoch=_best_epoch(trainer.state),
+        seconds=time.perf_counter() - began,
+        valid=validate() if validate else {},
+        untrained=untrained,
+    )
+    run = _finish(setup, model, train, report)
+    with writing_folder(out, overwrite=overwrite) as folder:
+        run.write(folder, toml)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return report
+
+
+def rates(train: TrainConfig) -> Rates:
+    """Return the learning rates of a configuration."""
+    return Rates(
+        items=train.learning_rate,
+        reasoner=train.reasoner_learning_rate,
+        scalars=train.scalar_learning_rate,
+        backbone=train.backbone_learning_rate,
+        weight_decay=train.weight_decay,
+    )
+
+
+def schedule(train: TrainConfig) -> Schedule:
+    """Return the length and the steps of a configuration."""
+    return Schedule(
+        epochs=train.epochs,
+        max_steps=train.max_steps,
+        batch_size=train.batch_size,
+        grad_accumulation=train.grad_accumulation,
+        warmup_steps=train.warmup_steps,
+        patience=train.patience,
+        precision=train.precision,
+        seed=train.seed,
+    )
+
+
+def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:
+    """Return the settings of a finished run, with the number of epochs that was best there."""
+    content = open_folder(run, "run").content
+    tables = read_tables(run / "config.toml")
+    model, train = build(ModelConfig, tables["model"]), build(TrainConfig, tables["train"])
+    return model, replace(train, epochs=max(1, round(content["report"]["best_epoch"])))
+
+
+def _best_epoch(state: Any) -> float:
+    """Return the epoch whose weights were kept: the best one, or the last without validation."""
+    best: int = state.best_global_step or state.global_step
+    epochs: float = state.epoch or 0.0
+    return round(epochs * best / max(state.global_step, 1), 2)
+
+
+def _checkpoints(out: Path, toml: str, *, resume: bool) -> Path:
+    """Return the folder of checkpoints beside ``out``, emptied unless an equal call is resumed."""
+    folder = out.parent / f".{out.name}.checkpoints"
+    settings = folder / "config.toml"
+    if resume and settings.exists():
+        if settings.read_text(encoding="utf-8") != toml:
+            raise ConfigError(
+                f"{folder} was begun with other settings", hint="give the same settings, or leave --resume out"
+            )
+        return folder
+    if resume:
+        logger.warning("nothing to resume at %s: starting from the beginning", folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    settings.write_text(toml, encoding="utf-8")
+    return folder
+
+
+def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainReport) -> Run:
+    """Fold what learned into its final form."""
+    recommender = setup.recommender
+    with torch.no_grad():
+        setup.item_encoder.scale.copy_(recommender.item_scale)
+    merge(recommender.model, setup.tuning)
+    backbone = replace(setup.backbone, lm=recommender.model.encoder.trunk.lm)
+    ranking = recommender.recommender()
+    content = {
+        "stage": "sft",
+        "dataset": str(setup.dataset.folder.resolve()),
+        "dataset_fingerprint": setup.dataset.fingerprint(),
+        "report": vars(report),
+    }
+    return Run(
+        config=model,
+        catalog=setup.dataset.catalog,
+        backbone=backbone,
+        item_backbone=backbone if setup.tuning == "frozen" else setup.item_backbone,
+        model=recommender.model,
+        item_encoder=setup.item_encoder,
+        vectors=ranking.vectors,
+        evidence=ranking.evidence,
+        evidence_weights=dict(recommender.evidence.state_dict()),
+        manifest=Manifest(
+            kind="run",
+            settings={config.table: config.as_dict() for config in (model, train)},
+            content=content,
+            source=str(setup.dataset.folder),
+        ),
+    )

@@ -1,0 +1,52 @@
+"""What of the backbone learns: nothing, low-rank additions, or everything."""
+
+from __future__ import annotations
+
+import logging
+
+from flr_model.errors import MissingExtraError
+from flr_model.nn.history_encoders import ItemsEncoder
+from flr_model.nn.model import FactorizedModel
+
+logger = logging.getLogger(__name__)
+
+LORA_ROWS = 1_000_000
+"""Below this many training rows a tuned trunk learned the rows by heart in our measurements (docs/results.md)."""
+
+
+def choose_tuning(asked: str, n_rows: int) -> str:
+    """Resolve ``auto`` by the number of training rows (docs/method.md, "What of the backbone learns")."""
+    if asked != "auto":
+        return asked
+    return "frozen" if n_rows < LORA_ROWS else "lora"
+
+
+def tune(model: FactorizedModel, tuning: str, lora_rank: int) -> None:
+    """Freeze, extend or free the trunk of a model, in place.
+
+    With a frozen trunk the projection into it is frozen too: the states of a history then need no gradient.
+
+    Raises:
+        MissingExtraError: if LoRA is asked for and peft is not installed.
+    """
+    trunk = model.encoder.trunk
+    if tuning == "full":
+        return
+    trunk.lm.requires_grad_(False)
+    if tuning == "frozen":
+        if isinstance(model.encoder, ItemsEncoder):
+            model.encoder.projection.requires_grad_(False)
+        return
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise MissingExtraError("peft", "train") from None
+    config = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, lora_dropout=0.05, target_modules="all-linear")
+    trunk.lm = get_peft_model(trunk.lm, config)
+
+
+def merge(model: FactorizedModel, tuning: str) -> None:
+    """Fold low-rank additions into the trunk's weights, in place."""
+    trunk = model.encoder.trunk
+    if tuning == "lora":
+        trunk.lm = trunk.lm.merge_and_unload()
