@@ -1,0 +1,72 @@
+"""A bundle folder: everything that scoring needs, on any machine, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flr_model.artifacts import Manifest, open_folder
+from flr_model.config import ModelConfig
+from flr_model.config_io import build
+from flr_model.errors import ArtifactError, ConfigError
+
+AGAIN = "make it again with `flr export --onnx`"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle folder, opened; no array or graph is loaded yet.
+
+    Args:
+        folder: where it lies.
+        manifest: what it says of itself; ``content`` has precision, parity, dataset, dataset_fingerprint, metrics.
+        model: the shape of the exported model.
+        reader: the graph that reads histories, in the precision that the export chose.
+        item_encoder: the graph that encodes titles, likewise.
+    """
+
+    folder: Path
+    manifest: Manifest
+    model: ModelConfig
+    reader: Path
+    item_encoder: Path
+
+    @classmethod
+    def open(cls, folder: Path) -> Bundle:
+        """Open a folder written by `flr export --onnx`.
+
+        Raises:
+            ArtifactError: if it is not a complete bundle, or its manifest lacks the model or names a missing graph.
+        """
+        manifest = open_folder(folder, "bundle")
+        try:
+            model = build(ModelConfig, manifest.settings["model"])
+        except (KeyError, ConfigError) as error:
+            message = f"the manifest of {folder} has no usable [model] settings: {error}"
+            raise ArtifactError(message, hint=AGAIN) from None
+        files = manifest.content.get("files", {})
+        return cls(
+            folder,
+            manifest,
+            model,
+            reader=_graph(folder, files.get("reader", "reader.onnx")),
+            item_encoder=_graph(folder, files.get("item_encoder", "item_encoder.onnx")),
+        )
+
+    @property
+    def precision(self) -> str:
+        """Of the graphs that are used: fp32 or int8."""
+        return str(self.manifest.content.get("precision", "fp32"))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The manifest's content: precision, parity, dataset, dataset_fingerprint, files, metrics."""
+        return self.manifest.content
+
+
+def _graph(folder: Path, name: Any) -> Path:
+    """Find a graph that the manifest names; only files of the folder itself count."""
+    if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
+        raise ArtifactError(f"the manifest of {folder} names the graph {name!r}, which is not there", hint=AGAIN)
+    return folder / name

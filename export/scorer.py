@@ -1,0 +1,171 @@
+"""The exported network behind the `Reader` protocol: ONNX Runtime and numpy, without torch.
+
+Shapes: B users, L history columns, S tokens, D width of item vectors, M items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from export.bundle import AGAIN, Bundle
+from flr_model.config import ModelConfig
+from flr_model.data.catalog import Catalog
+from flr_model.data.histories import PAD
+from flr_model.data.text import TextBatch, TextHistories, TitleTokenizer
+from flr_model.errors import ArtifactError, MissingExtraError
+from flr_model.evidence import Evidence
+from flr_model.ranking import Floats, Ints, Recommender, UserStates
+
+ENCODER_BATCH_TOKENS = 4096
+"""Places of one batch of titles, so that memory stays flat however many items are new."""
+
+
+class OnnxReader:
+    """The exported graphs of a bundle.
+
+    Args:
+        reader: graph from histories to user states.
+        item_encoder: graph from titles to item vectors; loaded only when titles are encoded.
+        tokenizer: ``tokenizer.json``; loaded only when text is read.
+        model: the shape of the model.
+        threads: of ONNX Runtime; 0 takes all cores.
+
+    Raises:
+        ArtifactError: if a graph cannot be loaded.
+        MissingExtraError: if onnxruntime is not installed.
+    """
+
+    def __init__(
+        self, reader: Path, item_encoder: Path, tokenizer: Path, model: ModelConfig, *, threads: int = 0
+    ) -> None:
+        self.model = model
+        self._threads = threads
+        self._encoder_path = item_encoder
+        self._tokenizer_path = tokenizer
+        # A history of items always has the same shape; text and titles vary, and there an arena would only grow.
+        self._reader = open_session(reader, threads=threads, arena=model.encoding == "items")
+        self._tokens: dict[str, Ints] = {}
+
+    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
+        """Read B histories (see `flr_model.ranking.Reader`)."""
+        feeds: dict[str, npt.NDArray[Any]] = {
+            "item_vectors": item_inputs(histories, vectors),
+            "history_mask": (histories != PAD).astype(np.int64),
+        }
+        if self.model.encoding == "text":
+            feeds |= self._text(histories, titles)._asdict()
+        return UserStates(*run(self._reader, ("queries", "gates", "attention", "factors"), feeds))
+
+    def encode_titles(self, titles: Sequence[str]) -> Floats:
+        """Return the (n, D) item vectors of n titles; n is at least 1."""
+        vectors: Floats | None = None
+        for which, input_ids, attention_mask in self._tokenizer.batches(titles, ENCODER_BATCH_TOKENS):
+            feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
+            (encoded,) = run(self._encoder, ("item_vectors",), feeds)
+            if vectors is None:
+                vectors = np.empty((len(titles), encoded.shape[1]), np.float32)
+            vectors[which] = encoded
+        if vectors is None:
+            raise ValueError("no titles to encode")
+        return vectors
+
+    @cached_property
+    def _encoder(self) -> Any:
+        return open_session(self._encoder_path, threads=self._threads, arena=False)
+
+    @cached_property
+    def _tokenizer(self) -> TitleTokenizer:
+        return TitleTokenizer(self._tokenizer_path, title_tokens=self.model.title_tokens)
+
+    def _text(self, histories: Ints, titles: Sequence[str]) -> TextBatch:
+        """Write histories as text; a title is tokenised when a history first meets it."""
+        positions, local = np.unique(histories, return_inverse=True)
+        local = local.reshape(histories.shape)
+        if PAD in positions[:1]:
+            positions, local = positions[1:], local - 1
+        met = [titles[position] for position in positions]
+        new = [title for title in dict.fromkeys(met) if title not in self._tokens]
+        self._tokens.update(zip(new, self._tokenizer.encode(new), strict=True))
+        tokens = [self._tokens[title] for title in met]
+        return TextHistories(tokens, self._tokenizer.separator, self.model.max_tokens).encode(local)
+
+
+def load_recommender(bundle: Path, *, threads: int = 0) -> Recommender:
+    """Open a bundle folder for scoring; item vectors stay on disk until they are used.
+
+    Raises:
+        ArtifactError: if the folder is not a complete bundle, or its parts do not fit together.
+        MissingExtraError: if onnxruntime is not installed.
+    """
+    opened = Bundle.open(bundle)
+    try:
+        catalog = Catalog.read(bundle / "items.parquet")
+        # asarray: a plain view on the mapped file, so that results of arithmetic are plain arrays too
+        vectors = np.asarray(np.load(bundle / "item_vectors.npy", mmap_mode="r", allow_pickle=False))
+        evidence = Evidence.read(bundle / "evidence.npz")
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise ArtifactError(f"{bundle} has a file that cannot be read: {error}", hint=AGAIN) from None
+    if not len(vectors) == len(catalog) == evidence.n_items:
+        raise ArtifactError(
+            f"{bundle} has {len(catalog)} items, {len(vectors)} item vectors and evidence of {evidence.n_items} items",
+            hint=AGAIN,
+        )
+    reader = OnnxReader(opened.reader, opened.item_encoder, bundle / "tokenizer.json", opened.model, threads=threads)
+    return Recommender(reader, catalog, vectors, evidence, max_history=opened.model.max_history)
+
+
+def item_inputs(histories: Ints, vectors: Floats) -> Floats:
+    """Look up the (B, L, D) vectors of histories; places of padding are zero."""
+    out: Floats = vectors[np.maximum(histories, 0)].astype(np.float32, copy=False)
+    out[histories == PAD] = 0
+    return out
+
+
+def choose_providers(available: Sequence[str]) -> list[str]:
+    """Return the execution providers to use: CUDA where it is present, and the CPU."""
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+
+
+def open_session(graph: Path, *, threads: int, arena: bool) -> Any:
+    """Open a graph with ONNX Runtime.
+
+    Args:
+        graph: the ``.onnx`` file.
+        threads: of one operator; 0 takes all cores.
+        arena: keep memory between runs; right only where shapes do not vary.
+
+    Raises:
+        ArtifactError: if the file is not a graph that this ONNX Runtime can load.
+        MissingExtraError: if onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "cpu") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = arena
+    options.log_severity_level = 3
+    providers = choose_providers(onnxruntime.get_available_providers())
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=providers)
+    except Exception as error:  # its exception classes have no common base of their own
+        raise ArtifactError(
+            f"{graph} cannot be loaded by onnxruntime {onnxruntime.__version__}: {error}",
+            hint="make the bundle again with `flr export --onnx`, or upgrade onnxruntime",
+        ) from None
+
+
+def run(session: Any, outputs: Sequence[str], feeds: dict[str, npt.NDArray[Any]]) -> list[Floats]:
+    """Run a graph on those of the feeds that it declares."""
+    declared = {node.name for node in session.get_inputs()}
+    result: list[Floats] = session.run(list(outputs), {name: feeds[name] for name in feeds if name in declared})
+    return result

@@ -1,0 +1,65 @@
+"""`flr score`: recommend items for every user of a file, with a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flr_cli import console
+from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, QuietOpt, settings
+from flr_model.config import ScoreConfig
+
+
+@settings(ScoreConfig)
+def score(
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by `flr export --onnx`.")],
+    histories: Annotated[
+        Path,
+        typer.Argument(help="CSV (gz too) or Parquet: a row per interaction, or a row per user with a list of items."),
+    ],
+    out: OutOpt,
+    score: ScoreConfig,
+    items: Annotated[Path | None, typer.Option(help="CSV or Parquet of items and titles, for new items.")] = None,
+    candidates: Annotated[Path | None, typer.Option(help="Pairs of user and item; rank only these.")] = None,
+    user_col: Annotated[str | None, typer.Option(help="Name of the user column.")] = None,
+    item_col: Annotated[str | None, typer.Option(help="Name of the item (or history) column.")] = None,
+    time_col: Annotated[str | None, typer.Option(help="Name of the time column; else the file's order.")] = None,
+    title_col: Annotated[str | None, typer.Option(help="Name of the title column of --items.")] = None,
+    form: Annotated[str, typer.Option(help="Of the histories: auto, long or wide.")] = "auto",
+    shards: Annotated[str | None, typer.Option(help="Score one part of the users, for instance 2/8.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
+    overwrite: OverwriteOpt = False,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Recommend items for every user of a file, also users and items never seen in training.
+
+    All of a user's rows are history. Rows that cannot be scored go to OUT.rejects.csv with their reason.
+    """
+    console.setup_logging(quiet=quiet)
+    from export.batch import score_file
+    from export.inputs import InputColumns, Shard
+    from export.scorer import load_recommender
+
+    report = score_file(
+        load_recommender(bundle, threads=score.threads),
+        histories,
+        out,
+        config=score,
+        columns=InputColumns(user=user_col, item=item_col, time=time_col, title=title_col, form=form),
+        items=items,
+        candidates=candidates,
+        shard=None if shards is None else Shard.parse(shards),
+        bundle=bundle,
+        overwrite=overwrite,
+        resume=resume,
+        progress=console.progress(quiet=quiet),
+    )
+    if json:
+        console.emit_json(report)
+        return
+    shown = {name.replace("_", " "): value for name, value in vars(report).items() if value is not None}
+    rows = [(name, f"{value:,.1f}" if isinstance(value, float) else value) for name, value in shown.items()]
+    console.table("Scored", ("", "value"), rows)

@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from export.bundle import Bundle
+from flr_model.artifacts import MANIFEST, Manifest
+from flr_model.errors import ArtifactError
+from tests.export.toy import write_toy_bundle
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_toy_bundle(tmp_path / "bundle")
+
+
+def test_bundle_tells_the_model_and_the_facts(folder):
+    bundle = Bundle.open(folder)
+    assert (bundle.model.encoding, bundle.model.n_factors, bundle.model.max_history) == ("items", 2, 3)
+    assert bundle.precision == "fp32"
+    assert bundle.facts["metrics"] == {"NDCG@10": 0.5}
+    assert (bundle.reader, bundle.item_encoder) == (folder / "reader.onnx", folder / "item_encoder.onnx")
+
+
+def test_bundle_uses_the_graph_that_the_manifest_chose(tmp_path):
+    folder = write_toy_bundle(tmp_path / "bundle", files={"reader": "reader.int8.onnx"})
+    (folder / "reader.int8.onnx").write_bytes((folder / "reader.onnx").read_bytes())
+    assert Bundle.open(folder).reader == folder / "reader.int8.onnx"
+
+
+@pytest.mark.parametrize("name", ["reader.int8.onnx", "../bundle/reader.onnx", 3])
+def test_graph_outside_the_folder_or_missing_is_refused(tmp_path, name):
+    folder = write_toy_bundle(tmp_path / "bundle", files={"reader": name})
+    with pytest.raises(ArtifactError, match="which is not there"):
+        Bundle.open(folder)
+
+
+def test_incomplete_bundle_names_what_is_missing(folder):
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ArtifactError, match=r"lacks tokenizer\.json"):
+        Bundle.open(folder)
+
+
+def test_folder_of_another_kind_is_refused(folder):
+    Manifest("dataset").write(folder)
+    with pytest.raises(ArtifactError, match="is a dataset, this command wants a bundle"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("settings", [{}, {"model": {"n_factors": 0}}, {"model": {"nonsense": 1}}])
+def test_manifest_without_a_usable_model_is_refused(folder, settings):
+    body = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**body, "settings": settings}))
+    with pytest.raises(ArtifactError, match=r"no usable \[model\] settings"):
+        Bundle.open(folder)
