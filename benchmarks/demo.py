@@ -1,0 +1,94 @@
+"""The main job from nothing to recommendations: MovieLens-100K and SmolLM2 on this machine's CPU.
+
+Runs the commands a person would type and prints each before it runs; `make demo` calls this.
+
+usage: demo.py [--folder demo]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+USERS = 3
+console = Console()
+
+
+def flr(*arguments: str) -> str:
+    """Run a command as a person would, show it, and return its standard output."""
+    console.print(f"\n$ flr {' '.join(arguments)}", style="bold", soft_wrap=True, highlight=False)
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "flr_cli", *arguments], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        console.print(done.stdout)
+        sys.exit(done.returncode)
+    console.print(f"[{time.perf_counter() - began:.0f} s]", style="dim", markup=False, highlight=False)
+    return done.stdout
+
+
+def main() -> None:
+    """Fetch, prepare, train, align, evaluate, export and score."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("demo"))
+    folder = parser.parse_args().folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    data, run, aligned, bundle, recs = (str(folder / n) for n in ("data", "run", "aligned", "bundle", "recs.csv"))
+    began = time.perf_counter()
+    flr("fetch", "smollm2-135m")
+    movies = Path(flr("fetch", "ml-100k").strip())
+    interactions, items = str(movies / "ml-100k.inter"), str(movies / "ml-100k.item")
+    print(flr("prepare", "--interactions", interactions, "--items", items, "--out", data))
+    print(flr("train", data, "--out", run))
+    print(flr("align", run, "--out", aligned))
+    report = json.loads(flr("eval", aligned, "--json"))
+    print(flr("export", aligned, "--onnx", "--out", bundle))
+    print(flr("score", bundle, interactions, "--out", recs, "--top-k", "10"))
+    show_metrics(report)
+    show_recommendations(Path(recs), Path(data))
+    console.print(f"\n{time.perf_counter() - began:.0f} s in all; everything lies in {folder}/", highlight=False)
+    beaten = all(report["metrics"]["NDCG@10"] > row["NDCG@10"] for row in report["baselines"].values())
+    sys.exit(0 if beaten else 4)
+
+
+def show_metrics(report: dict) -> None:  # type: ignore[type-arg]
+    """Print the model beside the baselines on the test split."""
+    table = Table(title="test split, all movies ranked", title_justify="left")
+    names = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "MRR@10")
+    for column in ("", *names):
+        table.add_column(column, justify="right" if column else "left")
+    for label, row in (("flr", report["metrics"]), *report["baselines"].items()):
+        table.add_row(label, *(f"{row[name]:.4f}" for name in names))
+    console.print(table)
+
+
+def show_recommendations(recs: Path, data: Path) -> None:
+    """Print ten recommendations for the last users of the test split."""
+    users = pd.read_parquet(data / "test.parquet").user_id.drop_duplicates(keep="last").tail(USERS).tolist()
+    titles = pd.read_parquet(data / "items.parquet").title
+    histories = pd.read_parquet(data / "test.parquet").drop_duplicates("user_id", keep="last").set_index("user_id")
+    found = pd.read_csv(recs, dtype={"user_id": str})
+    for user in users:
+        row = histories.loc[user]
+        newest = [*row.history[-4:], row.target]
+        console.print(f"\nuser {user}, who last watched: {', '.join(titles[i] for i in newest)}", highlight=False)
+        table = Table(box=None)
+        parts = [name for name in found.columns if name.startswith("factor_") or name == "evidence"]
+        for column in ("rank", "title", "score", *parts):
+            table.add_column(column, justify="left" if column == "title" else "right")
+        for line in found[found.user_id == user].itertuples():
+            table.add_row(str(line.rank), line.title, *(f"{getattr(line, name):.2f}" for name in ("score", *parts)))
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()
