@@ -82,7 +82,9 @@ class OnnxReader:
 
     @cached_property
     def _tokenizer(self) -> TitleTokenizer:
-        return TitleTokenizer(self._tokenizer_path, title_tokens=self.model.title_tokens)
+        return TitleTokenizer(
+            self._tokenizer_path, title_tokens=self.model.title_tokens, prompt=self.model.title_prompt
+        )
 
     def _text(self, histories: Ints, titles: Sequence[str]) -> TextBatch:
         """Write histories as text; a title is tokenised when a history first meets it."""

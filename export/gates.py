@@ -1,0 +1,174 @@
+"""The gates of an export: fp32 graphs against torch, int8 graphs against fp32.
+
+Shapes: R validation rows, D width of item vectors.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.quantize import quantize_until
+from export.scorer import OnnxReader, item_inputs
+from export.verify import (
+    RankingParity,
+    check_parity,
+    compare_rankings,
+    cosines,
+    shape_differences,
+    user_vectors,
+)
+from flr_model.config import ExportConfig
+from flr_model.data.histories import PAD, HistoryRows
+from flr_model.data.text import TextHistories
+from flr_model.progress import SILENT, Progress
+from flr_model.ranking import Floats, Reader, Recommender
+
+if TYPE_CHECKING:
+    from flr_model.nn.loading import Run
+
+logger = logging.getLogger(__name__)
+
+READER, ITEM_ENCODER = "reader.onnx", "item_encoder.onnx"
+INT8_READER, INT8_ITEM_ENCODER = "reader.int8.onnx", "item_encoder.int8.onnx"
+
+MIN_COSINE = 0.99
+"""Smallest mean cosine of the int8 item encoder's vectors with those of fp32."""
+
+_PROBE_ROWS = 64
+_SAMPLE_TITLES = 256
+
+
+class Gates:
+    """Judge the graphs of one folder.
+
+    Args:
+        run: what was exported.
+        folder: holds ``reader.onnx`` and ``item_encoder.onnx``.
+        rows: R validation rows; none at all when the dataset is not at hand.
+        config: tolerances.
+        progress: counts validation rows.
+    """
+
+    def __init__(
+        self, run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, *, progress: Progress = SILENT
+    ) -> None:
+        self.run = run
+        self.folder = folder
+        self.rows = rows
+        self.config = config
+        self.progress = progress
+        self.torch = run.recommender()
+        self.fp32 = self._reader(READER, ITEM_ENCODER)
+        self.fp32_users = self._users(self.fp32)
+
+    def check_fp32(self) -> dict[str, Any]:
+        """Compare fp32 with torch.
+
+        Returns:
+            "differences" by output over made-up histories, and "ranking", a `RankingParity` (None without rows).
+
+        Raises:
+            GateError: if a difference is above the tolerance.
+        """
+        differences = shape_differences(self.torch.reader, self.fp32, self.torch)
+        ranking = None
+        if len(self.rows):
+            ranking = compare_rankings(self.torch, self.rows, self._users(self.torch.reader), self.fp32_users)
+        check_parity(differences, ranking, self.config.tolerance)
+        return {"differences": differences, "ranking": ranking and asdict(ranking)}
+
+    def try_int8_reader(self) -> dict[str, Any] | None:
+        """Write the int8 reader if one passes.
+
+        Returns:
+            The `RankingParity` of the last attempt beside fp32, with "passed", "ndcg_loss" and the "fp32_layers" it
+            needed; None where there was nothing to judge by or nothing to quantise.
+        """
+        if not len(self.rows):
+            logger.warning("no validation rows to judge int8 by: the bundle scores in fp32")
+            return None
+        attempts: list[RankingParity] = []
+
+        def passes(graph: Path) -> bool:
+            users = self._users(self._reader(graph.name, ITEM_ENCODER))
+            attempts.append(compare_rankings(self.torch, self.rows, self.fp32_users, users))
+            found = attempts[-1]
+            return found.ndcg_loss <= self.config.max_ndcg_loss and found.top10_overlap >= self.config.min_overlap
+
+        feeds = self._reader_feeds(self.rows.select(slice(0, _PROBE_ROWS)))
+        kept = self._quantize(READER, INT8_READER, feeds, passes)
+        if not attempts:
+            return None
+        last = attempts[-1]
+        if kept is None:
+            logger.warning(
+                "int8 does not pass (top-10 overlap %.3f, NDCG@10 loss %.1f %%): the bundle scores in fp32",
+                last.top10_overlap,
+                100 * last.ndcg_loss,
+            )
+        return {**_verdict(kept), "ndcg_loss": last.ndcg_loss, **asdict(last)}
+
+    def try_int8_item_encoder(self) -> dict[str, Any] | None:
+        """Write the int8 item encoder if one passes.
+
+        Returns:
+            "mean_cosine" and "min_cosine" with the fp32 vectors of titles, "passed" and "fp32_layers"; None where
+            there was nothing to quantise.
+        """
+        titles = self.run.catalog.titles
+        sample = titles[np.linspace(0, len(titles) - 1, min(len(titles), _SAMPLE_TITLES)).astype(int)].tolist()
+        vectors = self.fp32.encode_titles(sample)
+        attempts: list[Floats] = []
+
+        def passes(graph: Path) -> bool:
+            attempts.append(cosines(vectors, self._reader(READER, graph.name).encode_titles(sample)))
+            return float(attempts[-1].mean()) >= MIN_COSINE
+
+        input_ids, attention_mask = self.run.tokenizer().padded(sample[:_PROBE_ROWS])
+        feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
+        kept = self._quantize(ITEM_ENCODER, INT8_ITEM_ENCODER, feeds, passes)
+        if not attempts:
+            return None
+        mean, least = float(attempts[-1].mean()), float(attempts[-1].min())
+        if kept is None:
+            logger.warning("the int8 item encoder does not pass (cosine %.3f): new titles are read in fp32", mean)
+        return {**_verdict(kept), "mean_cosine": mean, "min_cosine": least}
+
+    def _quantize(
+        self, source: str, target: str, feeds: dict[str, npt.NDArray[Any]], passes: Callable[[Path], bool]
+    ) -> list[str] | None:
+        return quantize_until(self.folder / source, self.folder / target, feeds, passes)
+
+    def _reader(self, reader: str, item_encoder: str) -> OnnxReader:
+        tokenizer = self.run.backbone.tokenizer_json
+        return OnnxReader(self.folder / reader, self.folder / item_encoder, tokenizer, self.run.config)
+
+    def _users(self, reader: Reader) -> Floats:
+        """(R, D) users' vectors of a network."""
+        own = self.torch
+        scorer = Recommender(reader, own.catalog, own.vectors, own.evidence, max_history=own.max_history)
+        return user_vectors(scorer, self.rows, progress=self.progress)
+
+    def _reader_feeds(self, rows: HistoryRows) -> dict[str, npt.NDArray[Any]]:
+        """Make the reader's inputs of real histories."""
+        config, histories = self.run.config, rows.padded(self.run.config.max_history)
+        feeds: dict[str, npt.NDArray[Any]] = {
+            "item_vectors": item_inputs(histories, self.run.vectors),
+            "history_mask": (histories != PAD).astype(np.int64),
+        }
+        if config.encoding == "text":
+            tokenizer = self.run.tokenizer()
+            tokens = tokenizer.encode(self.run.catalog.titles.tolist())
+            feeds |= TextHistories(tokens, tokenizer.separator, config.max_tokens).encode(histories)._asdict()
+        return feeds
+
+
+def _verdict(kept: list[str] | None) -> dict[str, Any]:
+    return {"passed": kept is not None, "fp32_layers": kept or []}

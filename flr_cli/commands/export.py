@@ -1,0 +1,94 @@
+"""`flr export`: turn a run into a bundle that scores without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flr_cli import console
+from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, QuietOpt, settings
+from flr_model.config import ExportConfig
+from flr_model.errors import needs_extra
+
+if TYPE_CHECKING:
+    from export.build import ExportReport
+
+
+@settings(ExportConfig)
+def export(
+    run: Annotated[Path, typer.Argument(help="Run made by `flr train` or `flr align`.")],
+    out: OutOpt,
+    export: ExportConfig,
+    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX graphs, the only format.")] = True,
+    data: Annotated[
+        Path | None, typer.Option("--data", "-d", help="Dataset folder; default: the one it was trained on.")
+    ] = None,
+    overwrite: OverwriteOpt = False,
+    as_json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Write a bundle: ONNX graphs in fp32 and, when it ranks as well, int8; compared with torch before it is kept.
+
+    flr export run --onnx --out bundle
+    """
+    console.setup_logging(quiet=quiet)
+    from flr_model.artifacts import check_free, open_folder
+
+    open_folder(run, "run")
+    check_free(out, overwrite=overwrite)
+    with needs_extra("cpu"):
+        import onnxruntime  # noqa: F401
+    with needs_extra("train"):
+        from export.build import export_bundle
+        from flr_model.nn.loading import load_run
+
+    report = export_bundle(
+        load_run(run),
+        run,
+        out,
+        config=export,
+        data=data,
+        overwrite=overwrite,
+        progress=console.progress(quiet=quiet),
+    )
+    if as_json:
+        console.emit_json(report)
+        return
+    _show(report)
+    console.note(f"next: flr score {out} histories.csv --out recommendations.csv", quiet=quiet)
+
+
+def _show(report: ExportReport) -> None:
+    fp32, int8 = report.parity["fp32"], report.parity.get("int8", {})
+    console.table(
+        "ONNX fp32 beside torch",
+        ["output", "largest difference"],
+        [[name, f"{value:.1e}"] for name, value in fp32["differences"].items()],
+    )
+    rankings = {"fp32 beside torch": fp32["ranking"], "int8 beside fp32": int8.get("reader")}
+    console.table(
+        "Top 10 of validation rows",
+        ["graphs", "rows", "overlap", "identical", "difference", "NDCG@10", "beside"],
+        [[name, *_ranking(figures)] for name, figures in rankings.items() if figures],
+    )
+    console.table(
+        f"Files of {report.bundle} (scoring uses {report.precision})",
+        ["graph", "MB", "used"],
+        [
+            [name, f"{size / 1e6:,.1f}", "yes" if name in report.files.values() else ""]
+            for name, size in report.sizes.items()
+        ],
+    )
+
+
+def _ranking(figures: dict[str, Any]) -> list[Any]:
+    return [
+        figures["rows"],
+        figures["top10_overlap"],
+        figures["identical_top10"],
+        f"{figures['max_score_difference']:.1e}",
+        figures["candidate"]["NDCG@10"],
+        figures["reference"]["NDCG@10"],
+    ]
