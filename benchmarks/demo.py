@@ -10,29 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
+from stages import console, flr
 
 USERS = 3
-console = Console()
-
-
-def flr(*arguments: str) -> str:
-    """Run a command as a person would, show it, and return its standard output."""
-    console.print(f"\n$ flr {' '.join(arguments)}", style="bold", soft_wrap=True, highlight=False)
-    began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "flr_cli", *arguments], stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        console.print(done.stdout)
-        sys.exit(done.returncode)
-    console.print(f"[{time.perf_counter() - began:.0f} s]", style="dim", markup=False, highlight=False)
-    return done.stdout
 
 
 def main() -> None:
@@ -45,14 +31,14 @@ def main() -> None:
     data, run, aligned, bundle, recs = (str(folder / n) for n in ("data", "run", "aligned", "bundle", "recs.csv"))
     began = time.perf_counter()
     flr("fetch", "smollm2-135m")
-    movies = Path(flr("fetch", "ml-100k").strip())
+    movies = Path(flr("fetch", "ml-100k").output.strip())
     interactions, items = str(movies / "ml-100k.inter"), str(movies / "ml-100k.item")
-    print(flr("prepare", "--interactions", interactions, "--items", items, "--out", data))
-    print(flr("train", data, "--out", run))
-    print(flr("align", run, "--out", aligned))
-    report = json.loads(flr("eval", aligned, "--json"))
-    print(flr("export", aligned, "--onnx", "--out", bundle))
-    print(flr("score", bundle, interactions, "--out", recs, "--top-k", "10"))
+    console.print(flr("prepare", "--interactions", interactions, "--items", items, "--out", data).output, markup=False)
+    console.print(flr("train", data, "--out", run).output, markup=False)
+    console.print(flr("align", run, "--out", aligned).output, markup=False)
+    report = json.loads(flr("eval", aligned, "--json").output)
+    console.print(flr("export", aligned, "--onnx", "--out", bundle).output, markup=False)
+    console.print(flr("score", bundle, interactions, "--out", recs, "--top-k", "10").output, markup=False)
     show_metrics(report)
     show_recommendations(Path(recs), Path(data))
     console.print(f"\n{time.perf_counter() - began:.0f} s in all; everything lies in {folder}/", highlight=False)

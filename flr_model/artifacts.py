@@ -46,7 +46,15 @@ class Layout:
 DATASET = Layout("dataset", ("items.parquet", "train.parquet", "valid.parquet", "test.parquet"), "flr prepare")
 RUN = Layout(
     "run",
-    ("config.toml", "items.parquet", "item_vectors.npy", "evidence.npz", "head.safetensors", "backbone/config.json"),
+    (
+        "config.toml",
+        "items.parquet",
+        "item_vectors.npy",
+        "evidence.npz",
+        "head.safetensors",
+        "backbone/config.json",
+        "item_backbone/config.json",
+    ),
     "flr train",
 )
 BUNDLE = Layout(

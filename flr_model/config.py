@@ -82,7 +82,7 @@ class PrepareConfig(Settings):
     valid_fraction: float = setting(0.1, "share of the rows for validation (temporal split)", low=0.0, high=0.9)
     test_fraction: float = setting(0.1, "share of the rows for the test (temporal split)", low=0.0, high=0.9)
     k_core: int = setting(1, "keep users and items with at least this many interactions; 1 keeps all", low=1)
-    max_history: int = setting(10, "longest history of a row, newest kept", low=1, high=10_000)
+    max_history: int = setting(20, "longest history of a row, newest kept", low=1, high=10_000)
 
     def problems(self) -> list[str]:
         """The two held-out shares must leave something to train on."""
@@ -98,17 +98,23 @@ class ModelConfig(Settings):
     table: ClassVar[str] = "model"
 
     backbone: str = setting("smollm2-135m", "fetched asset, Hugging Face id or folder of a causal LM")
-    layers: int = setting(8, "keep the first N layers of the backbone; 0 keeps all", low=0)
+    layers: int = setting(4, "layers of the backbone that read a history, the first N; 0 keeps all", low=0)
+    item_layers: int = setting(0, "layers of the backbone that read a title, the first N; 0 keeps all", low=0)
+    title_prompt: str = setting("Title: {title}\nCategory:", "what the backbone reads of an item; {title} stands in it")
     encoding: str = setting("items", "one position per item, or the titles as text", choices=("items", "text"))
     decoder: str = setting("catalog", "what makes scores of the thought", choices=("catalog",))
     n_factors: int = setting(4, "K, the number of factors", low=1, high=64)
     refine_steps: int = setting(2, "T, how often the thought is refined", low=1, high=16)
     latent_tokens: int = setting(1, "N, latent tokens appended to the history", low=0, high=16)
-    embedding_size: int = setting(384, "width of the item vectors", low=2)
+    embedding_size: int = setting(512, "width of the item vectors", low=2)
     dropout: float = setting(0.1, "dropout on the factors", low=0.0, high=0.9)
-    max_history: int = setting(10, "items of a history that the model reads, newest kept", low=1)
+    max_history: int = setting(20, "items of a history that the model reads, newest kept", low=1)
     max_tokens: int = setting(256, "tokens of a history with --encoding text, newest kept", low=8)
     title_tokens: int = setting(48, "tokens of one title, the first kept", low=1)
+
+    def problems(self) -> list[str]:
+        """The prompt must have a place for the title."""
+        return [] if self.title_prompt.count("{title}") == 1 else ["--title-prompt must hold {title} once"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +134,7 @@ class TrainConfig(Settings):
     batch_size: int = setting(128, "rows per step and device", low=1)
     grad_accumulation: int = setting(1, "steps whose gradients are summed", low=1)
     learning_rate: float = setting(1e-3, "of the item maps", low=0.0)
+    residual_learning_rate: float = setting(5e-4, "of what single items learn beyond their titles", low=0.0)
     reasoner_learning_rate: float = setting(1e-4, "of the reasoner and what the thought says of items", low=0.0)
     scalar_learning_rate: float = setting(2e-2, "of the head's slopes, scales and kernels", low=0.0)
     backbone_learning_rate: float = setting(1e-4, "of the backbone (LoRA or full)", low=0.0)
@@ -135,8 +142,8 @@ class TrainConfig(Settings):
     warmup_steps: int = setting(50, "steps of linear warm-up before the cosine", low=0)
     patience: int = setting(2, "epochs without a better validation NDCG@10 before stopping", low=1)
     orthogonality: float = setting(0.01, "weight of the factors' squared cosines", low=0.0)
-    diversity: float = setting(0.01, "weight of the cosines of the factors' attentions", low=0.0)
-    sparsity: float = setting(0.01, "weight of the gates' entropy", low=0.0)
+    diversity: float = setting(0.1, "weight of the cosines of the factors' attentions", low=0.0)
+    sparsity: float = setting(0.05, "weight of the gates' entropy", low=0.0)
     negatives: int = setting(4096, "sampled negatives per step above --full-softmax-items", low=1)
     full_softmax_items: int = setting(50_000, "largest catalogue trained with the full softmax", low=1)
     precision: str = setting(

@@ -51,15 +51,18 @@ class TitleTokenizer:
     Args:
         tokenizer_json: file of the `tokenizers` library.
         title_tokens: tokens kept of one title, the first ones.
+        prompt: text with one ``{title}``, for `padded` and `batches`.
 
     Raises:
         ArtifactError: if the file cannot be read as a tokenizer.
     """
 
-    def __init__(self, tokenizer_json: Path, *, title_tokens: int) -> None:
+    def __init__(self, tokenizer_json: Path, *, title_tokens: int, prompt: str = "{title}") -> None:
         self._tokenizer = _plain_tokenizer(tokenizer_json)
         self.fingerprint = hashlib.sha256(tokenizer_json.read_bytes()).hexdigest()
         self.title_tokens = title_tokens
+        self.prompt = prompt
+        self.prefix, self.suffix = self._tokens(prompt.split("{title}"))
         self.separator = self._tokens([SEPARATOR])[0]
         self._blank = next((tokens[:1] for tokens in self._tokens([" ", "?", "a", "0"]) if len(tokens)), _ZERO)
 
@@ -68,12 +71,15 @@ class TitleTokenizer:
         return [tokens[: self.title_tokens] if len(tokens) else self._blank for tokens in self._tokens(list(titles))]
 
     def padded(self, titles: Sequence[str]) -> tuple[Ints, Ints]:
-        """Return tokens and mask of n titles, (n, S) each, padded on the right."""
-        return _pad_right(self.encode(titles))
+        """Return tokens and mask of n titles in the prompt, (n, S) each, padded on the right."""
+        return _pad_right(self._prompted(titles))
+
+    def _prompted(self, titles: Sequence[str]) -> list[Ints]:
+        return [np.concatenate([self.prefix, title, self.suffix]) for title in self.encode(titles)]
 
     def batches(self, titles: Sequence[str], batch_tokens: int) -> Iterator[TitleBatch]:
-        """Give all titles, shortest first, in batches of at most ``batch_tokens`` places (but one title at least)."""
-        tokens = self.encode(titles)
+        """Give all titles in the prompt, shortest first, in batches of at most ``batch_tokens`` places."""
+        tokens = self._prompted(titles)
         lengths = np.asarray([len(title) for title in tokens], np.int64)
         order = np.argsort(lengths, kind="stable")
         start = 0

@@ -1,8 +1,8 @@
 """Run folders: what `flr train` and `flr align` write, and what evaluation, alignment and export read.
 
 A run holds: config.toml, items.parquet, item_vectors.npy (M, D), evidence.npz, head.safetensors (all that flr adds to
-the language model), backbone/ (the trunk with tokenizer.json) and, when the trunk was tuned, item_backbone/ (the
-language model that made the item vectors).
+the language model), backbone/ (the trunk with tokenizer.json) and item_backbone/ (the language model that made the item
+vectors; its layers are not the trunk's).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from flr_model.config import ModelConfig
 from flr_model.config_io import build, read_tables
 from flr_model.data.catalog import Catalog
 from flr_model.data.text import TitleTokenizer
+from flr_model.errors import ArtifactError
 from flr_model.evidence import Evidence
 from flr_model.nn.backbone import Backbone, Trunk, load_backbone
 from flr_model.nn.item_encoder import ItemEncoder
@@ -39,7 +40,7 @@ class Run:
         config: shape of the model.
         catalog: M items.
         backbone: the trunk and its tokenizer file.
-        item_backbone: the language model that made the item vectors; the trunk itself unless that was tuned.
+        item_backbone: the language model that made the item vectors.
         model: the network.
         item_encoder: titles to item vectors.
         vectors: (M, D) scaled item vectors.
@@ -61,7 +62,7 @@ class Run:
 
     def tokenizer(self) -> TitleTokenizer:
         """Return the tokenizer of titles."""
-        return TitleTokenizer(self.backbone.tokenizer_json, title_tokens=self.config.title_tokens)
+        return title_tokenizer(self.backbone, self.config)
 
     def recommender(self) -> Recommender:
         """Return what ranks, with torch behind it."""
@@ -76,8 +77,7 @@ class Run:
         np.save(folder / "item_vectors.npy", self.vectors)
         self.evidence.write(folder / "evidence.npz")
         self.backbone.save(folder / "backbone")
-        if self.item_backbone.lm is not self.backbone.lm:
-            self.item_backbone.save(folder / ITEM_BACKBONE)
+        self.item_backbone.save(folder / ITEM_BACKBONE)
         state = {f"model.{name}": value for name, value in self.model.state_dict().items() if ".lm." not in name}
         state |= {f"item_encoder.{k}": v for k, v in self.item_encoder.state_dict().items() if not k.startswith("lm.")}
         state |= {f"evidence.{name}": value for name, value in self.evidence_weights.items()}
@@ -93,10 +93,9 @@ def load_run(folder: Path) -> Run:
     manifest = open_folder(folder, "run")
     config = build(ModelConfig, read_tables(folder / "config.toml").get("model", {}))
     backbone = load_backbone(str(folder / "backbone"))
-    tuned = (folder / ITEM_BACKBONE).exists()
-    item_backbone = load_backbone(str(folder / ITEM_BACKBONE)) if tuned else backbone
+    item_backbone = load_backbone(str(folder / ITEM_BACKBONE))
     model = build_model(config, Trunk(backbone.lm))
-    item_encoder = ItemEncoder(item_backbone.lm, config.embedding_size)
+    item_encoder = build_item_encoder(item_backbone, title_tokenizer(backbone, config), config)
     state: dict[str, Any] = load_file(folder / "head.safetensors")
     _restore(model, state, "model.")
     _restore(item_encoder, state, "item_encoder.")
@@ -115,6 +114,18 @@ def load_run(folder: Path) -> Run:
     )
 
 
+def title_tokenizer(backbone: Backbone, config: ModelConfig) -> TitleTokenizer:
+    """Return the tokenizer of titles that a backbone and a configuration ask for."""
+    return TitleTokenizer(backbone.tokenizer_json, title_tokens=config.title_tokens, prompt=config.title_prompt)
+
+
+def build_item_encoder(backbone: Backbone, tokenizer: TitleTokenizer, config: ModelConfig) -> ItemEncoder:
+    """Build an item encoder whose whitening is not fitted yet."""
+    return ItemEncoder(
+        backbone.lm, config.embedding_size, n_prefix=len(tokenizer.prefix), n_suffix=len(tokenizer.suffix)
+    )
+
+
 def load_recommender(folder: Path) -> Recommender:
     """Open a run folder for ranking."""
     return load_run(folder).recommender()
@@ -129,4 +140,6 @@ def _restore(module: torch.nn.Module, state: dict[str, torch.Tensor], prefix: st
     missing, unexpected = module.load_state_dict(_part(state, prefix), strict=False)
     wrong = [name for name in missing if ".lm." not in f".{name}"] + list(unexpected)
     if wrong:
-        raise ValueError(f"head.safetensors does not fit config.toml: {', '.join(wrong)}")
+        raise ArtifactError(
+            f"head.safetensors does not fit config.toml: {', '.join(wrong)}", hint="train the run again"
+        )

@@ -32,7 +32,7 @@ class Reasoner(nn.Module):
     q_k = W_q z + u_k; A_k = softmax(q_k . W_key H / sqrt(a) - slope_k age); f_k = V_k (A_k H);
     g = softmax(gate([z; f_k])); z <- norm(z + sum_k g_k f_k)
 
-    It starts as plain recency: queries and gates are zero, only the slopes weigh the history.
+    It starts as plain recency: queries and gates are zero, only the slopes weigh the history, each factor with its own.
 
     Args:
         width: d.
@@ -52,7 +52,7 @@ class Reasoner(nn.Module):
         self.query = nn.Linear(width, ATTENTION_WIDTH, bias=False)
         self.key = nn.Linear(width, ATTENTION_WIDTH, bias=False)
         self.factor_query = nn.Parameter(torch.zeros(n_factors, ATTENTION_WIDTH))  # u_k
-        self.slope = nn.Parameter(torch.full((n_factors,), 0.35))
+        self.slope = nn.Parameter(torch.linspace(0.7, 0.1, n_factors + 2)[1:-1].clone())
         self.value = nn.Parameter(torch.empty(n_factors, width, width))  # V_k
         self.gate = nn.Linear(2 * width, 1, bias=False)
         self.gate_bias = nn.Parameter(torch.zeros(n_factors))

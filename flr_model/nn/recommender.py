@@ -6,9 +6,11 @@ Shapes: B batch, M items, L history positions, K factors, D width of item vector
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from flr_model.config import ModelConfig
 from flr_model.data.catalog import Catalog
@@ -18,6 +20,9 @@ from flr_model.nn.evidence import EvidenceBatch, EvidenceHead
 from flr_model.nn.model import FactorizedModel, HistoryBatch, Reading
 from flr_model.nn.reader import TorchReader
 from flr_model.ranking import Recommender
+
+RESIDUAL_PRIOR = 20.0
+"""Interactions at which an item's learned residual counts half."""
 
 Batch = dict[str, Tensor]
 """histories (B, L), target (B,), recent, own, own_target, seen (see `EvidenceBatch`), and for `text` input_ids,
@@ -37,6 +42,7 @@ class TrainableRecommender(nn.Module):
     """
 
     unit_vectors: Tensor
+    trust: Tensor
 
     def __init__(
         self,
@@ -56,6 +62,9 @@ class TrainableRecommender(nn.Module):
         padded = torch.cat([unit_vectors, torch.zeros(1, unit_vectors.shape[1])])  # the last row stands for padding
         self.register_buffer("unit_vectors", padded, persistent=False)
         self.item_scale = nn.Parameter(torch.ones(unit_vectors.shape[1]))
+        self.item_residual = nn.Parameter(torch.zeros_like(padded))
+        degree = F.pad(torch.from_numpy(evidence.events.degree).float(), (0, 1))
+        self.register_buffer("trust", (degree / (degree + RESIDUAL_PRIOR))[:, None], persistent=False)
         self.text = text_histories(config, tokenizer, catalog.titles.tolist())
 
     def encode(self, rows: HistoryRows, *, training: bool) -> Batch:
@@ -80,9 +89,12 @@ class TrainableRecommender(nn.Module):
         return batch
 
     def item_vectors(self, index: Tensor | None = None) -> Tensor:
-        """Return the (N, D) scaled vectors of items; without an index of the whole catalogue (M, D)."""
-        chosen = self.unit_vectors[:-1] if index is None else self.unit_vectors[index]
-        return chosen * self.item_scale
+        """Return the (..., D) vectors of items, without an index those of the whole catalogue (M, D).
+
+        The title's vector is scaled, and moved by a residual as far as an item has interactions to learn it from.
+        """
+        chosen: Any = slice(len(self.catalog)) if index is None else index
+        return self.unit_vectors[chosen] * self.item_scale + self.trust[chosen] * self.item_residual[chosen]
 
     def read(self, batch: Batch) -> Reading:
         """Run the network over a batch."""

@@ -35,20 +35,22 @@ def attention_diversity(attention: Tensor) -> Tensor:
 
 
 def sparsity(gates: Tensor) -> Tensor:
-    """Entropy of each user's gates, less the entropy of the batch's mean gates, in units of log K.
+    """Entropy of each user's gates, less twice the entropy of the batch's mean gates, in units of log K.
 
-    The first term asks for few factors per user, the second for every factor to be somebody's, so none dies.
+    The first term asks for few factors per user, the second for every factor to be somebody's, so none dies: weighed
+    alike, all users on one factor would be as good as all factors shared evenly.
 
     Args:
         gates: (B, K), rows sum to 1.
 
     Returns:
-        () in [-1, 0]; 0 with one factor or when all users weigh alike.
+        () in [-2, 1]; -2 where every user has one factor and all factors have users alike, -1 for even gates, 0 where
+        all users share one factor, and with K = 1.
     """
     n_factors = gates.shape[1]
     if n_factors == 1:
         return gates.new_zeros(())
-    return (_entropy(gates).mean() - _entropy(gates.mean(0))) / torch.log(gates.new_tensor(float(n_factors)))
+    return (_entropy(gates).mean() - 2 * _entropy(gates.mean(0))) / torch.log(gates.new_tensor(float(n_factors)))
 
 
 def _entropy(distribution: Tensor) -> Tensor:

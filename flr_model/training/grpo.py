@@ -206,7 +206,7 @@ def align(
             recommender,
             rows,
             validate=validate,
-            rates=Rates(0.0, align.learning_rate, align.learning_rate, 0.0, 0.0),
+            rates=Rates(0.0, 0.0, align.learning_rate, align.learning_rate, 0.0, 0.0),
             schedule=Schedule(
                 align.epochs, align.max_steps, align.batch_size, 1, align.warmup_steps, None, "fp32", align.seed
             ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -94,7 +93,11 @@ def describe_row(recommender: TrainableRecommender, rows: HistoryRows, row: int)
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident size of this process so far, in MiB."""
+    """Return the largest resident size of this process so far, in MiB; NaN where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 

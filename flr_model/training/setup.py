@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional as F
 
 from flr_model.assets import cache_folder
 from flr_model.config import ModelConfig, TrainConfig
@@ -20,7 +21,8 @@ from flr_model.evidence import PairEvents
 from flr_model.nn.backbone import Backbone, Trunk, load_backbone
 from flr_model.nn.evidence import EvidenceHead
 from flr_model.nn.history_encoders import ItemsEncoder
-from flr_model.nn.item_encoder import TOKENS_PER_BATCH, ItemEncoder
+from flr_model.nn.item_encoder import ItemEncoder
+from flr_model.nn.loading import build_item_encoder, title_tokenizer
 from flr_model.nn.model import build_model
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
@@ -36,7 +38,7 @@ class Setup:
         rows: to train on.
         valid: to validate with; None when they are trained on.
         backbone: of the trunk.
-        item_backbone: of the item vectors; the same unless the trunk is tuned.
+        item_backbone: of the item vectors.
         item_encoder: fitted to the catalogue.
         recommender: untrained, its trunk frozen, extended or free.
         tuning: frozen, lora or full.
@@ -73,16 +75,16 @@ def set_up(
     rows, valid = _rows(dataset, hold_out=hold_out)
     tuning = choose_tuning(train.tuning, len(rows))
     backbone = load_backbone(model.backbone, layers=model.layers)
-    item_backbone = backbone if tuning == "frozen" else load_backbone(model.backbone, layers=model.layers)
+    item_backbone = load_backbone(model.backbone, layers=model.item_layers)
     width = int(backbone.lm.config.hidden_size)
     if model.embedding_size > width:
         raise ConfigError(f"--embedding-size is {model.embedding_size}, above the backbone's width {width}")
-    tokenizer = TitleTokenizer(backbone.tokenizer_json, title_tokens=model.title_tokens)
-    item_encoder = ItemEncoder(item_backbone.lm, model.embedding_size)
+    tokenizer = title_tokenizer(backbone, model)
+    item_encoder = build_item_encoder(item_backbone, tokenizer, model)
     titles = dataset.catalog.titles.tolist()
-    pooled = title_states(item_encoder, titles, tokenizer, progress)
-    item_encoder.fit(pooled)
-    unit = item_encoder.whiten(torch.from_numpy(pooled)).detach()
+    states = title_states(item_encoder, titles, tokenizer, progress)
+    item_encoder.fit(states)
+    unit = item_encoder.whiten(torch.from_numpy(states)).detach()
     network = build_model(model, Trunk(backbone.lm))
     if isinstance(network.encoder, ItemsEncoder):
         network.encoder.fit(unit, mean_embeddings(network.encoder.trunk, titles, tokenizer))
@@ -104,8 +106,8 @@ def _rows(dataset: Dataset, *, hold_out: bool) -> tuple[HistoryRows, HistoryRows
 def title_states(
     encoder: ItemEncoder, titles: list[str], tokenizer: TitleTokenizer, progress: Progress = SILENT
 ) -> npt.NDArray[np.float32]:
-    """Return the (M, d) mean states of titles, from the cache when this backbone has read these titles before."""
-    digest = hashlib.sha256(f"{tokenizer.title_tokens}\0".encode())
+    """Return the (M, 2, d) readings of titles, from the cache when this backbone has read these titles before."""
+    digest = hashlib.sha256(f"{tokenizer.title_tokens}\0{tokenizer.prompt}\0{encoder.wording_layer}\0".encode())
     for name, weight in encoder.lm.state_dict().items():
         digest.update(name.encode())
         digest.update(weight.cpu().numpy().tobytes())
@@ -114,21 +116,20 @@ def title_states(
         digest.update(title.encode("utf-8", "replace") + b"\0")
     cached = cache_folder() / "titles" / f"{digest.hexdigest()[:24]}.npy"
     if cached.exists():
-        states: npt.NDArray[np.float32] = np.load(cached, allow_pickle=False)
-        return states
-    pooled = encoder.pool_titles(titles, tokenizer, progress=progress)
+        known: npt.NDArray[np.float32] = np.load(cached, allow_pickle=False)
+        return known
+    states = encoder.read_titles(titles, tokenizer, progress=progress)
     cached.parent.mkdir(parents=True, exist_ok=True)
     partial = cached.with_suffix(".tmp.npy")
-    np.save(partial, pooled)
+    np.save(partial, states)
     partial.replace(cached)
-    return pooled
+    return states
 
 
 @torch.no_grad()
 def mean_embeddings(trunk: Trunk, titles: list[str], tokenizer: TitleTokenizer) -> torch.Tensor:
     """Return the (M, d) mean input embedding of each title's tokens."""
-    out = torch.zeros(len(titles), trunk.width)
-    for which, input_ids, mask in tokenizer.batches(titles, TOKENS_PER_BATCH):
-        weight = torch.from_numpy(mask)[..., None].float()
-        out[which] = (trunk.embed(torch.from_numpy(input_ids)) * weight).sum(1) / weight.sum(1)
-    return out
+    tokens = tokenizer.encode(titles)
+    starts = np.cumsum([0, *(len(title) for title in tokens[:-1])])
+    table = trunk.lm.get_input_embeddings().weight
+    return F.embedding_bag(torch.from_numpy(np.concatenate(tokens)), table, torch.from_numpy(starts), mode="mean")

@@ -129,6 +129,7 @@ def rates(train: TrainConfig) -> Rates:
     """Return the learning rates of a configuration."""
     return Rates(
         items=train.learning_rate,
+        residuals=train.residual_learning_rate,
         reasoner=train.reasoner_learning_rate,
         scalars=train.scalar_learning_rate,
         backbone=train.backbone_learning_rate,
@@ -160,9 +161,9 @@ def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:
 
 def _best_epoch(state: Any) -> float:
     """Return the epoch whose weights were kept: the best one, or the last without validation."""
-    best: int = state.best_global_step or state.global_step
-    epochs: float = state.epoch or 0.0
-    return round(epochs * best / max(state.global_step, 1), 2)
+    best = int(state.best_global_step or state.global_step)
+    epoch: float = state.epoch or 0.0
+    return round(epoch * best / max(int(state.global_step), 1), 2)
 
 
 def _checkpoints(out: Path, toml: str, *, resume: bool) -> Path:
@@ -201,7 +202,7 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
         config=model,
         catalog=setup.dataset.catalog,
         backbone=backbone,
-        item_backbone=backbone if setup.tuning == "frozen" else setup.item_backbone,
+        item_backbone=setup.item_backbone,
         model=recommender.model,
         item_encoder=setup.item_encoder,
         vectors=ranking.vectors,

@@ -6,7 +6,9 @@ The Trainer brings resume, mixed precision, accumulation, several GPUs and early
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging as transformers_logging
 
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.recommender import Batch, TrainableRecommender
@@ -35,6 +38,9 @@ logger = logging.getLogger(__name__)
 SCALAR_LIMIT = 200
 """Parameters with fewer numbers than this (slopes, scales, kernels) learn at their own rate, without decay."""
 
+RESIDUAL_DECAY = 0.1
+"""Weight decay of the items' residuals: single items have few rows to learn from."""
+
 BEST = "eval_NDCG@10"
 
 Validate = Callable[[], dict[str, float]]
@@ -44,11 +50,12 @@ Validate = Callable[[], dict[str, float]]
 class Rates:
     """Learning rates by group of parameters, and the decay of matrices.
 
-    items: maps and scales in item space. reasoner: all that reads the backbone's states. scalars: slopes, scales,
-    kernels. backbone: the language model.
+    items: maps and scales in item space. residuals: of single items. reasoner: all that reads the backbone's states.
+    scalars: slopes, scales, kernels. backbone: the language model.
     """
 
     items: float
+    residuals: float
     reasoner: float
     scalars: float
     backbone: float
@@ -145,6 +152,8 @@ class RowTrainer(Trainer):  # type: ignore[misc]
             return self.rates.backbone, self.rates.weight_decay if parameter.ndim > 1 else 0.0
         if parameter.numel() < SCALAR_LIMIT:
             return self.rates.scalars, 0.0
+        if name.endswith("item_residual"):
+            return self.rates.residuals, RESIDUAL_DECAY
         of_items = name.endswith(("item_map", "item_scale"))
         return self.rates.items if of_items else self.rates.reasoner, self.rates.weight_decay
 
@@ -160,7 +169,8 @@ class RowTrainer(Trainer):  # type: ignore[misc]
         """Train, from the newest checkpoint when ``resume`` and there is one."""
         last = get_last_checkpoint(self.args.output_dir) if resume and Path(self.args.output_dir).is_dir() else None
         set_seed(self.args.seed)
-        self.train(resume_from_checkpoint=last)
+        with _only_errors():  # a frozen backbone is missing from checkpoints on purpose
+            self.train(resume_from_checkpoint=last)
 
 
 class ProgressReporter(TrainerCallback):  # type: ignore[misc]
@@ -191,6 +201,19 @@ class ProgressReporter(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """End the job."""
         self._progress.finish()
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """Keep the Trainer's warnings from the person."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _arguments(schedule: Schedule, rates: Rates, folder: Path, *, validating: bool) -> TrainingArguments:

@@ -1,0 +1,91 @@
+"""Fixtures that tests of several folders share; heavy imports stay inside them, for an environment without torch."""
+
+import importlib.util
+import os
+import socket
+
+import pytest
+
+if importlib.util.find_spec("torch") is None:
+    collect_ignore_glob = ["flr_model/nn/*", "flr_model/training/*"]
+
+# Before anything imports huggingface_hub, which reads them once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def flr_cache(tmp_path_factory):
+    """The cache folder of all tests; nothing reads or writes the person's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLR_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Any attempt to reach another machine fails."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError(f"a test without network tried to connect: {args[1:]}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory):
+    """Folder of a random 2-layer language model of width 32, with tokenizer.json."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    from tests.builders import write_backbone
+
+    return write_backbone(tmp_path_factory.mktemp("backbone") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_catalog():
+    """60 items: ten titles on each of six shelves."""
+    from tests.builders import TITLES, catalog_of
+
+    return catalog_of(TITLES)
+
+
+@pytest.fixture(scope="session")
+def tiny_raw(tmp_path_factory):
+    """Folder with interactions.csv and items.csv of 120 users."""
+    from tests.builders import write_raw_files
+
+    return write_raw_files(tmp_path_factory.mktemp("raw"))
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory, tiny_raw):
+    """Dataset folder of `tiny_raw`. Tests do not write into it."""
+    from tests.builders import prepare_dataset
+
+    return prepare_dataset(tiny_raw, tmp_path_factory.mktemp("dataset") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, tiny_backbone, tiny_dataset):
+    """Run folder trained on `tiny_dataset`: items encoding, two factors. Tests do not write into it."""
+    from flr_model.training.sft import train
+    from tests.builders import tiny_model, tiny_train
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train(tiny_dataset, out, model=tiny_model(tiny_backbone), train=tiny_train())
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_text_run(tmp_path_factory, tiny_backbone, tiny_dataset):
+    """Likewise with histories as text."""
+    from flr_model.training.sft import train
+    from tests.builders import tiny_model, tiny_train
+
+    out = tmp_path_factory.mktemp("runs") / "tiny-text"
+    train(tiny_dataset, out, model=tiny_model(tiny_backbone, encoding="text"), train=tiny_train(epochs=1))
+    return out

@@ -1,0 +1,38 @@
+import math
+
+import torch
+
+from flr_model.nn.catalog_decoder import CatalogDecoder
+from flr_model.nn.reasoner import Thought
+
+
+def thought_of(factors, thought, gates):
+    tensors = (torch.tensor(value, dtype=torch.float32) for value in (thought, factors, gates))
+    return Thought(*tensors, attention=torch.zeros(0))
+
+
+def test_untrained_queries_are_the_attended_vectors_times_gate_and_scale():
+    decoder = CatalogDecoder(width=3, embedding_size=2, n_factors=2)
+    thought = thought_of(factors=[[[1, 2, 3], [4, 5, 6]]], thought=[[1, 1, 1]], gates=[[0.25, 0.75]])
+    attention = torch.tensor([[[0.5, 0.5], [0.0, 1.0]]])
+    vectors = torch.tensor([[[2.0, 0], [0, 4]]])
+    # Factor 1 reads (1, 2), factor 2 reads (0, 4); tau starts at 12: 12 * 0.25 * (1, 2) and 12 * 0.75 * (0, 4).
+    torch.testing.assert_close(decoder(thought, attention, vectors), torch.tensor([[[3.0, 6.0], [0.0, 36.0]]]))
+
+
+def test_maps_add_to_the_query_as_worked_out_by_hand():
+    decoder = CatalogDecoder(width=2, embedding_size=2, n_factors=1)
+    with torch.no_grad():
+        decoder.item_map.copy_(torch.tensor([[[0.0, 1.0], [0, 0]]]))  # (1, 2) -> (0, 1)
+        decoder.thought_map.copy_(torch.eye(2)[None])  # unit((3, 0) + (0, 4)) = (0.6, 0.8)
+        decoder.log_scale.fill_(math.log(2))
+    thought = thought_of(factors=[[[3, 0]]], thought=[[0, 4]], gates=[[1.0]])
+    queries = decoder(thought, torch.ones(1, 1, 1), torch.tensor([[[1.0, 2.0]]]))
+    torch.testing.assert_close(queries, torch.tensor([[[3.2, 7.6]]]))  # 2 ((1, 2) + (0, 1) + (0.6, 0.8))
+
+
+def test_dropout_spares_the_items_themselves():
+    decoder = CatalogDecoder(width=2, embedding_size=2, n_factors=1, dropout=0.9).train()
+    thought = thought_of(factors=[[[1, 0]]], thought=[[0, 1]], gates=[[1.0]])
+    queries = decoder(thought, torch.ones(1, 1, 1), torch.tensor([[[1.0, 2.0]]]))
+    torch.testing.assert_close(queries, torch.tensor([[[12.0, 24.0]]]))

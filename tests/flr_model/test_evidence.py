@@ -1,0 +1,142 @@
+import math
+
+import numpy as np
+import pytest
+
+from flr_model.data.histories import HistoryRows
+from flr_model.evidence import WINDOW, Evidence, PairEvents, channel, sequences
+from tests.builders import rows_of
+
+# Ann took 0 and then 1; Bob took 0, 1 and then 2, the last two at the same time.
+ROWS = rows_of({"ann": [(0, 10), (1, 20)], "bob": [(0, 30), (1, 40), (2, 40)]})
+
+
+@pytest.fixture
+def evidence():
+    """Of 4 items: 0 goes with 1 (value 2) and with 3 (value 1/2); 1 goes with 3 (value 1)."""
+    return Evidence(
+        indptr=np.asarray([0, 2, 3, 3, 3]),
+        neighbour=np.asarray([1, 3, 3]),
+        value=np.asarray([2, 0.5, 1], np.float32),
+        kernel=np.asarray([1, 0.5], np.float32),
+        same_time=3.0,
+        scale=2.0,
+        weight=10.0,
+        seen=-4.0,
+    )
+
+
+def test_sequences_hold_every_interaction_once():
+    user, item, time, users = sequences(ROWS)
+    assert users == {"ann": 0, "bob": 1}
+    assert user.tolist() == [0, 0, 1, 1, 1]
+    assert item.tolist() == [0, 1, 0, 1, 2]
+    assert time.tolist() == [10, 20, 30, 40, 40]
+
+
+def test_sequences_do_not_need_the_rows_of_a_user_to_be_neighbours():
+    shuffled = ROWS.select(np.asarray([1, 0, 2]))  # as in a split by time; each user's own rows stay in order
+    user, item, _, users = sequences(shuffled)
+    assert users == {"bob": 0, "ann": 1}
+    assert [(u, i) for u, i in zip(user.tolist(), item.tolist(), strict=True)] == [
+        (0, 0), (0, 1), (0, 2), (1, 0), (1, 1),
+    ]  # fmt: skip
+
+
+def test_pairs_are_counted_by_direction_distance_and_shared_time():
+    events = PairEvents.count(ROWS, 4)
+    assert events.degree.tolist() == [2, 2, 1, 0]
+    counted = {
+        (int(events.source[pair]), int(events.neighbour[pair]), int(circumstances)): 0
+        for pair, circumstances in zip(events.event_pair, events.event_channel, strict=True)
+    }
+    for pair, circumstances in zip(events.event_pair, events.event_channel, strict=True):
+        counted[int(events.source[pair]), int(events.neighbour[pair]), int(circumstances)] += 1
+
+    def number(direction, distance, same):
+        return int(channel(np.asarray(direction), np.asarray(distance), np.asarray(same)))
+
+    assert counted == {
+        (0, 1, number(0, 1, 0)): 2,  # Ann and Bob
+        (1, 0, number(1, 1, 0)): 2,
+        (1, 2, number(0, 1, 1)): 1,  # Bob, at the same time
+        (2, 1, number(1, 1, 1)): 1,
+        (0, 2, number(0, 2, 0)): 1,
+        (2, 0, number(1, 2, 0)): 1,
+    }
+    assert len(set(counted)) == len(counted)
+
+
+def test_unknown_times_are_never_the_same_time():
+    timeless = PairEvents.count(HistoryRows.from_lists([[0]], target=[1]), 2)
+    assert timeless.event_channel.tolist() == [0, 2 * WINDOW]  # distance 1 after and before, both of another time
+
+
+def test_items_too_far_apart_are_no_pair():
+    long = rows_of({"u": [(item, item + 1) for item in range(WINDOW + 2)]}, max_history=20)
+    events = PairEvents.count(long, WINDOW + 2)
+    pairs = set(zip(events.source.tolist(), events.neighbour.tolist(), strict=True))
+    assert (0, WINDOW) in pairs
+    assert (0, WINDOW + 1) not in pairs
+
+
+def test_an_item_is_no_pair_with_itself():
+    events = PairEvents.count(rows_of({"u": [(0, 1), (0, 2), (1, 3)]}), 2)
+    assert set(zip(events.source.tolist(), events.neighbour.tolist(), strict=True)) == {(0, 1), (1, 0)}
+
+
+@pytest.mark.parametrize("rows", [HistoryRows.from_lists([]), HistoryRows.from_lists([[]], target=[0])])
+def test_rows_without_pairs_count_nothing(rows):
+    events = PairEvents.count(rows, 2)
+    assert len(events.event_pair) == 0
+    assert events.indptr.tolist() == [0, 0, 0]
+
+
+def test_own_events_are_those_of_the_rows_user_that_start_in_its_history():
+    events = PairEvents.count(ROWS, 4)
+    found, channels = events.own(ROWS.select(slice(0, 1)))  # Ann's history is item 0
+    pair = found.pair.tolist()
+    assert [(int(events.source[p]), int(events.neighbour[p])) for p in pair] == [(0, 1)]
+    assert channels.tolist() == [0]
+    strangers, _ = events.own(HistoryRows.from_lists([[0]], user_id=["cid"]))
+    assert len(strangers.pair) == 0
+
+
+def test_scores_are_those_worked_out_by_hand(evidence):
+    rows = HistoryRows.from_lists([[0, 1], [0], [2]], times=[[5, 6], [5], [5]])
+    expected = np.zeros((3, 4))
+    # The newest item is 1: weight 1, and it shares its own time, factor 3. Item 0 is one step older: weight 1/2.
+    expected[0, 1] = 10 * math.log1p(2 * 0.5 * 2)
+    expected[0, 3] = 10 * math.log1p(2 * (3 * 1 + 0.5 * 0.5))
+    expected[1, 1], expected[1, 3] = 10 * math.log1p(2 * 3 * 2), 10 * math.log1p(2 * 3 * 0.5)
+    for row, seen in ((0, [0, 1]), (1, [0]), (2, [2])):
+        expected[row, seen] += -4
+    np.testing.assert_allclose(evidence.scores(rows), expected, rtol=1e-6)
+
+
+def test_items_beyond_the_kernel_count_nothing_but_are_seen(evidence):
+    scores = evidence.scores(HistoryRows.from_lists([[0, 2, 2]], times=[[1, 2, 3]]))
+    assert scores.tolist() == [[-4, 0, -4, 0]]
+
+
+def test_an_item_that_occurs_twice_is_seen_once(evidence):
+    assert evidence.scores(HistoryRows.from_lists([[2, 2]]))[0, 2] == -4
+
+
+def test_new_items_have_no_evidence_and_change_nothing(evidence):
+    rows = HistoryRows.from_lists([[0, 1], [0]])
+    wider = evidence.extended(2)
+    assert wider.n_items == 6
+    np.testing.assert_array_equal(wider.scores(rows)[:, :4], evidence.scores(rows))
+    assert (wider.scores(rows)[:, 4:] == 0).all()
+    with_new = HistoryRows.from_lists([[5, 0]])
+    np.testing.assert_array_equal(wider.scores(with_new)[0, :4], evidence.scores(HistoryRows.from_lists([[0]]))[0])
+
+
+def test_written_and_read_it_is_the_same(evidence, tmp_path):
+    evidence.write(tmp_path / "evidence.npz")
+    copy = Evidence.read(tmp_path / "evidence.npz")
+    for name, value in vars(evidence).items():
+        np.testing.assert_array_equal(getattr(copy, name), value)
+    rows = HistoryRows.from_lists([[0, 1]], times=[[1, 1]])
+    np.testing.assert_array_equal(copy.scores(rows), evidence.scores(rows))

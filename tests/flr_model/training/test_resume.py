@@ -1,0 +1,104 @@
+import json
+import math
+
+import pytest
+
+from flr_model.errors import ConfigError
+from flr_model.training.sft import train
+from tests.builders import tiny_model, tiny_train
+
+
+class Interrupted(Exception):
+    """Stands for a killed process."""
+
+
+class StopAfter:
+    """Progress that raises after a number of training rows."""
+
+    def __init__(self, rows):
+        self.left = rows
+        self.unit = None
+        self.steps = 0
+
+    def start(self, total, unit):
+        self.unit = unit
+
+    def advance(self, amount, **figures):
+        if self.unit == "samples":
+            self.left -= amount
+            self.steps += amount == 64  # a resumed training reports what lies behind it at once
+            if self.left < 0:
+                raise Interrupted
+
+    def finish(self):
+        self.unit = None
+
+
+@pytest.fixture
+def fit(tiny_dataset, tiny_backbone):
+    def fit(out, *, settings=None, **options):
+        # Sampled negatives and dropout draw random numbers in every step.
+        chosen = {"epochs": 3, "full_softmax_items": 10, "negatives": 20, **(settings or {})}
+        return train(tiny_dataset, out, model=tiny_model(tiny_backbone), train=tiny_train(**chosen), **options)
+
+    return fit
+
+
+@pytest.fixture
+def interrupt(fit, tmp_path):
+    """Start a training that is killed in the middle of its second epoch, and return where it should have gone."""
+
+    def interrupt(**settings):
+        with pytest.raises(Interrupted):
+            fit(tmp_path / "run", settings=settings, progress=StopAfter(1.5 * 701))
+        return tmp_path / "run"
+
+    return interrupt
+
+
+def report_of(run):
+    report = json.loads((run / "manifest.json").read_text())["content"]["report"]
+    return {name: value for name, value in report.items() if name not in ("run", "seconds")}
+
+
+@pytest.mark.parametrize("tuning", ["frozen", "lora"])
+def test_interrupted_and_resumed_equals_uninterrupted(fit, interrupt, tmp_path, tuning):
+    fit(tmp_path / "whole", settings={"tuning": tuning})
+    run = interrupt(tuning=tuning)
+    rest = StopAfter(math.inf)
+    fit(run, settings={"tuning": tuning}, resume=True, progress=rest)
+    for name in ("head.safetensors", "backbone/model.safetensors", "evidence.npz", "item_vectors.npy", "config.toml"):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert report_of(run) == report_of(tmp_path / "whole")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_resuming_goes_on_from_the_last_finished_epoch(fit, interrupt):
+    run = interrupt()
+    rest = StopAfter(math.inf)
+    fit(run, resume=True, progress=rest)
+    assert rest.steps == 2 * 11  # of three epochs
+
+
+def test_resuming_with_other_settings_is_an_error_and_spoils_nothing(fit, interrupt):
+    run = interrupt()
+    assert not run.exists()
+    with pytest.raises(ConfigError, match="begun with other settings") as caught:
+        fit(run, settings={"learning_rate": 1e-4}, resume=True)
+    assert "--resume" in caught.value.hint
+    assert not run.exists()
+    fit(run, resume=True)
+    assert run.exists()
+
+
+def test_resuming_where_nothing_was_begun_starts_anew(fit, tmp_path, caplog):
+    fit(tmp_path / "run", settings={"max_steps": 1}, resume=True)
+    assert "nothing to resume" in caplog.text
+    assert (tmp_path / "run").exists()
+
+
+def test_without_resume_an_interrupted_training_is_begun_anew(fit, interrupt, tmp_path):
+    fit(tmp_path / "whole", settings={"max_steps": 2})
+    run = interrupt()
+    assert fit(run, settings={"max_steps": 2}).steps == 2
+    assert report_of(run) == report_of(tmp_path / "whole")
