@@ -98,7 +98,7 @@ class ModelConfig(Settings):
     table: ClassVar[str] = "model"
 
     backbone: str = setting("smollm2-135m", "fetched asset, Hugging Face id or folder of a causal LM")
-    layers: int = setting(4, "layers of the backbone that read a history, the first N; 0 keeps all", low=0)
+    layers: int = setting(2, "layers of the backbone that read a history, the first N; 0 keeps all", low=0)
     item_layers: int = setting(0, "layers of the backbone that read a title, the first N; 0 keeps all", low=0)
     title_prompt: str = setting("Title: {title}\nCategory:", "what the backbone reads of an item; {title} stands in it")
     encoding: str = setting("items", "one position per item, or the titles as text", choices=("items", "text"))
@@ -129,13 +129,13 @@ class TrainConfig(Settings):
         choices=("auto", "frozen", "lora", "full"),
     )
     lora_rank: int = setting(8, "rank of the LoRA matrices", low=1)
-    epochs: int = setting(4, "passes over the training rows", low=1)
+    epochs: int = setting(3, "passes over the training rows", low=1)
     max_steps: int = setting(0, "stop after this many steps; 0: by --epochs", low=0)
     batch_size: int = setting(128, "rows per step and device", low=1)
     grad_accumulation: int = setting(1, "steps whose gradients are summed", low=1)
     learning_rate: float = setting(1e-3, "of the item maps", low=0.0)
     residual_learning_rate: float = setting(5e-4, "of what single items learn beyond their titles", low=0.0)
-    reasoner_learning_rate: float = setting(1e-4, "of the reasoner and what the thought says of items", low=0.0)
+    reasoner_learning_rate: float = setting(3e-5, "of the reasoner and what the thought says of items", low=0.0)
     scalar_learning_rate: float = setting(2e-2, "of the head's slopes, scales and kernels", low=0.0)
     backbone_learning_rate: float = setting(1e-4, "of the backbone (LoRA or full)", low=0.0)
     weight_decay: float = setting(0.01, "of matrices; scalars have none", low=0.0)

@@ -137,7 +137,13 @@ def _part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor
 
 def _restore(module: torch.nn.Module, state: dict[str, torch.Tensor], prefix: str) -> None:
     """Load a module's own weights; those of its language model come from the backbone folder."""
-    missing, unexpected = module.load_state_dict(_part(state, prefix), strict=False)
+    try:
+        missing, unexpected = module.load_state_dict(_part(state, prefix), strict=False)
+    except RuntimeError as error:  # a tensor of another shape
+        raise ArtifactError(
+            f"head.safetensors does not fit config.toml: {str(error).splitlines()[-1].strip()}",
+            hint="train the run again",
+        ) from None
     wrong = [name for name in missing if ".lm." not in f".{name}"] + list(unexpected)
     if wrong:
         raise ArtifactError(
