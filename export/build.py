@@ -1,4 +1,8 @@
-"""From a run to a bundle: export through Optimum, proof of parity, int8 behind a gate."""
+"""From a run to a bundle: export through Optimum, proof of parity, int8 behind a gate.
+
+The reader, which every user passes, is also written in int8. The item encoder, which only new titles pass, stays in
+fp32: whitening enlarges what int8 loses (mean cosine .91 of its vectors with those of fp32).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optimum.exporters.onnx import export_models
 
-from export.gates import INT8_ITEM_ENCODER, INT8_READER, ITEM_ENCODER, READER, Gates
+from export.gates import INT8_READER, ITEM_ENCODER, READER, Gates
 from export.onnx_config import (
     ItemEncoderConfig,
     ItemEncoderModule,
@@ -46,8 +50,7 @@ class ExportReport:
         bundle: the folder written.
         files: the graph that scoring uses for the reader and the item encoder.
         precision: of the reader that scoring uses, fp32 or int8.
-        parity: "fp32": what `Gates.check_fp32` returns; "int8", when tried: by graph, what `Gates.try_int8_reader` and
-            `Gates.try_int8_item_encoder` return.
+        parity: "fp32": what `Gates.check_fp32` returns; "int8", when tried: what `Gates.try_int8` returns.
         sizes: bytes of each graph.
         metrics: of the precision that scoring uses, on the validation rows.
         seconds: of the export to ONNX, without checks and quantisation.
@@ -99,8 +102,9 @@ def export_bundle(
         parity: dict[str, Any] = {"fp32": gates.check_fp32()}
         files = {"reader": READER, "item_encoder": ITEM_ENCODER}
         if config.precision == "int8":
-            parity["int8"], passed = _try_int8(gates)
-            files |= passed
+            parity["int8"] = gates.try_int8()
+            if parity["int8"] and parity["int8"]["passed"]:
+                files["reader"] = INT8_READER
         report = _report(out, folder, files, parity, seconds)
         run.catalog.write(folder / "items.parquet")
         np.save(folder / "item_vectors.npy", run.vectors)
@@ -128,7 +132,7 @@ def export_graphs(run: Run, folder: Path) -> None:
 
 def _report(out: Path, folder: Path, files: dict[str, str], parity: dict[str, Any], seconds: float) -> ExportReport:
     int8 = files["reader"] == INT8_READER
-    ranking = parity["int8"]["reader"] if int8 else parity["fp32"]["ranking"]
+    ranking = parity["int8"] if int8 else parity["fp32"]["ranking"]
     return ExportReport(
         bundle=str(out),
         files=files,
@@ -138,13 +142,6 @@ def _report(out: Path, folder: Path, files: dict[str, str], parity: dict[str, An
         metrics=ranking["candidate"] if ranking else {},
         seconds=seconds,
     )
-
-
-def _try_int8(gates: Gates) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the figures of int8 and the int8 graphs that passed."""
-    figures = {"reader": gates.try_int8_reader(), "item_encoder": gates.try_int8_item_encoder()}
-    graphs = {"reader": INT8_READER, "item_encoder": INT8_ITEM_ENCODER}
-    return figures, {name: graphs[name] for name, figure in figures.items() if figure and figure["passed"]}
 
 
 def _dataset(run: Run, data: Path | None) -> Dataset | None:

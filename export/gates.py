@@ -6,7 +6,6 @@ Shapes: R validation rows, D width of item vectors.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from export.verify import (
     RankingParity,
     check_parity,
     compare_rankings,
-    cosines,
     shape_differences,
     user_vectors,
 )
@@ -36,13 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 READER, ITEM_ENCODER = "reader.onnx", "item_encoder.onnx"
-INT8_READER, INT8_ITEM_ENCODER = "reader.int8.onnx", "item_encoder.int8.onnx"
-
-MIN_COSINE = 0.99
-"""Smallest mean cosine of the int8 item encoder's vectors with those of fp32."""
+INT8_READER = "reader.int8.onnx"
 
 _PROBE_ROWS = 64
-_SAMPLE_TITLES = 256
 
 
 class Gates:
@@ -65,7 +59,7 @@ class Gates:
         self.config = config
         self.progress = progress
         self.torch = run.recommender()
-        self.fp32 = self._reader(READER, ITEM_ENCODER)
+        self.fp32 = self._reader(READER)
         self.fp32_users = self._users(self.fp32)
 
     def check_fp32(self) -> dict[str, Any]:
@@ -84,7 +78,7 @@ class Gates:
         check_parity(differences, ranking, self.config.tolerance)
         return {"differences": differences, "ranking": ranking and asdict(ranking)}
 
-    def try_int8_reader(self) -> dict[str, Any] | None:
+    def try_int8(self) -> dict[str, Any] | None:
         """Write the int8 reader if one passes.
 
         Returns:
@@ -97,13 +91,13 @@ class Gates:
         attempts: list[RankingParity] = []
 
         def passes(graph: Path) -> bool:
-            users = self._users(self._reader(graph.name, ITEM_ENCODER))
+            users = self._users(self._reader(graph.name))
             attempts.append(compare_rankings(self.torch, self.rows, self.fp32_users, users))
             found = attempts[-1]
             return found.ndcg_loss <= self.config.max_ndcg_loss and found.top10_overlap >= self.config.min_overlap
 
         feeds = self._reader_feeds(self.rows.select(slice(0, _PROBE_ROWS)))
-        kept = self._quantize(READER, INT8_READER, feeds, passes)
+        kept = quantize_until(self.folder / READER, self.folder / INT8_READER, feeds, passes)
         if not attempts:
             return None
         last = attempts[-1]
@@ -113,42 +107,11 @@ class Gates:
                 last.top10_overlap,
                 100 * last.ndcg_loss,
             )
-        return {**_verdict(kept), "ndcg_loss": last.ndcg_loss, **asdict(last)}
+        return {"passed": kept is not None, "fp32_layers": kept or [], "ndcg_loss": last.ndcg_loss, **asdict(last)}
 
-    def try_int8_item_encoder(self) -> dict[str, Any] | None:
-        """Write the int8 item encoder if one passes.
-
-        Returns:
-            "mean_cosine" and "min_cosine" with the fp32 vectors of titles, "passed" and "fp32_layers"; None where
-            there was nothing to quantise.
-        """
-        titles = self.run.catalog.titles
-        sample = titles[np.linspace(0, len(titles) - 1, min(len(titles), _SAMPLE_TITLES)).astype(int)].tolist()
-        vectors = self.fp32.encode_titles(sample)
-        attempts: list[Floats] = []
-
-        def passes(graph: Path) -> bool:
-            attempts.append(cosines(vectors, self._reader(READER, graph.name).encode_titles(sample)))
-            return float(attempts[-1].mean()) >= MIN_COSINE
-
-        input_ids, attention_mask = self.run.tokenizer().padded(sample[:_PROBE_ROWS])
-        feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
-        kept = self._quantize(ITEM_ENCODER, INT8_ITEM_ENCODER, feeds, passes)
-        if not attempts:
-            return None
-        mean, least = float(attempts[-1].mean()), float(attempts[-1].min())
-        if kept is None:
-            logger.warning("the int8 item encoder does not pass (cosine %.3f): new titles are read in fp32", mean)
-        return {**_verdict(kept), "mean_cosine": mean, "min_cosine": least}
-
-    def _quantize(
-        self, source: str, target: str, feeds: dict[str, npt.NDArray[Any]], passes: Callable[[Path], bool]
-    ) -> list[str] | None:
-        return quantize_until(self.folder / source, self.folder / target, feeds, passes)
-
-    def _reader(self, reader: str, item_encoder: str) -> OnnxReader:
+    def _reader(self, reader: str) -> OnnxReader:
         tokenizer = self.run.backbone.tokenizer_json
-        return OnnxReader(self.folder / reader, self.folder / item_encoder, tokenizer, self.run.config)
+        return OnnxReader(self.folder / reader, self.folder / ITEM_ENCODER, tokenizer, self.run.config)
 
     def _users(self, reader: Reader) -> Floats:
         """(R, D) users' vectors of a network."""
@@ -168,7 +131,3 @@ class Gates:
             tokens = tokenizer.encode(self.run.catalog.titles.tolist())
             feeds |= TextHistories(tokens, tokenizer.separator, config.max_tokens).encode(histories)._asdict()
         return feeds
-
-
-def _verdict(kept: list[str] | None) -> dict[str, Any]:
-    return {"passed": kept is not None, "fp32_layers": kept or []}

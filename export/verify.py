@@ -169,17 +169,6 @@ def overlap(one: Ints, other: Ints) -> float:
     return float((one[:, :, None] == other[:, None, :]).any(axis=2).mean())
 
 
-def cosines(one: Floats, other: Floats) -> Floats:
-    """Return the (n,) cosines of the rows of two (n, D) matrices; 0 where one is zero.
-
-    >>> cosines(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[3.0, 0.0], [1.0, 0.0]])).tolist()
-    [1.0, 0.0]
-    """
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    result: Floats = (one * other).sum(axis=1) / np.maximum(lengths, 1e-12)
-    return result
-
-
 def largest_difference(one: Floats, other: Floats) -> float:
     """Return the largest absolute difference; infinite when the shapes differ, NaN when a number is missing."""
     if one.shape != other.shape:

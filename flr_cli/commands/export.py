@@ -61,13 +61,13 @@ def export(
 
 
 def _show(report: ExportReport) -> None:
-    fp32, int8 = report.parity["fp32"], report.parity.get("int8", {})
+    fp32, int8 = report.parity["fp32"], report.parity.get("int8")
     console.table(
         "ONNX fp32 beside torch",
         ["output", "largest difference"],
         [[name, f"{value:.1e}"] for name, value in fp32["differences"].items()],
     )
-    rankings = {"fp32 beside torch": fp32["ranking"], "int8 beside fp32": int8.get("reader")}
+    rankings = {"fp32 beside torch": fp32["ranking"], "int8 beside fp32": int8}
     console.table(
         "Top 10 of validation rows",
         ["graphs", "rows", "overlap", "identical", "difference", "NDCG@10", "beside"],

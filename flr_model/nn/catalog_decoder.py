@@ -9,7 +9,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from flr_model.nn.reasoner import Thought
 
@@ -17,7 +16,7 @@ from flr_model.nn.reasoner import Thought
 class CatalogDecoder(nn.Module):
     """Make K queries in item space of a thought.
 
-    p_k = sum_l A_kl e_l (I + U_k) + P_k unit(f_k + r), query_k = tau g_k p_k
+    p_k = sum_l A_kl e_l (I + U_k) + P_k standard(f_k + r), query_k = tau g_k p_k
 
     U_k and P_k start at zero: the untrained model ranks by similarity of titles to a recency-weighted history.
 
@@ -32,6 +31,8 @@ class CatalogDecoder(nn.Module):
         super().__init__()
         self.item_map = nn.Parameter(torch.zeros(n_factors, embedding_size, embedding_size))  # U_k
         self.thought_map = nn.Parameter(torch.zeros(n_factors, width, embedding_size))  # P_k
+        # What all users' thoughts have in common would become a learned popularity, which time makes wrong.
+        self.centre = nn.BatchNorm1d(n_factors * width, affine=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(12.0)))  # log tau
         self.dropout = nn.Dropout(dropout)
 
@@ -48,6 +49,7 @@ class CatalogDecoder(nn.Module):
         """
         read = attention @ vectors  # (B, K, D)
         read = read + torch.einsum("bkd,kde->bke", self.dropout(read), self.item_map)
-        latent = F.normalize(thought.factors + thought.thought[:, None], dim=-1)  # (B, K, d), as long as e_i
+        latent = self.centre((thought.factors + thought.thought[:, None]).flatten(1)).view_as(thought.factors)
+        latent = latent / math.sqrt(latent.shape[-1])  # (B, K, d), about as long as e_i
         said = torch.einsum("bkd,kde->bke", self.dropout(latent), self.thought_map)
         return self.log_scale.exp() * thought.gates[..., None] * (read + said)

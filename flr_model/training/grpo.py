@@ -112,6 +112,12 @@ class GrpoObjective(nn.Module):
         self._steps = 0
         self._snapshots: dict[str, FactorizedModel] = {}
 
+    def train(self, mode: bool = True) -> GrpoObjective:
+        """Switch the mode; the decoder's statistics stay those of unperturbed thoughts."""
+        super().train(mode)
+        self.recommender.model.decoder.centre.eval()
+        return self
+
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return the loss, the mean reward of the unperturbed thoughts and the KL of a batch of rows."""
         model, config = self.recommender.model, self.config

@@ -114,7 +114,7 @@ class SftObjective(nn.Module):
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return what learns only, so that checkpoints do not repeat a frozen backbone."""
-        learns = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        """Return all but a frozen backbone, which checkpoints need not repeat."""
+        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
         state = super().state_dict(*args, **kwargs)
-        return {name: value for name, value in state.items() if name in learns}
+        return {name: value for name, value in state.items() if name not in frozen}

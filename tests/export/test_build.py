@@ -67,8 +67,7 @@ def test_parity_is_measured_and_stored(bundle):
     assert max(differences.values()) < 1e-4
     assert ranking["rows"] > 0
     assert ranking["reference"]["NDCG@10"] == pytest.approx(ranking["candidate"]["NDCG@10"], abs=1e-6)
-    assert parity["int8"]["reader"]["top10_overlap"] <= 1
-    assert parity["int8"]["item_encoder"]["mean_cosine"] <= 1.000001
+    assert 0.5 < parity["int8"]["top10_overlap"] <= 1
 
 
 def test_the_bundle_ranks_as_the_run_does(tiny_run, tmp_path, valid):
@@ -135,14 +134,8 @@ def test_int8_that_ranks_worse_falls_back_to_fp32(tiny_run, tmp_path, monkeypatc
         report = export(tiny_run, tmp_path / "b", ExportConfig())
     assert (report.precision, report.files["reader"]) == ("fp32", "reader.onnx")
     assert not (tmp_path / "b" / "reader.int8.onnx").exists()
-    assert report.parity["int8"]["reader"]["passed"] is False
+    assert report.parity["int8"]["passed"] is False
     assert "int8 does not pass" in caplog.text
-
-
-def test_an_item_encoder_that_strays_stays_in_fp32(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(gates, "MIN_COSINE", 1.1)
-    report = export(tiny_run, tmp_path / "b", LENIENT)
-    assert report.files == {"reader": "reader.int8.onnx", "item_encoder": "item_encoder.onnx"}
 
 
 def test_without_the_dataset_int8_is_left_out_with_a_warning(tiny_run, tmp_path, caplog):

@@ -4,7 +4,6 @@ import pytest
 from export.verify import (
     check_parity,
     compare_rankings,
-    cosines,
     largest_difference,
     overlap,
     shape_differences,
@@ -125,10 +124,6 @@ def test_no_rows_give_no_users():
 
 def test_overlap_ignores_order():
     assert overlap(np.asarray([[1, 2, 3, 4]]), np.asarray([[4, 9, 1, 8]])) == 0.5
-
-
-def test_cosine_of_a_zero_vector_is_zero():
-    assert cosines(np.zeros((1, 2)), np.ones((1, 2))).tolist() == [0.0]
 
 
 def test_other_shapes_are_infinitely_different():
