@@ -26,6 +26,11 @@ Past = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values (B, heads, P, width) of every layer for P positions."""
 
 
+def best_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A language model without its output layer, and the tokenizer both halves of flr use.

@@ -23,7 +23,7 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.text import TitleTokenizer
 from flr_model.errors import ArtifactError
 from flr_model.evidence import Evidence
-from flr_model.nn.backbone import Backbone, Trunk, load_backbone
+from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.model import FactorizedModel, build_model
 from flr_model.nn.reader import TorchReader
@@ -127,8 +127,10 @@ def build_item_encoder(backbone: Backbone, tokenizer: TitleTokenizer, config: Mo
 
 
 def load_recommender(folder: Path) -> Recommender:
-    """Open a run folder for ranking."""
-    return load_run(folder).recommender()
+    """Open a run folder for ranking, on the GPU where there is one."""
+    run = load_run(folder)
+    run.model.to(best_device())
+    return run.recommender()
 
 
 def _part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

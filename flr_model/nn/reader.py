@@ -65,9 +65,11 @@ class TorchReader:
         if self.item_encoder is None:
             raise ValueError("this reader has no item encoder")
         out = np.zeros((len(titles), len(self.item_encoder.scale)), np.float32)
+        device = self.item_encoder.scale.device
         with torch.no_grad():
             for index, input_ids, mask in self.tokenizer.batches(titles, TOKENS_PER_BATCH):
-                out[index] = self.item_encoder(torch.from_numpy(input_ids), torch.from_numpy(mask)).numpy()
+                parts = [torch.from_numpy(part).to(device) for part in (input_ids, mask)]
+                out[index] = self.item_encoder(*parts).cpu().numpy()
         return out
 
     def _tokens(self, histories: npt.NDArray[np.int64], titles: Sequence[str]) -> list[npt.NDArray[np.int64]]:

@@ -24,6 +24,9 @@ from flr_model.ranking import Recommender
 RESIDUAL_PRIOR = 20.0
 """Interactions at which an item's learned residual counts half."""
 
+RESIDUAL_LIMIT = 200_000
+"""Largest catalogue whose items have residuals: they and their optimiser's state are four times the item vectors."""
+
 Batch = dict[str, Tensor]
 """histories (B, L), target (B,), recent, own, own_target, seen (see `EvidenceBatch`), and for `text` input_ids,
 token_mask, token_slot (B, S): plain tensors, so that any data loader can move them."""
@@ -62,7 +65,8 @@ class TrainableRecommender(nn.Module):
         padded = torch.cat([unit_vectors, torch.zeros(1, unit_vectors.shape[1])])  # the last row stands for padding
         self.register_buffer("unit_vectors", padded, persistent=False)
         self.item_scale = nn.Parameter(torch.ones(unit_vectors.shape[1]))
-        self.item_residual = nn.Parameter(torch.zeros_like(padded))
+        small = len(catalog) <= RESIDUAL_LIMIT
+        self.item_residual = nn.Parameter(torch.zeros_like(padded)) if small else None
         degree = F.pad(torch.from_numpy(evidence.events.degree).float(), (0, 1))
         self.register_buffer("trust", (degree / (degree + RESIDUAL_PRIOR))[:, None], persistent=False)
         self.text = text_histories(config, tokenizer, catalog.titles.tolist())
@@ -94,7 +98,8 @@ class TrainableRecommender(nn.Module):
         The title's vector is scaled, and moved by a residual as far as an item has interactions to learn it from.
         """
         chosen: Any = slice(len(self.catalog)) if index is None else index
-        return self.unit_vectors[chosen] * self.item_scale + self.trust[chosen] * self.item_residual[chosen]
+        vectors = self.unit_vectors[chosen] * self.item_scale
+        return vectors if self.item_residual is None else vectors + self.trust[chosen] * self.item_residual[chosen]
 
     def read(self, batch: Batch) -> Reading:
         """Run the network over a batch."""

@@ -27,6 +27,7 @@ from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import DataError
 from flr_model.evidence import PairEvents
+from flr_model.nn.backbone import best_device
 from flr_model.nn.evidence import EvidenceHead
 from flr_model.nn.loading import Run, load_run
 from flr_model.nn.model import FactorizedModel, Reading
@@ -198,7 +199,7 @@ def align(
     if not len(train) or not len(valid):
         raise DataError(f"{dataset.folder} has no rows to align on or to validate with")
     set_seed(align.seed)
-    recommender = trainable(run, train)
+    recommender = trainable(run, train).to(best_device())
     let_policy_learn(recommender)
     rows = train.select(np.sort(np.random.default_rng(align.seed).permutation(len(train))[: align.max_rows or None]))
     validate = validator(recommender.recommender, valid)
@@ -225,25 +226,23 @@ def align(
     if kept == "sft":
         logger.warning("alignment did not improve validation NDCG@10: the SFT weights are kept")
         recommender.model.load_state_dict(sft)
-    report = AlignReport(
-        str(out), kept, before, after, len(rows), trainer.state.global_step, time.perf_counter() - began
-    )
-    content = {
-        **run.manifest.content,
-        "stage": "align",
-        "align": vars(report),
-        "dataset": str(dataset.folder.resolve()),
-    }
+    seconds = time.perf_counter() - began
+    report = AlignReport(str(out), kept, before, after, len(rows), trainer.state.global_step, seconds)
+    with writing_folder(out, overwrite=overwrite) as temporary:
+        _write(temporary, run, run_folder, dataset, align, report)
+    return report
+
+
+def _write(folder: Path, run: Run, source: Path, dataset: Dataset, align: AlignConfig, report: AlignReport) -> None:
+    facts = {"stage": "align", "align": vars(report), "dataset": str(dataset.folder.resolve())}
     manifest = replace(
         run.manifest,
         settings={**run.manifest.settings, align.table: align.as_dict()},
-        content=content,
-        source=str(run_folder),
+        content={**run.manifest.content, **facts},
+        source=str(source),
     )
     configs = [run.config, build(TrainConfig, run.manifest.settings["train"]), align]
-    with writing_folder(out, overwrite=overwrite) as temporary:
-        replace(run, manifest=manifest).write(temporary, dump_toml(configs))
-    return report
+    replace(run, manifest=manifest).write(folder, dump_toml(configs))
 
 
 def trainable(run: Run, train: HistoryRows) -> TrainableRecommender:

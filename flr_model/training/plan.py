@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import set_seed
 
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.data.histories import HistoryRows
+from flr_model.nn.backbone import best_device
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
 from flr_model.training.objectives import SftObjective
@@ -106,7 +106,7 @@ def _seconds_per_step(
     objective: SftObjective, recommender: TrainableRecommender, rows: HistoryRows, batch_size: int
 ) -> float:
     """Time forward and backward passes; the first is a warm-up."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     objective.to(device)
     durations = []
     for step in range(TIMED_STEPS):

@@ -18,7 +18,7 @@ from flr_model.data.histories import HistoryRows
 from flr_model.data.text import TitleTokenizer
 from flr_model.errors import ConfigError, DataError
 from flr_model.evidence import PairEvents
-from flr_model.nn.backbone import Backbone, Trunk, load_backbone
+from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone
 from flr_model.nn.evidence import EvidenceHead
 from flr_model.nn.history_encoders import ItemsEncoder
 from flr_model.nn.item_encoder import ItemEncoder
@@ -118,7 +118,8 @@ def title_states(
     if cached.exists():
         known: npt.NDArray[np.float32] = np.load(cached, allow_pickle=False)
         return known
-    states = encoder.read_titles(titles, tokenizer, progress=progress)
+    states = encoder.to(best_device()).read_titles(titles, tokenizer, progress=progress)
+    encoder.to("cpu")
     cached.parent.mkdir(parents=True, exist_ok=True)
     partial = cached.with_suffix(".tmp.npy")
     np.save(partial, states)

@@ -1,0 +1,61 @@
+"""How close the exported graphs come to torch on the test rows: scores and top-10 lists.
+
+usage: parity.py RUN BUNDLE
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.table import Table
+from stages import console
+
+from export.scorer import OnnxReader, load_recommender
+from export.verify import RankingParity, compare_rankings, user_vectors
+from flr_model.data.dataset import Dataset
+from flr_model.nn.loading import load_run
+from flr_model.ranking import Floats, Reader, Recommender
+
+
+def main() -> None:
+    """Compare fp32 with torch and int8 with fp32."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("bundle", type=Path)
+    arguments = parser.parse_args()
+    run, bundle = load_run(arguments.run), load_recommender(arguments.bundle)
+    rows = Dataset.of(run.manifest).rows("test")
+
+    def users(reader: Reader) -> Floats:
+        scorer = Recommender(reader, bundle.catalog, bundle.vectors, bundle.evidence, max_history=bundle.max_history)
+        return user_vectors(scorer, rows)
+
+    def graph(name: str) -> Floats:
+        files = [arguments.bundle / file for file in (name, "item_encoder.onnx", "tokenizer.json")]
+        return users(OnnxReader(*files, run.config))
+
+    fp32 = graph("reader.onnx")
+    table = Table(title=f"{len(rows):,} test rows", title_justify="left")
+    for column in ("", "largest score difference", "identical top 10", "overlap", "NDCG@10", "beside"):
+        table.add_column(column, justify="right" if column else "left")
+    add(table, "fp32 beside torch", compare_rankings(bundle, rows, users(run.recommender().reader), fp32))
+    if (arguments.bundle / "reader.int8.onnx").exists():
+        add(table, "int8 beside fp32", compare_rankings(bundle, rows, fp32, graph("reader.int8.onnx")))
+    console.print(table)
+
+
+def add(table: Table, label: str, parity: RankingParity) -> None:
+    """Add a comparison to the table."""
+    figures = (parity.identical_top10, parity.top10_overlap)
+    metrics = (parity.candidate["NDCG@10"], parity.reference["NDCG@10"])
+    table.add_row(
+        label,
+        f"{parity.max_score_difference:.1e}",
+        *(f"{100 * value:.2f} %" for value in figures),
+        *(f"{value:.4f}" for value in metrics),
+    )
+
+
+if __name__ == "__main__":
+    main()
