@@ -171,7 +171,7 @@ class AlignConfig(Settings):
     kl: float = setting(0.0, "weight of the KL divergence to the SFT policy", low=0.0)
     refresh_steps: int = setting(4, "steps between renewals of the policy that samples", low=1)
     epochs: int = setting(1, "passes over the training rows", low=1)
-    max_rows: int = setting(20_000, "training rows to align on, drawn by the seed; 0 takes all", low=0)
+    max_rows: int = setting(10_000, "training rows to align on, drawn by the seed; 0 takes all", low=0)
     max_steps: int = setting(0, "stop after this many steps; 0: by --epochs", low=0)
     batch_size: int = setting(256, "users per step", low=1)
     learning_rate: float = setting(5e-5, "of the reasoner and the item projection", low=0.0)

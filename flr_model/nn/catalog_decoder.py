@@ -49,7 +49,17 @@ class CatalogDecoder(nn.Module):
         """
         read = attention @ vectors  # (B, K, D)
         read = read + torch.einsum("bkd,kde->bke", self.dropout(read), self.item_map)
-        latent = self.centre((thought.factors + thought.thought[:, None]).flatten(1)).view_as(thought.factors)
+        latent = self._standard(thought.factors + thought.thought[:, None])
         latent = latent / math.sqrt(latent.shape[-1])  # (B, K, d), about as long as e_i
         said = torch.einsum("bkd,kde->bke", self.dropout(latent), self.thought_map)
         return self.log_scale.exp() * thought.gates[..., None] * (read + said)
+
+    def _standard(self, latent: Tensor) -> Tensor:
+        """Centre and scale every place of (B, K, d) by its spread over users."""
+        if self.centre.training:
+            return self.centre(latent.flatten(1)).view_as(latent)  # type: ignore[no-any-return]
+        # The exporter knows no BatchNorm over a flattened axis; these are the same numbers.
+        mean, variance = self.centre.running_mean, self.centre.running_var
+        assert mean is not None
+        assert variance is not None
+        return (latent - mean.view(latent.shape[1:])) * (variance + self.centre.eps).rsqrt().view(latent.shape[1:])
