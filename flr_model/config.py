@@ -162,7 +162,7 @@ class AlignConfig(Settings):
         "logprob", "of the true next item: log-probability, or NDCG of its rank", choices=("logprob", "ndcg")
     )
     advantage: str = setting(
-        "batch", "baseline: the unperturbed rewards of the batch, or the own group", choices=("batch", "group")
+        "group", "baseline: the unperturbed rewards of the batch, or the own group", choices=("batch", "group")
     )
     group_size: int = setting(8, "G, latent samples per user; the first is unperturbed", low=2)
     noise: float = setting(0.5, "sigma, in units of the thought's root mean square", low=0.0)
@@ -174,7 +174,7 @@ class AlignConfig(Settings):
     max_rows: int = setting(10_000, "training rows to align on, drawn by the seed; 0 takes all", low=0)
     max_steps: int = setting(0, "stop after this many steps; 0: by --epochs", low=0)
     batch_size: int = setting(256, "users per step", low=1)
-    learning_rate: float = setting(5e-5, "of the reasoner and the item projection", low=0.0)
+    learning_rate: float = setting(3e-4, "of the reasoner and the item projection", low=0.0)
     warmup_steps: int = setting(5, "steps of linear warm-up before the cosine", low=0)
     cache_mb: int = setting(2048, "memory for the backbone's states; above it they are computed at every step", low=0)
     seed: int = setting(0, "of order and noise", low=0)
