@@ -39,6 +39,8 @@ def _root(
     ] = False,
 ) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if os.environ.get("RANK", "0") != "0":  # set by `accelerate launch` and `torchrun`
+        console.mute()
 
 
 app.command("fetch")(fetch.fetch)

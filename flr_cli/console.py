@@ -32,6 +32,11 @@ out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+def mute() -> None:
+    """Say nothing from here on: for all but the first of several processes that train together."""
+    out.quiet = err.quiet = True
+
+
 def setup_logging(*, quiet: bool) -> None:
     """Send the library's log to stderr: warnings only with ``--quiet``."""
     handler = RichHandler(console=err, show_time=False, show_path=False, show_level=False, markup=False)
@@ -68,7 +73,8 @@ def show(report: Any, title: str, *, json: bool) -> None:
 
 def emit_json(value: Any) -> None:
     """Print one JSON object on stdout; numbers that JSON lacks (NaN, infinities) become null."""
-    sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False) + "\n")
+    if not out.quiet:
+        sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False) + "\n")
 
 
 def note(text: str, *, quiet: bool = False) -> None:
@@ -133,7 +139,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.4f}"
+        return "-" if math.isnan(value) else f"{value:,.0f}" if value.is_integer() and value else f"{value:.4f}"
     return f"{value:,}"
 
 

@@ -135,7 +135,7 @@ def evaluate(
         DataError: if no row has a target.
     """
     rows = _with_targets(rows, config.split)
-    ranks, coverage = _rank(scorer, rows, catalog, config, progress)
+    ranks, coverage = rank_rows(scorer, rows, catalog, config, progress)
     masks = segment_masks(rows, train, len(catalog))
     return Evaluation(
         metrics=metrics.means(ranks),
@@ -200,10 +200,10 @@ class _Titles(NamedTuple):
         return best
 
 
-def _rank(
-    scorer: Scorer, rows: HistoryRows, catalog: Catalog, config: EvalConfig, progress: Progress
+def rank_rows(
+    scorer: Scorer, rows: HistoryRows, catalog: Catalog, config: EvalConfig, progress: Progress = SILENT
 ) -> tuple[Ints, float]:
-    """Return (R,) ranks of the targets, and the share of items in somebody's top 10."""
+    """Return (R,) ranks of the rows' targets, and the share of items in somebody's top 10."""
     titles = _Titles.of(catalog) if config.match == "title" else None
     shown: npt.NDArray[np.bool_] = np.zeros(len(catalog), bool)
     ranks = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import set_seed
 
 from flr_model.artifacts import Manifest, check_free, open_folder, writing_folder
@@ -92,7 +93,9 @@ def train(
     validate = None if setup.valid is None else validator(setup.recommender.recommender, setup.valid)
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
-    checkpoints = _checkpoints(out, toml, resume=resume)
+    processes = PartialState()  # several under `accelerate launch`; the first one writes
+    with processes.main_process_first():
+        checkpoints = _checkpoints(out, toml, resume=resume or not processes.is_main_process)
     objective = SftObjective(setup.recommender, train)
     trainer = RowTrainer(
         objective,
@@ -118,10 +121,12 @@ def train(
         valid=validate() if validate else {},
         untrained=untrained,
     )
-    run = _finish(setup, model, train, report)
-    with writing_folder(out, overwrite=overwrite) as folder:
-        run.write(folder, toml)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if processes.is_main_process:
+        run = _finish(setup, model, train, report)
+        with writing_folder(out, overwrite=overwrite) as folder:
+            run.write(folder, toml)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    processes.wait_for_everyone()
     return report
 
 
