@@ -56,7 +56,7 @@ class CatalogDecoder(nn.Module):
 
     def _standard(self, latent: Tensor) -> Tensor:
         """Centre and scale every place of (B, K, d) by its spread over users."""
-        if self.centre.training:
+        if self.centre.training and len(latent) > 1:  # one user has no spread
             return self.centre(latent.flatten(1)).view_as(latent)  # type: ignore[no-any-return]
         # The exporter knows no BatchNorm over a flattened axis; these are the same numbers.
         mean, variance = self.centre.running_mean, self.centre.running_var

@@ -107,7 +107,7 @@ class GrpoObjective(nn.Module):
     def __init__(self, recommender: TrainableRecommender, config: AlignConfig, cache: StateCache) -> None:
         super().__init__()
         self.recommender = recommender
-        self.config = config
+        self.settings = config  # `config` is what the Trainer takes for a transformers one
         self._cache = cache
         self._generator = torch.Generator().manual_seed(config.seed)
         self._steps = 0
@@ -121,7 +121,7 @@ class GrpoObjective(nn.Module):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return the loss, the mean reward of the unperturbed thoughts and the KL of a batch of rows."""
-        model, config = self.recommender.model, self.config
+        model, config = self.recommender.model, self.settings
         self._renew()
         encoded = self._cache.get(batch["numbers"], batch)
         histories = self.recommender.history_batch(batch)
@@ -147,15 +147,15 @@ class GrpoObjective(nn.Module):
         model = self.recommender.model
         if not self._snapshots:
             self._snapshots["sft"] = snapshot(model)
-        if self.training and self._steps % self.config.refresh_steps == 0:
+        if self.training and self._steps % self.settings.refresh_steps == 0:
             self._snapshots["old"] = snapshot(model)
         self._steps += 1
 
     def _sample(self, mean: Tensor) -> Tensor:
         """(B, G, d) thoughts around (B, d), the first of each group unperturbed."""
-        noise = torch.randn(len(mean), self.config.group_size, mean.shape[1], generator=self._generator)
+        noise = torch.randn(len(mean), self.settings.group_size, mean.shape[1], generator=self._generator)
         noise[:, 0] = 0
-        return mean[:, None] + self.config.noise * noise.to(mean.device)
+        return mean[:, None] + self.settings.noise * noise.to(mean.device)
 
     def _fixed_scores(self, batch: Batch) -> Tensor:
         """(B, 1, M) what the policy cannot change: the evidence, and the seen items but the target out of the race."""

@@ -82,11 +82,11 @@ class SftObjective(nn.Module):
     def __init__(self, recommender: TrainableRecommender, config: TrainConfig) -> None:
         super().__init__()
         self.recommender = recommender
-        self.config = config
+        self.settings = config  # `config` is what the Trainer takes for a transformers one
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return the loss and its detached parts of a batch of rows."""
-        recommender, config = self.recommender, self.config
+        recommender, config = self.recommender, self.settings
         n_items, target = len(recommender.catalog), batch["target"]
         candidates = None
         if n_items > config.full_softmax_items:

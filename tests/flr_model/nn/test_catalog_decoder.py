@@ -24,11 +24,15 @@ def test_maps_add_to_the_query_as_worked_out_by_hand():
     decoder = CatalogDecoder(width=2, embedding_size=2, n_factors=1)
     with torch.no_grad():
         decoder.item_map.copy_(torch.tensor([[[0.0, 1.0], [0, 0]]]))  # (1, 2) -> (0, 1)
-        decoder.thought_map.copy_(torch.eye(2)[None])  # unit((3, 0) + (0, 4)) = (0.6, 0.8)
+        decoder.thought_map.copy_(torch.eye(2)[None])
         decoder.log_scale.fill_(math.log(2))
+        decoder.centre.running_mean.copy_(torch.tensor([1.0, 2.0]))
+        decoder.centre.running_var.copy_(torch.tensor([4.0, 1.0]))  # (3 - 1) / 2 and (4 - 2) / 1, over sqrt(2)
+    decoder.eval()
     thought = thought_of(factors=[[[3, 0]]], thought=[[0, 4]], gates=[[1.0]])
     queries = decoder(thought, torch.ones(1, 1, 1), torch.tensor([[[1.0, 2.0]]]))
-    torch.testing.assert_close(queries, torch.tensor([[[3.2, 7.6]]]))  # 2 ((1, 2) + (0, 1) + (0.6, 0.8))
+    expected = torch.tensor([[[2 * (1 + 0.5**0.5), 2 * (3 + 2**0.5)]]])  # 2 ((1, 2) + (0, 1) + (1, 2) / sqrt(2))
+    torch.testing.assert_close(queries, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_dropout_spares_the_items_themselves():
@@ -36,3 +40,23 @@ def test_dropout_spares_the_items_themselves():
     thought = thought_of(factors=[[[1, 0]]], thought=[[0, 1]], gates=[[1.0]])
     queries = decoder(thought, torch.ones(1, 1, 1), torch.tensor([[[1.0, 2.0]]]))
     torch.testing.assert_close(queries, torch.tensor([[[12.0, 24.0]]]))
+
+
+def test_what_all_users_share_is_not_heard():
+    decoder = CatalogDecoder(width=2, embedding_size=2, n_factors=1)
+    with torch.no_grad():
+        decoder.thought_map.copy_(torch.eye(2)[None])
+    users = torch.tensor([[1.0, 2], [3, -1], [0, 1], [2, 2]])
+    attention, vectors = torch.ones(4, 1, 1), torch.zeros(4, 1, 2)
+
+    def queries(shared):
+        thought = Thought(users + shared, torch.zeros(4, 1, 2), torch.ones(4, 1), attention)
+        return decoder(thought, attention, vectors)
+
+    torch.testing.assert_close(queries(0.0), queries(50.0), atol=1e-4, rtol=1e-4)
+
+
+def test_a_batch_of_one_user_can_be_trained_on():
+    decoder = CatalogDecoder(width=2, embedding_size=2, n_factors=1).train()
+    thought = thought_of(factors=[[[1, 0]]], thought=[[0, 1]], gates=[[1.0]])
+    assert decoder(thought, torch.ones(1, 1, 1), torch.ones(1, 1, 2)).isfinite().all()
