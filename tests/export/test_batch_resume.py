@@ -183,7 +183,7 @@ def test_interrupted_parquet_run_leaves_nothing(histories):
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from export import outputs
 from export.batch import score_file
@@ -193,9 +193,11 @@ from tests.export.toy import ToyReader, toy_recommender
 
 class Slow(ToyReader):
     def read(self, *given):
-        time.sleep(0.02)
+        time.sleep(0.1)
         return super().read(*given)
 
+# A shell that starts the tests in the background makes them ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 outputs.SAVE_SECONDS = 0
 path = Path(sys.argv[1])
 score_file(toy_recommender(Slow()), path, path.with_name("recs.csv"), config=ScoreConfig(top_k=2, batch_size=4),
