@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flr_cli import console
-from flr_cli.options import JsonOpt, OverwriteOpt, QuietOpt, settings
+from flr_cli.options import DataOpt, JsonOpt, OverwriteOpt, QuietOpt, settings
 from flr_model.config import EvalConfig
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from flr_model.ranking import Recommender
 
 SourceArg = Annotated[Path, typer.Argument(metavar="SOURCE", help="Run or bundle to evaluate.", show_default=False)]
-DataOpt = Annotated[
-    Path | None, typer.Option("--data", "-d", help="Dataset folder; default: the one it was made from.")
-]
 RanksOpt = Annotated[Path | None, typer.Option("--out", "-o", help="Parquet file for the rank of every row's target.")]
 
 
