@@ -5,6 +5,7 @@ Shapes: B users, L history columns, S tokens, n titles, K factors, d width of th
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -97,9 +98,9 @@ class _DeclaredConfig(OnnxConfig):  # type: ignore[misc]
         tensors = self.dummy_tensors()
         return tensors if framework == "pt" else {name: tensor.numpy() for name, tensor in tensors.items()}
 
+    @abstractmethod
     def dummy_tensors(self) -> dict[str, Tensor]:
         """Return one tensor per input."""
-        raise NotImplementedError
 
 
 class ItemsReaderConfig(_DeclaredConfig):

@@ -97,15 +97,6 @@ class Manifest:
         (folder / MANIFEST).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def kind_of(folder: Path) -> str:
-    """Return the kind of an existing flr folder.
-
-    Raises:
-        ArtifactError: if the folder does not exist or is not one of ours.
-    """
-    return _read_body(folder)["kind"]  # type: ignore[no-any-return]
-
-
 def open_folder(folder: Path, *kinds: str) -> Manifest:
     """Read the manifest of a folder and check that it is complete and of one of the wanted kinds.
 

@@ -9,7 +9,6 @@ from flr_model.artifacts import (
     Manifest,
     check_free,
     fingerprint,
-    kind_of,
     open_folder,
     writing_file,
     writing_folder,
@@ -41,7 +40,7 @@ def write_half_a_file(path):
 
 def test_a_manifest_survives_writing_and_reading(dataset):
     assert open_folder(dataset, "dataset") == Manifest("dataset", {"prepare": {"k_core": 5}}, {"rows": 3}, "raw", "abc")
-    assert kind_of(dataset) == "dataset"
+    assert open_folder(dataset, "dataset").kind == "dataset"
 
 
 def test_a_folder_of_another_kind_is_refused_with_the_command_that_makes_the_right_one(dataset):
