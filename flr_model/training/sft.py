@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from transformers import set_seed
 
 from flr_model.artifacts import Manifest, check_free, open_folder, writing_folder
@@ -93,9 +92,7 @@ def train(
     validate = None if setup.valid is None else validator(setup.recommender.recommender, setup.valid)
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
-    processes = PartialState()  # several under `accelerate launch`; the first one writes
-    with processes.main_process_first():
-        checkpoints = _checkpoints(out, toml, resume=resume or not processes.is_main_process)
+    checkpoints = out.parent / f".{out.name}.checkpoints"
     objective = SftObjective(setup.recommender, train)
     trainer = RowTrainer(
         objective,
@@ -107,6 +104,9 @@ def train(
         folder=checkpoints,
         progress=progress,
     )
+    with trainer.accelerator.main_process_first():  # several under `accelerate launch`; the first one writes
+        if trainer.is_world_process_zero():
+            _begin(checkpoints, toml, resume=resume)
     began = time.perf_counter()
     trainer.run(resume=resume)
     report = TrainReport(
@@ -121,12 +121,12 @@ def train(
         valid=validate() if validate else {},
         untrained=untrained,
     )
-    if processes.is_main_process:
+    if trainer.is_world_process_zero():
         run = _finish(setup, model, train, report)
         with writing_folder(out, overwrite=overwrite) as folder:
             run.write(folder, toml)
         shutil.rmtree(checkpoints, ignore_errors=True)
-    processes.wait_for_everyone()
+    trainer.accelerator.wait_for_everyone()
     return report
 
 
@@ -171,22 +171,20 @@ def _best_epoch(state: Any) -> float:
     return round(epoch * best / max(int(state.global_step), 1), 2)
 
 
-def _checkpoints(out: Path, toml: str, *, resume: bool) -> Path:
-    """Return the folder of checkpoints beside ``out``, emptied unless an equal call is resumed."""
-    folder = out.parent / f".{out.name}.checkpoints"
+def _begin(folder: Path, toml: str, *, resume: bool) -> None:
+    """Make the folder of checkpoints, emptied unless an equal call is resumed."""
     settings = folder / "config.toml"
     if resume and settings.exists():
         if settings.read_text(encoding="utf-8") != toml:
             raise ConfigError(
                 f"{folder} was begun with other settings", hint="give the same settings, or leave --resume out"
             )
-        return folder
+        return
     if resume:
         logger.warning("nothing to resume at %s: starting from the beginning", folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     settings.write_text(toml, encoding="utf-8")
-    return folder
 
 
 def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainReport) -> Run:
