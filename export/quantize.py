@@ -1,9 +1,10 @@
-"""int8 graphs: dynamic quantisation by ONNX Runtime, and a search for the layers that have to stay in fp32.
+"""int8 graphs: static quantisation of matrix products, and a search for the layers that have to stay in fp32.
 
-Weights become int8 per output channel when the graph is written, activations uint8 per tensor while it runs. A language
-model has a few channels with activations hundreds of times the usual ones; in their tensors the usual values get few
-of the 256 steps. Where the result suffers, the layers that read such tensors keep their precision, worst first.
-The head that flr adds, small and close to the result, is never quantised.
+Weights become int8 per output channel; the inputs of the products become uint8 with one scale per tensor, measured on a
+few real histories when the graph is written. So a user's result does not depend on who else is in the batch, as it
+would with scales taken while scoring. A language model has a few channels with activations hundreds of times the usual
+ones; in their tensors the usual values get few of the 256 steps. Where the result suffers, the layers that read such
+tensors keep their precision, worst first.
 """
 
 from __future__ import annotations
@@ -11,29 +12,46 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.shape_inference import add_pre_process_metadata
+from onnx import TensorProto, helper, numpy_helper
 
 from export.scorer import open_session, run
 
 logger = logging.getLogger(__name__)
 
-LANGUAGE_MODEL = "/lm/"
-"""Part of the names of the language model's nodes: the attribute `lm` of `Trunk` and `ItemEncoder`."""
-
 PRODUCTS = ("MatMul", "Gemm")
 LOOKUP = "Gather"
+MICROSOFT = "com.microsoft"
+"""Domain of ONNX Runtime's own operators; the product that takes uint8 and gives float is one of them."""
+
+SMALLEST = 1 << 12
+"""Numbers of a matrix below which int8 saves nothing."""
+
+WEIGHT_STEPS = 63
+"""Weights take 7 of their 8 bits: on processors with AVX2 but without VNNI two full products would overflow, and a
+bundle is made on one machine and used on another."""
 
 EXTERNAL_ABOVE = 2**31 - 2**24
 """Bytes of weights above which a graph keeps them in a file beside it: protobuf ends at 2 GiB, nodes need some."""
 
 Feeds = Mapping[str, npt.NDArray[Any]]
+
+
+class Spread(NamedTuple):
+    """What values a tensor takes: the least, the largest, and their root mean square."""
+
+    low: float
+    high: float
+    rms: float
+
+    @property
+    def extreme(self) -> float:
+        """The peak in units of the root mean square."""
+        return max(abs(self.low), abs(self.high)) / self.rms if self.rms > 0 else 0.0
 
 
 def quantize_until(source: Path, target: Path, feeds: Feeds, passes: Callable[[Path], bool]) -> list[str] | None:
@@ -42,15 +60,16 @@ def quantize_until(source: Path, target: Path, feeds: Feeds, passes: Callable[[P
     Args:
         source: fp32 graph, after `show_constants`.
         target: where the int8 graph goes; nothing is left there when none passes.
-        feeds: inputs of a few real histories or titles, to see which layers have extreme activations.
+        feeds: inputs of a few real histories, to see what values the layers read.
         passes: the gate, called with the graph.
 
     Returns:
         The nodes that stayed in fp32 though they could be quantised, or None when no graph passes.
     """
-    order = most_extreme_first(source, feeds)
+    spreads = read_spreads(source, feeds)
+    order = sorted(spreads, key=lambda name: -spreads[name].extreme)
     for n in _more_and_more(len(order)):
-        quantize(source, target, order[n:])
+        quantize(source, target, {name: spreads[name] for name in order[n:]})
         if passes(target):
             return order[:n]
         logger.info("%s: int8 with %d of %d layers in fp32 does not pass", source.stem, n, len(order))
@@ -59,27 +78,94 @@ def quantize_until(source: Path, target: Path, feeds: Feeds, passes: Callable[[P
     return None
 
 
-def quantize(source: Path, target: Path, nodes: Sequence[str]) -> None:
+def quantize(source: Path, target: Path, spreads: Mapping[str, Spread]) -> None:
     """Write the int8 form of a graph.
-
-    Weights take 7 of their 8 bits (`reduce_range`): on processors with AVX2 but without VNNI two full products would
-    overflow, and a bundle is made on one machine and used on another.
 
     Args:
         source: fp32 graph.
         target: where the int8 graph goes.
-        nodes: names of the nodes to quantise, at least one.
+        spreads: what the nodes to quantise read, as `read_spreads` gives it.
     """
-    quantize_dynamic(
-        source,
-        target,
-        op_types_to_quantize=[*PRODUCTS, LOOKUP],
-        nodes_to_quantize=list(nodes),
-        per_channel=True,
-        reduce_range=True,
-        weight_type=QuantType.QInt8,
-        use_external_data_format=needs_external_data(graph_bytes(source)),
-    )
+    model = onnx.load(source)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    graph = _Int8Graph(constants)
+    for node in model.graph.node:
+        if node.name not in spreads:
+            graph.nodes.append(node)
+        elif node.op_type == LOOKUP:
+            graph.look_up(node)
+        else:
+            graph.multiply(node, spreads[node.name])
+    used = {name for node in graph.nodes for name in node.input}
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(graph.nodes)
+    model.graph.initializer.extend(t for t in (*constants.values(), *graph.added.values()) if t.name in used)
+    if all(entry.domain != MICROSOFT for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+    external_data(target).unlink(missing_ok=True)
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    location = {"save_as_external_data": True, "location": f"{target.name}.data"} if needs_external_data(size) else {}
+    onnx.save(model, target, **location)
+
+
+class _Int8Graph:
+    """Nodes of the graph that is written, and the constants that come with them; what is used twice is there once."""
+
+    def __init__(self, constants: Mapping[str, Any]) -> None:
+        self.constants = constants
+        self.nodes: list[Any] = []
+        self.added: dict[str, Any] = {}
+        self._inputs: dict[str, tuple[str, str, str]] = {}
+
+    def multiply(self, node: Any, spread: Spread) -> None:
+        """Put the int8 product of a node with a constant matrix in its place."""
+        values, weight, *bias = node.input
+        quantised, scale, zero = self._quantised(values, spread)
+        weights, weight_scale = self._weight(weight, axis=1, transposed=_attribute(node, "transB") == 1)
+        inputs = [quantised, weights, scale, weight_scale, zero, "", *bias]
+        self.nodes.append(
+            helper.make_node("MatMulIntegerToFloat", inputs, node.output, f"{node.name}_int8", domain=MICROSOFT)
+        )
+
+    def look_up(self, node: Any) -> None:
+        """Look rows up in an int8 table, each with its own scale."""
+        table, places = node.input
+        rows, scale = self._weight(table, axis=0)
+        names = [f"{node.output[0]}_{part}" for part in ("int8", "float", "scale")]
+        self.nodes += [
+            helper.make_node(LOOKUP, [rows, places], names[:1], f"{node.name}_int8"),
+            helper.make_node("Cast", names[:1], names[1:2], f"{node.name}_float", to=TensorProto.FLOAT),
+            helper.make_node(LOOKUP, [scale, places], names[2:], f"{node.name}_scale"),
+            helper.make_node("Mul", names[1:], node.output, node.name),
+        ]
+
+    def _quantised(self, values: str, spread: Spread) -> tuple[str, str, str]:
+        """Quantise what a product reads, once for all products that read it."""
+        if values not in self._inputs:
+            low, high = min(spread.low, 0.0), max(spread.high, 0.0)
+            step = (high - low) / 255 or 1.0
+            scale = self._add(f"{values}_step", np.float32(step))
+            zero = self._add(f"{values}_zero", np.uint8(round(-low / step)))
+            self.nodes.append(helper.make_node("QuantizeLinear", [values, scale, zero], [f"{values}_uint8"]))
+            self._inputs[values] = f"{values}_uint8", scale, zero
+        return self._inputs[values]
+
+    def _weight(self, name: str, axis: int, *, transposed: bool = False) -> tuple[str, str]:
+        """Quantise a matrix with one scale per index of an axis; returns the names of numbers and scales."""
+        names = f"{name}_int8", f"{name}_int8_step"
+        if names[0] not in self.added:
+            matrix = numpy_helper.to_array(self.constants[name])
+            matrix = matrix.T if transposed else matrix
+            peak = np.abs(matrix).max(axis=1 - axis)
+            step = np.where(peak > 0, peak / WEIGHT_STEPS, 1).astype(np.float32)
+            spread_out = step[:, None] if axis == 0 else step
+            self._add(names[0], np.round(matrix / spread_out).astype(np.int8))
+            self._add(names[1], spread_out if axis == 0 else step)
+        return names
+
+    def _add(self, name: str, value: Any) -> str:
+        self.added[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
 
 
 def show_constants(graph: Path) -> None:
@@ -101,35 +187,30 @@ def show_constants(graph: Path) -> None:
     kept = [node for node in model.graph.node if node.output[0] not in alias.keys() - outputs]
     del model.graph.node[:]
     model.graph.node.extend(kept)
-    add_pre_process_metadata(model)  # else quantisation advises on the root logger to do what is done here
     onnx.save(model, graph)
 
 
-def most_extreme_first(graph: Path, feeds: Feeds) -> list[str]:
-    """Order the nodes to quantise by what a grid of 256 steps loses: the peak of their input over its RMS.
+def read_spreads(graph: Path, feeds: Feeds) -> dict[str, Spread]:
+    """Find the nodes that can be quantised, and the spread of what they read.
 
     Args:
         graph: fp32 graph.
         feeds: inputs; only those that the graph declares are used.
 
     Returns:
-        Names of nodes: products with a constant matrix by their activations, look-ups by the table they look up in.
+        By name of node: of a product with a constant matrix its other input, of a look-up its table.
     """
     model = onnx.load(graph, load_external_data=False)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    products, lookups = {}, {}
+    products, found = {}, {}
     for node in model.graph.node:
         if node.op_type == LOOKUP and _is_matrix(constants.get(node.input[0])):
-            lookups[node.name] = node.input[0]
-        elif node.op_type in PRODUCTS and LANGUAGE_MODEL in node.name and _is_matrix(constants.get(node.input[1])):
+            table = numpy_helper.to_array(constants[node.input[0]], str(graph.parent))
+            found[node.name] = Spread(float(table.min()), float(table.max()), float(np.sqrt(np.mean(np.square(table)))))
+        elif node.op_type in PRODUCTS and _is_matrix(constants.get(node.input[1])) and _is_plain(node):
             products[node.name] = node.input[0]
-    extremes = {
-        name: _peak_over_rms(numpy_helper.to_array(constants[table], str(graph.parent)))
-        for name, table in lookups.items()
-    }
-    values = _activations(model, graph, sorted(set(products.values())), feeds)
-    extremes |= {name: _peak_over_rms(values[read]) for name, read in products.items()}
-    return sorted(extremes, key=lambda name: -extremes[name])
+    spreads = _measured(model, graph, sorted(set(products.values())), feeds)
+    return found | {name: spreads[read] for name, read in products.items()}
 
 
 def needs_external_data(n_bytes: int) -> bool:
@@ -148,34 +229,53 @@ def graph_bytes(graph: Path) -> int:
 
 def external_data(graph: Path) -> Path:
     """Return where the weights of a graph lie when they are not in it."""
-    for name in (f"{graph.name}_data", f"{graph.name}.data"):  # as Optimum and as ONNX Runtime name it
+    for name in (f"{graph.name}_data", f"{graph.name}.data"):  # as Optimum and as `quantize` name it
         if (graph.parent / name).exists():
             return graph.parent / name
     return graph.parent / f"{graph.name}_data"
 
 
-def _activations(model: Any, graph: Path, names: Sequence[str], feeds: Feeds) -> dict[str, npt.NDArray[Any]]:
-    """Run a graph that also gives its inner values of these names."""
+def _measured(model: Any, graph: Path, names: Sequence[str], feeds: Feeds) -> dict[str, Spread]:
+    """Run a graph that gives the spread of inner values instead of its outputs."""
     if not names:
         return {}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    parts = ("ReduceMin", "ReduceMax", "ReduceMean")
+    nodes = [helper.make_node("Mul", [name, name], [f"{name}_square"]) for name in names]
+    for name in names:
+        reads = (name, name, f"{name}_square")
+        nodes += [
+            helper.make_node(part, [read], [f"{name}_{part}"], keepdims=0)
+            for part, read in zip(parts, reads, strict=True)
+        ]
+    model.graph.node.extend(nodes)
+    outputs = [f"{name}_{part}" for name in names for part in parts]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     probe = graph.with_name(f"{graph.stem}.probe.onnx")
     try:
         onnx.save(model, probe)
-        session = open_session(probe, threads=0, arena=False)
-        return dict(zip(names, run(session, names, dict(feeds)), strict=True))
+        values = run(open_session(probe, threads=0, arena=False), outputs, dict(feeds))
     finally:
         probe.unlink(missing_ok=True)
+    numbers = np.asarray(values, np.float64).reshape(-1, len(parts))
+    return {
+        name: Spread(low, high, float(np.sqrt(square)))
+        for name, (low, high, square) in zip(names, numbers.tolist(), strict=True)
+    }
+
+
+def _attribute(node: Any, name: str) -> Any:
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
+
+
+def _is_plain(node: Any) -> bool:
+    """A Gemm with factors or a transposed first input has no int8 form here."""
+    return all(_attribute(node, name) in (None, 1.0) for name in ("alpha", "beta")) and not _attribute(node, "transA")
 
 
 def _is_matrix(tensor: Any) -> bool:
-    """Per-channel quantisation of a constant of three dimensions gives a graph that cannot be loaded."""
-    return tensor is not None and len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
-
-
-def _peak_over_rms(values: npt.NDArray[Any]) -> float:
-    rms = float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
-    return float(np.abs(values).max()) / rms if rms > 0 else 0.0
+    is_float = tensor is not None and tensor.data_type == TensorProto.FLOAT
+    return is_float and len(tensor.dims) == 2 and bool(np.prod(tensor.dims) >= SMALLEST)
 
 
 def _more_and_more(n: int) -> Iterator[int]:

@@ -15,7 +15,8 @@ from flr_model import metrics
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.errors import GateError
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking import Floats, Ints, Reader, Recommender, UserStates, best_items, hide_seen
+from flr_model.ranking import Floats, Ints, Reader, Recommender, UserStates, hide_seen
+from flr_model.topk import best_items
 
 TOP = 10
 BATCHES = (1, 3, 17)

@@ -28,8 +28,9 @@ from flr_model.data.histories import PAD, HistoryRows, Ints
 from flr_model.diagnostics import factor_diagnostics
 from flr_model.errors import ArtifactError, DataError
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking import Floats, Recommender, Scorer, best_items, hide_seen
+from flr_model.ranking import Floats, Recommender, Scorer, hide_seen
 from flr_model.segments import segment_masks
+from flr_model.topk import best_items
 
 COVERAGE_AT = 10
 COVERAGE = f"coverage@{COVERAGE_AT}"

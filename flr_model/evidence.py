@@ -30,6 +30,10 @@ CHANNELS = 2 * WINDOW * 2
 """An event's channel says its direction (neighbour after or before), its distance and whether both share a time."""
 
 
+DENSE_KEYS = 16
+"""Up to so many possible keys per value, summing into one array beats sorting."""
+
+
 def channel(direction: npt.NDArray[Any], distance: npt.NDArray[Any], same_time: npt.NDArray[Any]) -> Ints:
     """Number the circumstances of events: direction 0 or 1, distance 1..WINDOW, same time 0 or 1."""
     numbers: Ints = ((direction * WINDOW + distance - 1) * 2 + same_time).astype(np.int64)
@@ -47,6 +51,14 @@ class Lookup(NamedTuple):
     age: Ints
     same_time: Ints
     pair: Ints
+
+
+class SparseScores(NamedTuple):
+    """Scores of some items of a batch of rows, each place once, in order of row and item; (N,) each."""
+
+    row: Ints
+    item: Ints
+    value: Floats
 
 
 @dataclass(frozen=True)
@@ -154,17 +166,28 @@ class Evidence:
         """M."""
         return len(self.indptr) - 1
 
-    def scores(self, rows: HistoryRows) -> Floats:
-        """Return (R, M): ``weight * log1p(scale * sum of the history's weighed counts)``, plus ``seen`` where seen."""
+    def sparse(self, rows: HistoryRows) -> SparseScores:
+        """Score what the histories meet: ``weight * log1p(scale * weighed counts)``, plus ``seen`` for their own items.
+
+        Every other item's evidence is 0.
+        """
         recent = rows.newest(len(self.kernel))
-        found = look_up(self.indptr, recent)
-        value = self.value[found.pair] * self.kernel[found.age]
-        value = np.where(found.same_time == 1, value * self.same_time, value)
-        flat = np.bincount(
-            found.row * self.n_items + self.neighbour[found.pair], value, minlength=len(rows) * self.n_items
-        )
-        out: Floats = (self.weight * np.log1p(self.scale * flat)).astype(np.float32).reshape(len(rows), self.n_items)
-        out[rows.row_of_item(), rows.items] += np.float32(self.seen)
+        weight = self.kernel[ages(recent)] * np.where(same_times(recent) == 1, np.float32(self.same_time), 1)
+        start = self.indptr[recent.items]
+        length = self.indptr[recent.items + 1] - start
+        pair = _ranges(start, length)
+        met = np.repeat(recent.row_of_item() * self.n_items, length) + self.neighbour[pair]
+        met, counts = _sums(met, self.value[pair] * np.repeat(weight, length), len(rows) * self.n_items)
+        own = np.unique(rows.row_of_item() * self.n_items + rows.items)
+        values = [self.weight * np.log1p(self.scale * counts), np.full(len(own), self.seen)]
+        key, value = _sums(np.concatenate([met, own]), np.concatenate(values), len(rows) * self.n_items)
+        return SparseScores(key // self.n_items, key % self.n_items, value.astype(np.float32))
+
+    def scores(self, rows: HistoryRows) -> Floats:
+        """Return (R, M): `sparse`, with zeros everywhere else."""
+        out = np.zeros((len(rows), self.n_items), np.float32)
+        found = self.sparse(rows)
+        out[found.row, found.item] = found.value
         return out
 
     def extended(self, n_new: int) -> Evidence:
@@ -183,20 +206,6 @@ class Evidence:
             read: dict[str, Any] = {name: arrays[name] for name in ("indptr", "neighbour", "value", "kernel")}
             read |= {name: float(arrays[name]) for name in ("same_time", "scale", "weight", "seen")}
             return cls(**read)
-
-
-def look_up(indptr: Ints, rows: HistoryRows) -> Lookup:
-    """Find the pairs of every history item; items beyond ``indptr`` have none."""
-    known = rows.items < len(indptr) - 1
-    item = np.where(known, rows.items, 0)
-    start = indptr[item]
-    length = np.where(known, indptr[item + 1] - start, 0)
-    return Lookup(
-        np.repeat(rows.row_of_item(), length),
-        np.repeat(ages(rows), length),
-        np.repeat(same_times(rows), length),
-        _ranges(start, length),
-    )
 
 
 def sequences(rows: HistoryRows) -> tuple[Ints, Ints, Ints, dict[str, int]]:
@@ -221,6 +230,16 @@ def _ranges(start: Ints, length: Ints) -> Ints:
     ends = np.cumsum(length)
     total = int(ends[-1]) if len(ends) else 0
     return (np.repeat(start - (ends - length), length) + np.arange(total)).astype(np.int64)
+
+
+def _sums(key: Ints, value: npt.NDArray[Any], n_keys: int) -> tuple[Ints, npt.NDArray[np.float64]]:
+    """Sum values by key: the keys below ``n_keys`` whose sum is not zero, or that occur, ascending, and their sums."""
+    if n_keys < DENSE_KEYS * len(key):
+        sums = np.bincount(key, value, n_keys)
+        found = np.flatnonzero(sums)
+        return found, sums[found]
+    found, which = np.unique(key, return_inverse=True)
+    return found, np.bincount(which, value, len(found))
 
 
 def ages(rows: HistoryRows) -> Ints:

@@ -6,7 +6,7 @@ Shapes: B users, K factors, L history positions, D width of item vectors, d widt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,10 +14,15 @@ import numpy.typing as npt
 
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
-from flr_model.evidence import Evidence
+from flr_model.evidence import Evidence, SparseScores
+from flr_model.topk import best_of_all, best_of_candidates, evidence_at
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+
+
+NEAR = 30
+"""Items that an approximate index is asked for, per place of the ranking."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,16 @@ class Reader(Protocol):
         """Return the (n, D) item vectors of n titles."""
 
 
+class ItemIndex(Protocol):
+    """An approximate index over the vectors of a catalogue (`export.index`)."""
+
+    def search(self, users: Floats, n: int) -> Ints:
+        """Return (B, n) positions of items with a large dot product with each user, PAD where fewer were found."""
+
+    def extended(self, vectors: Floats) -> ItemIndex:
+        """Return an index that also holds the vectors of items behind the present ones."""
+
+
 class Scorer(Protocol):
     """Anything that scores the whole catalogue: the recommender and the baselines."""
 
@@ -86,21 +101,33 @@ class Recommender:
         vectors: (M, D) item vectors, on the scale of the dot product.
         evidence: counts of what was bought together.
         max_history: L, the newest items that the network reads.
+        index: finds near items approximately; None ranks the whole catalogue.
     """
 
     def __init__(
-        self, reader: Reader, catalog: Catalog, vectors: Floats, evidence: Evidence, *, max_history: int
+        self,
+        reader: Reader,
+        catalog: Catalog,
+        vectors: Floats,
+        evidence: Evidence,
+        *,
+        max_history: int,
+        index: ItemIndex | None = None,
     ) -> None:
         self.reader = reader
         self.catalog = catalog
         self.vectors = vectors
         self.evidence = evidence
         self.max_history = max_history
+        self.index = index
         self._titles: list[str] = catalog.titles.tolist()
 
     def states(self, rows: HistoryRows) -> UserStates:
-        """Run the network on the rows' histories."""
-        return self.reader.read(rows.padded(self.max_history), self.vectors, self._titles)
+        """Run the network on the rows' histories, in as many columns as the longest of them needs."""
+        length = int(np.clip(rows.lengths.max(initial=1), 1, self.max_history))
+        states = self.reader.read(rows.padded(length), self.vectors, self._titles)
+        attention = np.pad(states.attention, ((0, 0), (0, 0), (self.max_history - length, 0)))
+        return replace(states, attention=attention)
 
     def scores(self, rows: HistoryRows) -> Floats:
         """Return (B, M) scores: one dot product per item plus the evidence."""
@@ -114,7 +141,7 @@ class Recommender:
         top_k: int,
         *,
         allow_seen: bool = False,
-        candidates: Sequence[Ints | None] | None = None,
+        candidates: Sequence[Ints] | None = None,
     ) -> Ranking:
         """Rank the catalogue for each row and explain the best items.
 
@@ -122,59 +149,49 @@ class Recommender:
             rows: B histories.
             top_k: items per user.
             allow_seen: keep the history's own items among the candidates.
-            candidates: per row the positions to choose from; None means all items.
+            candidates: per row the positions to choose from, ascending; None means all items (with an index: those that
+                it finds near, and those with evidence).
         """
-        states = self.states(rows)
-        evidence = self.evidence.scores(rows)
-        scores = states.queries.sum(axis=1) @ self.vectors.T + evidence
-        if not allow_seen:
-            hide_seen(scores, rows)
-        if candidates is not None:
-            _keep_candidates(scores, candidates)
-        items = best_items(scores, top_k)
-        best = np.take_along_axis(scores, np.maximum(items, 0), axis=1)
-        best[items == PAD] = -np.inf
-        by_factor = np.einsum("bkd,bid->bik", states.queries, self.vectors[np.maximum(items, 0)])
-        by_evidence = np.take_along_axis(evidence, np.maximum(items, 0), axis=1)[..., None]
+        states, evidence = self.states(rows), self.evidence.sparse(rows)
+        users = states.queries.sum(axis=1)
+        none = np.zeros(0, np.int64)
+        hidden = (none, none) if allow_seen else (rows.row_of_item(), rows.items)
+        if candidates is None and self.index is not None:
+            candidates = self._near(users, evidence, rows, top_k)
+        if candidates is None:
+            items, best = best_of_all(users, self.vectors, evidence, hidden, top_k)
+        else:
+            items, best = best_of_candidates(users, self.vectors, evidence, hidden, top_k, candidates)
+        by_factor = np.matmul(self.vectors[np.maximum(items, 0)], states.queries.transpose(0, 2, 1))
+        by_evidence = evidence_at(evidence, items, len(self.vectors))[..., None]
         return Ranking(items, best, np.concatenate([by_factor, by_evidence], axis=2), states.attention)
+
+    def _near(self, users: Floats, evidence: SparseScores, rows: HistoryRows, top_k: int) -> list[Ints]:
+        """Candidates of an approximate index: items near the user's vector, and all that have evidence."""
+        assert self.index is not None
+        longest = int(rows.lengths.max(initial=0))
+        near = self.index.search(users, max(NEAR * top_k, top_k + longest))
+        starts = np.searchsorted(evidence.row, np.arange(len(users) + 1))
+        return [
+            np.union1d(line[line != PAD], evidence.item[starts[user] : starts[user + 1]])
+            for user, line in enumerate(near)
+        ]
 
     def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> Recommender:
         """Return a recommender that also knows items never seen in training, from their titles alone."""
         if not len(item_ids):
             return self
+        vectors = self.reader.encode_titles(titles)
         return Recommender(
             self.reader,
             self.catalog.extended(item_ids, titles),
-            np.concatenate([self.vectors, self.reader.encode_titles(titles)]),
+            np.concatenate([self.vectors, vectors]),
             self.evidence.extended(len(item_ids)),
             max_history=self.max_history,
+            index=None if self.index is None else self.index.extended(vectors),
         )
 
 
 def hide_seen(scores: npt.NDArray[Any], rows: HistoryRows) -> None:
     """Set the scores of each row's own history to -inf, in place."""
     scores[rows.row_of_item(), rows.items] = -np.inf
-
-
-def best_items(scores: Floats, top_k: int) -> Ints:
-    """Return (B, k) positions of the highest scores, best first; equal scores in order of position.
-
-    Items with a score of -inf are no candidates: PAD fills their places.
-    """
-    top_k = min(top_k, scores.shape[1])
-    threshold = np.partition(scores, -top_k, axis=1)[:, -top_k]
-    out = np.full((len(scores), top_k), PAD, np.int64)
-    for row, (line, least) in enumerate(zip(scores, threshold, strict=True)):
-        near = np.flatnonzero((line >= least) & (line > -np.inf))
-        best = near[np.argsort(-line[near], kind="stable")][:top_k]
-        out[row, : len(best)] = best
-    return out
-
-
-def _keep_candidates(scores: Floats, candidates: Sequence[Ints | None]) -> None:
-    for row, allowed in enumerate(candidates):
-        if allowed is None:
-            continue
-        kept = scores[row, allowed].copy()
-        scores[row] = -np.inf
-        scores[row, allowed] = kept

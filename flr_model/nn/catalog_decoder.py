@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from flr_model.nn.reasoner import Thought
+from flr_model.nn.reasoner import Thought, per_factor
 
 
 class CatalogDecoder(nn.Module):
@@ -48,10 +48,10 @@ class CatalogDecoder(nn.Module):
             (B, K, D) queries; their sum is the user's vector.
         """
         read = attention @ vectors  # (B, K, D)
-        read = read + torch.einsum("bkd,kde->bke", self.dropout(read), self.item_map)
+        read = read + per_factor(self.dropout(read), self.item_map)
         latent = self._standard(thought.factors + thought.thought[:, None])
         latent = latent / math.sqrt(latent.shape[-1])  # (B, K, d), about as long as e_i
-        said = torch.einsum("bkd,kde->bke", self.dropout(latent), self.thought_map)
+        said = per_factor(self.dropout(latent), self.thought_map)
         return self.log_scale.exp() * thought.gates[..., None] * (read + said)
 
     def _standard(self, latent: Tensor) -> Tensor:

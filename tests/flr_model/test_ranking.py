@@ -3,7 +3,8 @@ import pytest
 
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
-from flr_model.ranking import Recommender, UserStates, best_items, hide_seen
+from flr_model.evidence import SparseScores
+from flr_model.ranking import Recommender, UserStates, hide_seen
 
 VECTORS = np.asarray([[1, 0], [0, 1], [2, 0], [0, 2]], np.float32)
 
@@ -32,6 +33,10 @@ class StubEvidence:
         out = np.zeros((len(rows), self.n_items), np.float32)
         out[:, 3] = 0.5
         return out
+
+    def sparse(self, rows):
+        every = np.arange(len(rows))
+        return SparseScores(every, np.full(len(rows), 3), np.full(len(rows), 0.5, np.float32))
 
     def extended(self, n_new):
         return StubEvidence(self.n_items + n_new)
@@ -67,11 +72,12 @@ def test_seen_items_can_be_kept(recommender):
     assert ranking.items.tolist() == [[2, 0], [3, 1]]
 
 
-def test_only_candidates_are_ranked_none_meaning_all(recommender):
-    ranking = recommender.recommend(ROWS, 2, candidates=[np.asarray([0, 1]), None])
+def test_only_candidates_are_ranked(recommender):
+    ranking = recommender.recommend(ROWS, 2, candidates=[np.asarray([0, 1]), np.arange(4)])
     assert ranking.items.tolist() == [[1, PAD], [3, PAD]]
-    empty = recommender.recommend(ROWS, 2, candidates=[np.zeros(0, np.int64), None])
-    assert empty.items[0].tolist() == [PAD, PAD]
+    assert ranking.contributions[1, 0].tolist() == [1, 1, 0.5]
+    empty = recommender.recommend(ROWS, 2, candidates=[np.zeros(0, np.int64), np.asarray([0])])
+    assert empty.items.tolist() == [[PAD, PAD], [PAD, PAD]]
 
 
 def test_top_k_beyond_the_catalogue_gives_all_items(recommender):
@@ -83,17 +89,6 @@ def test_new_items_are_ranked_from_their_titles(recommender):
     assert larger.recommend(ROWS, 1).items.tolist() == [[4], [3]]
     assert len(recommender.catalog) == 4
     assert recommender.with_items([], []) is recommender
-
-
-def test_equal_scores_keep_the_order_of_positions():
-    scores = np.asarray([[1, 2, 1, 2, 1]], np.float32)
-    assert best_items(scores, 3).tolist() == [[1, 3, 0]]
-    assert best_items(scores, 5).tolist() == [[1, 3, 0, 2, 4]]
-
-
-def test_items_at_minus_infinity_are_no_candidates():
-    scores = np.asarray([[-np.inf, 1, -np.inf], [-np.inf] * 3], np.float32)
-    assert best_items(scores, 2).tolist() == [[1, PAD], [PAD, PAD]]
 
 
 def test_hidden_items_are_those_of_each_rows_own_history():
