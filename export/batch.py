@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from export.chunks import Chunk, Scoring, read_candidates
+from export.batching import FIRST_POSITIONS, BatchLimit
+from export.chunks import Chunk, Scoring, read_candidates, usable_cores
 from export.inputs import HistoryFile, InputColumns, Shard
 from export.outputs import Counts, Output, Reject, result_columns, result_table
 from export.pipeline import ahead
+from export.scorer import on_gpu
 from flr_model import __version__
 from flr_model.artifacts import MANIFEST
 from flr_model.config import ScoreConfig
@@ -117,9 +119,16 @@ def score_file(
         if item_file is not None:
             recommender = _with_new_items(recommender, item_file)
         allowed = None if candidates is None else read_candidates(candidates, recommender.catalog, names)
-        _run(Scoring(recommender, source, allowed, part, config), output, progress)
+        _run(Scoring(recommender, source, allowed, part, config, *_means(config)), output, progress)
     output.finish()
     return _report(output, before, time.monotonic() - started)
+
+
+def _means(config: ScoreConfig) -> tuple[int, BatchLimit]:
+    """How many batches are ranked at once, and how large they are: a GPU takes few large ones."""
+    if on_gpu():
+        return 2, BatchLimit(FIRST_POSITIONS, grows=True)
+    return config.threads or usable_cores(), BatchLimit()
 
 
 def _run(work: Scoring, output: Output, progress: Progress) -> None:

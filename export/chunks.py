@@ -1,21 +1,26 @@
 """From entries of the input to ranked chunks.
 
-Users go through in chunks of ``batch_size`` in the input's order, whatever was interrupted before, so that the same
-input gives the same bytes.
+Users are read and written in chunks, in the input's order and at the same places whatever was interrupted before, so
+that the same input gives the same bytes. Inside a chunk they are ranked by length in batches, by several threads.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from export.batching import BatchLimit, batches
 from export.inputs import Entry, HistoryFile, InputColumns, Shard
 from export.pipeline import ahead
 from flr_model.columns import normalized
@@ -28,8 +33,8 @@ from flr_model.ranking import Ints, Ranking, Recommender
 
 log = logging.getLogger(__name__)
 
-LARGEST_SCORES = 1 << 24
-"""Numbers in one matrix of scores; with a large catalogue fewer users are ranked at once."""
+FIRST_CHUNK = 256
+"""Entries of the first chunk: the first results are on disk early. Later chunks double up to ``batch_size``."""
 
 Candidates = dict[str, Ints]
 
@@ -49,7 +54,7 @@ class Chunk(NamedTuple):
     entries: list[Entry]
     rows: HistoryRows
     members: list[int]
-    allowed: list[Ints | None] | None
+    allowed: list[Ints] | None
     reasons: dict[int, str]
     unknown: list[str]
 
@@ -102,6 +107,8 @@ class Scoring:
     candidates: Candidates | None
     shard: Shard
     config: ScoreConfig
+    workers: int = 1
+    limit: BatchLimit = field(default_factory=BatchLimit)
 
     def n_users(self) -> int | None:
         """Return about how many users this part has, where that is known."""
@@ -111,14 +118,29 @@ class Scoring:
     def chunks(self, skip: int) -> Iterator[Chunk]:
         """Read the input in chunks, leaving out the entries that are done."""
         entries = islice(filter(self.shard.holds, self.source.entries()), skip, None)
-        while chunk := list(islice(entries, self.config.batch_size)):
+        done = skip
+        while chunk := list(islice(entries, min(self.config.batch_size, max(done, FIRST_CHUNK)))):
+            done += len(chunk)
             yield self._prepare(chunk)
 
     def ranked(self, skip: int) -> Iterator[tuple[Chunk, Ranking | None]]:
-        """Rank each chunk; None where none of its entries can be scored."""
-        with closing(ahead(self.chunks(skip))) as chunks:
-            for chunk in chunks:
-                yield chunk, self._rank(chunk) if chunk.members else None
+        """Rank each chunk; None where none of its entries can be scored.
+
+        While one chunk's last batches are computed, those of the next are under way.
+        """
+        waiting: deque[tuple[Chunk, list[Ints], list[Future[Ranking]]]] = deque()
+        with ThreadPoolExecutor(self.workers) as pool, closing(ahead(self.chunks(skip))) as chunks:
+            try:
+                for chunk in chunks:
+                    lengths = np.clip(chunk.rows.lengths, 1, self.recommender.max_history)
+                    parts = list(batches(lengths, self.limit.positions))
+                    waiting.append((chunk, parts, [pool.submit(self._rank, chunk, part) for part in parts]))
+                    if len(waiting) > 1:
+                        yield _joined(*waiting.popleft())
+                while waiting:
+                    yield _joined(*waiting.popleft())
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _prepare(self, entries: list[Entry]) -> Chunk:
         positions = find_items(self.recommender.catalog, [item for entry in entries for item in entry.items])
@@ -140,7 +162,7 @@ class Scoring:
             known_times.append([entry.times[place] for place in known])
         users = [entries[number].user for number in members]
         rows = HistoryRows.from_lists(known_items, user_id=users, times=known_times)
-        allowed: list[Ints | None] | None = None
+        allowed: list[Ints] | None = None
         if self.candidates is not None:
             allowed = [self.candidates[user] for user in users]
         return Chunk(entries, rows, members, allowed, reasons, unknown)
@@ -152,15 +174,39 @@ class Scoring:
             return "no candidates are given for it"
         return ""
 
-    def _rank(self, chunk: Chunk) -> Ranking:
-        step = max(1, LARGEST_SCORES // len(self.recommender.catalog))
-        parts = [
-            self.recommender.recommend(
-                chunk.rows.select(slice(start, start + step)),
+    def _rank(self, chunk: Chunk, part: Ints) -> Ranking:
+        """Rank some rows of a chunk; in halves where memory is short."""
+        rows = chunk.rows.select(part)
+        positions = len(part) * int(np.clip(rows.lengths.max(initial=1), 1, self.recommender.max_history))
+        began = time.perf_counter()
+        try:
+            ranking = self.recommender.recommend(
+                rows,
                 self.config.top_k,
                 allow_seen=self.config.allow_seen,
-                candidates=None if chunk.allowed is None else chunk.allowed[start : start + step],
+                candidates=None if chunk.allowed is None else [chunk.allowed[row] for row in part.tolist()],
             )
-            for start in range(0, len(chunk.rows), step)
-        ]
-        return Ranking(*(np.concatenate([getattr(p, name) for p in parts]) for name in Ranking.__dataclass_fields__))
+        except MemoryError:
+            if len(part) == 1:
+                raise
+            self.limit.ran_out(positions)
+            log.warning("out of memory with %d users at once; going on with halves", len(part))
+            return _together([self._rank(chunk, half) for half in np.array_split(part, 2)])
+        self.limit.took(positions, time.perf_counter() - began)
+        return ranking
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _joined(chunk: Chunk, parts: list[Ints], done: list[Future[Ranking]]) -> tuple[Chunk, Ranking | None]:
+    """Wait for a chunk's batches and put its rows back in order."""
+    if not parts:
+        return chunk, None
+    return chunk, _together([part.result() for part in done], np.argsort(np.concatenate(parts)))
+
+
+def _together(parts: list[Ranking], order: Ints | slice = slice(None)) -> Ranking:
+    return Ranking(*(np.concatenate([getattr(part, f.name) for part in parts])[order] for f in fields(Ranking)))

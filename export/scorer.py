@@ -26,6 +26,9 @@ from flr_model.ranking import Floats, Ints, Recommender, UserStates
 ENCODER_BATCH_TOKENS = 4096
 """Places of one batch of titles, so that memory stays flat however many items are new."""
 
+OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
+"""What ONNX Runtime's messages say when memory is short; it has no exception of its own for that."""
+
 
 class OnnxReader:
     """The exported graphs of a bundle.
@@ -35,7 +38,7 @@ class OnnxReader:
         item_encoder: graph from titles to item vectors; loaded only when titles are encoded.
         tokenizer: ``tokenizer.json``; loaded only when text is read.
         model: the shape of the model.
-        threads: of ONNX Runtime; 0 takes all cores.
+        threads: of one call; 0 takes all cores. Several calls at once, with one thread each, are faster.
 
     Raises:
         ArtifactError: if a graph cannot be loaded.
@@ -49,7 +52,7 @@ class OnnxReader:
         self._threads = threads
         self._encoder_path = item_encoder
         self._tokenizer_path = tokenizer
-        # A history of items always has the same shape; text and titles vary, and there an arena would only grow.
+        # Batches of items have about the same number of positions; text and titles vary, and there an arena only grows.
         self._reader = open_session(reader, threads=threads, arena=model.encoding == "items")
         self._tokens: dict[str, Ints] = {}
 
@@ -102,6 +105,12 @@ class OnnxReader:
 def load_recommender(bundle: Path, *, threads: int = 0) -> Recommender:
     """Open a bundle folder for scoring; item vectors stay on disk until they are used.
 
+    On a GPU the fp32 graph is used: the int8 products exist for processors only.
+
+    Args:
+        bundle: the folder.
+        threads: of one call of the network; 0 takes all cores.
+
     Raises:
         ArtifactError: if the folder is not a complete bundle, or its parts do not fit together.
         MissingExtraError: if onnxruntime is not installed.
@@ -119,7 +128,8 @@ def load_recommender(bundle: Path, *, threads: int = 0) -> Recommender:
             f"{bundle} has {len(catalog)} items, {len(vectors)} item vectors and evidence of {evidence.n_items} items",
             hint=AGAIN,
         )
-    reader = OnnxReader(opened.reader, opened.item_encoder, bundle / "tokenizer.json", opened.model, threads=threads)
+    graph = bundle / "reader.onnx" if on_gpu() else opened.reader
+    reader = OnnxReader(graph, opened.item_encoder, bundle / "tokenizer.json", opened.model, threads=threads)
     return Recommender(reader, catalog, vectors, evidence, max_history=opened.model.max_history)
 
 
@@ -133,6 +143,15 @@ def item_inputs(histories: Ints, vectors: Floats) -> Floats:
 def choose_providers(available: Sequence[str]) -> list[str]:
     """Return the execution providers to use: CUDA where it is present, and the CPU."""
     return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+
+
+def on_gpu() -> bool:
+    """Say whether ONNX Runtime is here and finds a GPU."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    return choose_providers(onnxruntime.get_available_providers())[0] != "CPUExecutionProvider"
 
 
 def open_session(graph: Path, *, threads: int, arena: bool) -> Any:
@@ -167,7 +186,16 @@ def open_session(graph: Path, *, threads: int, arena: bool) -> Any:
 
 
 def run(session: Any, outputs: Sequence[str], feeds: dict[str, npt.NDArray[Any]]) -> list[Floats]:
-    """Run a graph on those of the feeds that it declares."""
+    """Run a graph on those of the feeds that it declares.
+
+    Raises:
+        MemoryError: if the memory of the device does not suffice.
+    """
     declared = {node.name for node in session.get_inputs()}
-    result: list[Floats] = session.run(list(outputs), {name: feeds[name] for name in feeds if name in declared})
+    try:
+        result: list[Floats] = session.run(list(outputs), {name: feeds[name] for name in feeds if name in declared})
+    except Exception as error:  # its exception classes have no common base of their own
+        if any(sign in str(error) for sign in OUT_OF_MEMORY):
+            raise MemoryError(str(error)) from None
+        raise
     return result

@@ -216,6 +216,6 @@ class ScoreConfig(Settings):
 
     top_k: int = setting(10, "recommendations per user", low=1)
     allow_seen: bool = setting(False, "leave items of the history among the recommendations")
-    batch_size: int = setting(256, "users scored at once", low=1)
-    threads: int = setting(0, "threads of ONNX Runtime; 0: all cores", low=0)
+    batch_size: int = setting(2048, "users read, and written, at once", low=1)
+    threads: int = setting(0, "users are scored on so many cores; 0: all", low=0)
     strict: bool = setting(False, "stop at the first row that cannot be scored instead of writing it to the rejects")

@@ -236,10 +236,10 @@ def _sums(key: Ints, value: npt.NDArray[Any], n_keys: int) -> tuple[Ints, npt.ND
     """Sum values by key: the keys below ``n_keys`` whose sum is not zero, or that occur, ascending, and their sums."""
     if n_keys < DENSE_KEYS * len(key):
         sums = np.bincount(key, value, n_keys)
-        found = np.flatnonzero(sums)
-        return found, sums[found]
+        found = np.flatnonzero(sums).astype(np.int64)
+        return found, sums[found].astype(np.float64)
     found, which = np.unique(key, return_inverse=True)
-    return found, np.bincount(which, value, len(found))
+    return found, np.bincount(which, value, len(found)).astype(np.float64)
 
 
 def ages(rows: HistoryRows) -> Ints:

@@ -129,7 +129,7 @@ def _within(start: int, size: int, row: Ints, item: Ints, *rest: npt.NDArray[Any
 
 def _better(one: Best, other: Best, top_k: int) -> Best:
     """Join two halves of a catalogue; equal scores stay in order of position."""
-    items, scores = (np.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
+    items, scores = np.hstack([one.items, other.items]), np.hstack([one.scores, other.scores])
     places = best_items(scores, top_k)
     joined = np.take_along_axis(items, np.maximum(places, 0), axis=1)
     return Best(np.where(places == PAD, PAD, joined), take(scores, places))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,12 +40,14 @@ def score(
     All of a user's rows are history. Rows that cannot be scored go to OUT.rejects.csv with their reason.
     """
     console.setup_logging(quiet=quiet)
+    # Batches are ranked side by side, one core each; numpy's own threads would only get in their way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from export.batch import score_file
     from export.inputs import InputColumns, Shard
     from export.scorer import load_recommender
 
     report = score_file(
-        load_recommender(bundle, threads=score.threads),
+        load_recommender(bundle, threads=1),
         histories,
         out,
         config=score,
