@@ -17,6 +17,7 @@ import numpy as np
 
 from export.batching import FIRST_POSITIONS, BatchLimit
 from export.chunks import Chunk, Scoring, read_candidates, usable_cores
+from export.index import ItemIndex
 from export.inputs import HistoryFile, InputColumns, Shard
 from export.outputs import Counts, Output, Reject, result_columns, result_table
 from export.pipeline import ahead
@@ -116,6 +117,8 @@ def score_file(
     output = Output(out, identity, overwrite=overwrite, resume=resume)
     before = output.counts.users
     if not output.done:
+        if config.index == "ann":
+            recommender.index = ItemIndex.build(recommender.vectors)
         if item_file is not None:
             recommender = _with_new_items(recommender, item_file)
         allowed = None if candidates is None else read_candidates(candidates, recommender.catalog, names)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from export.quantize import quantize_until
+from export.quantize import graph_bytes, quantize_until
 from export.scorer import OnnxReader, item_inputs
 from export.verify import (
     RankingParity,
@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 READER, ITEM_ENCODER = "reader.onnx", "item_encoder.onnx"
 INT8_READER = "reader.int8.onnx"
 
-_PROBE_ROWS = 64
+_PROBE_ROWS = 256
+"""Histories on which the scales of int8 are measured."""
 
 
 class Gates:
@@ -82,32 +83,39 @@ class Gates:
         """Write the int8 reader if one passes.
 
         Returns:
-            The `RankingParity` of the last attempt beside fp32, with "passed", "ndcg_loss" and the "fp32_layers" it
-            needed; None where there was nothing to judge by or nothing to quantise.
+            The `RankingParity` of the last attempt beside fp32, with "passed", "ndcg_loss", "size" (its share of the
+            fp32 file) and the "fp32_layers" it needed; None where there was nothing to judge by or to quantise.
         """
         if not len(self.rows):
             logger.warning("no validation rows to judge int8 by: the bundle scores in fp32")
             return None
-        attempts: list[RankingParity] = []
+        attempts: list[tuple[RankingParity, float]] = []
 
         def passes(graph: Path) -> bool:
             users = self._users(self._reader(graph.name))
-            attempts.append(compare_rankings(self.torch, self.rows, self.fp32_users, users))
-            found = attempts[-1]
-            return found.ndcg_loss <= self.config.max_ndcg_loss and found.top10_overlap >= self.config.min_overlap
+            found = compare_rankings(self.torch, self.rows, self.fp32_users, users)
+            size = graph_bytes(graph) / graph_bytes(self.folder / READER)
+            attempts.append((found, size))
+            ranks_alike = (
+                found.ndcg_loss <= self.config.max_ndcg_loss and found.top10_overlap >= self.config.min_overlap
+            )
+            return ranks_alike and size <= self.config.max_size
 
-        feeds = self._reader_feeds(self.rows.select(slice(0, _PROBE_ROWS)))
+        feeds = self._reader_feeds(self.rows.select(np.arange(0, len(self.rows), -(-len(self.rows) // _PROBE_ROWS))))
         kept = quantize_until(self.folder / READER, self.folder / INT8_READER, feeds, passes)
         if not attempts:
             return None
-        last = attempts[-1]
+        last, size = attempts[-1]
         if kept is None:
             logger.warning(
-                "int8 does not pass (top-10 overlap %.3f, NDCG@10 loss %.1f %%): the bundle scores in fp32",
+                "int8 does not pass (top-10 overlap %.3f, NDCG@10 loss %.1f %%, %.0f %% of the size): "
+                "the bundle scores in fp32",
                 last.top10_overlap,
                 100 * last.ndcg_loss,
+                100 * size,
             )
-        return {"passed": kept is not None, "fp32_layers": kept or [], "ndcg_loss": last.ndcg_loss, **asdict(last)}
+        passed = {"passed": kept is not None, "fp32_layers": kept or [], "ndcg_loss": last.ndcg_loss, "size": size}
+        return passed | asdict(last)
 
     def _reader(self, reader: str) -> OnnxReader:
         tokenizer = self.run.backbone.tokenizer_json

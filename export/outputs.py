@@ -124,6 +124,7 @@ class CsvSink:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(zip(*map(_texts, table), strict=True))
         self._file.write(text.getvalue().encode("utf-8", "replace"))
+        self._file.flush()  # whoever follows the file sees whole chunks
 
     def sync(self) -> int:
         """Bring everything to disk and return the size in bytes."""

@@ -28,8 +28,8 @@ LOOKUP = "Gather"
 MICROSOFT = "com.microsoft"
 """Domain of ONNX Runtime's own operators; the product that takes uint8 and gives float is one of them."""
 
-SMALLEST = 1 << 12
-"""Numbers of a matrix below which int8 saves nothing."""
+SMALLEST = 16
+"""Rows and columns of a matrix below which int8 saves nothing."""
 
 WEIGHT_STEPS = 63
 """Weights take 7 of their 8 bits: on processors with AVX2 but without VNNI two full products would overflow, and a
@@ -275,7 +275,7 @@ def _is_plain(node: Any) -> bool:
 
 def _is_matrix(tensor: Any) -> bool:
     is_float = tensor is not None and tensor.data_type == TensorProto.FLOAT
-    return is_float and len(tensor.dims) == 2 and bool(np.prod(tensor.dims) >= SMALLEST)
+    return is_float and len(tensor.dims) == 2 and min(tensor.dims) >= SMALLEST
 
 
 def _more_and_more(n: int) -> Iterator[int]:

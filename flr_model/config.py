@@ -206,6 +206,7 @@ class ExportConfig(Settings):
     tolerance: float = setting(1e-3, "largest difference of scores between torch and ONNX fp32", low=0.0)
     max_ndcg_loss: float = setting(0.01, "largest relative loss of validation NDCG@10 of int8 against fp32", low=0.0)
     min_overlap: float = setting(0.95, "smallest top-10 overlap of int8 with fp32", low=0.0, high=1.0)
+    max_size: float = setting(0.3, "largest size of the int8 reader, as a share of the fp32 one", low=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,4 +219,5 @@ class ScoreConfig(Settings):
     allow_seen: bool = setting(False, "leave items of the history among the recommendations")
     batch_size: int = setting(2048, "users read, and written, at once", low=1)
     threads: int = setting(0, "users are scored on so many cores; 0: all", low=0)
+    index: str = setting("exact", "ann: look at the items near a user only (extra `ann`)", choices=("exact", "ann"))
     strict: bool = setting(False, "stop at the first row that cannot be scored instead of writing it to the rejects")

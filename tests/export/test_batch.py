@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 
 from export.batch import score_file
-from export.inputs import InputColumns, Shard
+from export.batching import BatchLimit
+from export.chunks import Scoring
+from export.inputs import HistoryFile, InputColumns, Shard
 from flr_model.config import ScoreConfig
 from flr_model.errors import ArtifactError, ConfigError, DataError
-from tests.export.toy import toy_recommender
+from tests.export.toy import ToyReader, toy_recommender
 
 LONG = "user_id,item_id,timestamp\nu,a,1\nv,b,1\nv,d,2\n"
 WIDE = 'user_id,history\nu,"[""a""]"\nv,"[""b"", ""d""]"\n'
@@ -21,11 +23,13 @@ WIDE = 'user_id,history\nu,"[""a""]"\nv,"[""b"", ""d""]"\n'
 def run(tmp_path):
     """Score text (or an existing file) and return the report and the result's rows."""
 
-    def score(histories, *, out="recs.csv", top_k=2, batch_size=256, allow_seen=False, strict=False, **given):
+    def score(
+        histories, *, out="recs.csv", top_k=2, batch_size=256, allow_seen=False, strict=False, threads=0, **given
+    ):
         if isinstance(histories, str):
             (tmp_path / "histories.csv").write_text(histories, encoding="utf-8")
             histories = tmp_path / "histories.csv"
-        config = ScoreConfig(top_k=top_k, batch_size=batch_size, allow_seen=allow_seen, strict=strict)
+        config = ScoreConfig(top_k=top_k, batch_size=batch_size, allow_seen=allow_seen, strict=strict, threads=threads)
         report = score_file(toy_recommender(), histories, tmp_path / out, config=config, **given)
         with (tmp_path / out).open(encoding="utf-8", newline="") as file:
             return report, list(csv.DictReader(file))
@@ -285,11 +289,70 @@ def test_shards_must_be_a_part_of_a_whole(text):
         Shard.parse(text)
 
 
-def test_catalogue_larger_than_one_score_matrix_gives_the_same_bytes(run, tmp_path, monkeypatch):
+def test_catalogue_larger_than_one_block_of_scores_gives_the_same_bytes(run, tmp_path, monkeypatch):
     run(WIDE, out="whole.csv")
-    monkeypatch.setattr("export.chunks.LARGEST_SCORES", 1)
+    monkeypatch.setattr("flr_model.topk.BLOCK_SCORES", 1)
     run(WIDE)
     assert (tmp_path / "recs.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_by_length_on_several_threads_give_the_bytes_of_one_user_at_a_time(run, tmp_path, threads, monkeypatch):
+    users = [f"u{i}," + " ".join("abcdef"[(i + n) % 6] for n in range(1 + i % 5)) for i in range(60)]
+    text = "user_id,history\n" + "\n".join(users) + "\nlost,x\n"
+    run(text, out="whole.csv", batch_size=1)
+    monkeypatch.setattr("export.chunks.FIRST_CHUNK", 8)
+    for positions in (1, 7, 1000):
+        monkeypatch.setattr("export.batch.BatchLimit", lambda positions=positions: BatchLimit(positions))
+        run(text, threads=threads, overwrite=True)
+        assert (tmp_path / "recs.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+class SmallMemory(ToyReader):
+    """Has memory for a few histories at once."""
+
+    def __init__(self, most):
+        self.most, self.sizes = most, []
+
+    def read(self, histories, vectors, titles):
+        self.sizes.append(len(histories))
+        if len(histories) > self.most:
+            raise MemoryError
+        return super().read(histories, vectors, titles)
+
+
+def score_with(reader, tmp_path, out):
+    (tmp_path / "h.csv").write_text("user_id,history\n" + "".join(f"u{i},{'abcdef'[i % 6]}\n" for i in range(40)))
+    config = ScoreConfig(top_k=2, threads=1)
+    score_file(toy_recommender(reader), tmp_path / "h.csv", tmp_path / out, config=config)
+    return (tmp_path / out).read_bytes()
+
+
+def test_out_of_memory_halves_the_batches_and_loses_nobody(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("export.chunks.FIRST_CHUNK", 20)
+    reader = SmallMemory(3)
+    assert score_with(reader, tmp_path, "a.csv") == score_with(ToyReader(), tmp_path, "b.csv")
+    assert reader.sizes[:4] == [1, 20, 10, 5]
+    assert "going on with halves" in caplog.text
+
+
+def test_out_of_memory_with_a_single_user_is_an_error(tmp_path):
+    class NoMemory(ToyReader):
+        def read(self, histories, vectors, titles):
+            if (histories == 1).any():
+                raise MemoryError
+            return super().read(histories, vectors, titles)
+
+    with pytest.raises(MemoryError):
+        score_with(NoMemory(), tmp_path, "a.csv")
+
+
+def test_first_results_are_written_before_the_whole_first_batch_size_is_read(tmp_path):
+    (tmp_path / "h.csv").write_text("user_id,history\n" + "".join(f"u{i},a\n" for i in range(5000)))
+    source = HistoryFile.open(tmp_path / "h.csv", InputColumns())
+    work = Scoring(toy_recommender(), source, None, Shard(), ScoreConfig(batch_size=2048))
+    assert [len(chunk.entries) for chunk in work.chunks(0)] == [256, 256, 512, 1024, 2048, 904]
+    assert [len(chunk.entries) for chunk in work.chunks(512)] == [512, 1024, 2048, 904]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
 from flr_model.errors import ArtifactError, GateError
 
-LENIENT = ExportConfig(max_ndcg_loss=10.0, min_overlap=0.0)
+LENIENT = ExportConfig(max_ndcg_loss=10.0, min_overlap=0.0, max_size=10.0)
 FP32 = ExportConfig(precision="fp32")
 
 
@@ -131,11 +131,27 @@ def test_int8_that_ranks_worse_falls_back_to_fp32(tiny_run, tmp_path, monkeypatc
 
     monkeypatch.setattr(gates, "compare_rankings", worse)
     with caplog.at_level(logging.WARNING):
-        report = export(tiny_run, tmp_path / "b", ExportConfig())
+        report = export(tiny_run, tmp_path / "b", ExportConfig(max_size=10.0))
     assert (report.precision, report.files["reader"]) == ("fp32", "reader.onnx")
     assert not (tmp_path / "b" / "reader.int8.onnx").exists()
     assert report.parity["int8"]["passed"] is False
     assert "int8 does not pass" in caplog.text
+
+
+def test_int8_that_is_too_large_falls_back_to_fp32(tiny_run, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        report = export(tiny_run, tmp_path / "b", dataclasses.replace(LENIENT, max_size=0.01))
+    assert report.precision == "fp32"
+    assert report.parity["int8"]["size"] > 0.01
+    assert "int8 does not pass" in caplog.text
+
+
+def test_int8_of_a_user_does_not_depend_on_who_else_is_in_the_batch(bundle, valid):
+    scorer = load_recommender(bundle)
+    whole = scorer.states(valid).queries
+    for row in (0, 3):
+        alone = scorer.states(valid.select(slice(row, row + 1))).queries[0]
+        np.testing.assert_allclose(alone, whole[row], atol=1e-5)
 
 
 def test_without_the_dataset_int8_is_left_out_with_a_warning(tiny_run, tmp_path, caplog):

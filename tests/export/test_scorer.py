@@ -4,7 +4,7 @@ import types
 import numpy as np
 import pytest
 
-from export.scorer import choose_providers, item_inputs, load_recommender, open_session
+from export.scorer import choose_providers, item_inputs, load_recommender, open_session, run
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, MissingExtraError
 from tests.export.toy import IDS, TITLES, VECTORS, ToyReader, toy_recommender, write_toy_bundle
@@ -68,6 +68,47 @@ def test_cuda_is_chosen_when_present():
     both = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     assert choose_providers(both) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
     assert choose_providers(["AzureExecutionProvider", "CPUExecutionProvider"]) == ["CPUExecutionProvider"]
+
+
+def test_on_a_gpu_the_fp32_graph_is_used(tmp_path, monkeypatch):
+    bundle = write_toy_bundle(
+        tmp_path / "bundle", files={"reader": "reader.int8.onnx", "item_encoder": "item_encoder.onnx"}
+    )
+    opened = []
+    monkeypatch.setattr("export.scorer.open_session", lambda graph, **_: opened.append(graph.name))
+    (bundle / "reader.int8.onnx").touch()
+    for gpu in (False, True):
+        monkeypatch.setattr("export.scorer.on_gpu", lambda gpu=gpu: gpu)
+        load_recommender(bundle)
+    assert opened == ["reader.int8.onnx", "reader.onnx"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer", "CUDA error: out of memory"],
+)
+def test_memory_that_runs_out_on_the_device_is_a_memory_error(message):
+    class Session:
+        def get_inputs(self):
+            return []
+
+        def run(self, outputs, feeds):
+            raise RuntimeError(message)
+
+    with pytest.raises(MemoryError):
+        run(Session(), ["y"], {})
+
+
+def test_other_errors_of_a_session_stay_what_they_are():
+    class Session:
+        def get_inputs(self):
+            return []
+
+        def run(self, outputs, feeds):
+            raise RuntimeError("Invalid rank for input")
+
+    with pytest.raises(RuntimeError, match="Invalid rank"):
+        run(Session(), ["y"], {})
 
 
 def test_session_gets_the_threads_and_no_memory_pattern(monkeypatch, tmp_path):

@@ -140,3 +140,14 @@ def test_written_and_read_it_is_the_same(evidence, tmp_path):
         np.testing.assert_array_equal(getattr(copy, name), value)
     rows = HistoryRows.from_lists([[0, 1]], times=[[1, 1]])
     np.testing.assert_array_equal(copy.scores(rows), evidence.scores(rows))
+
+
+@pytest.mark.parametrize("dense_keys", [0, 10**9])
+def test_both_ways_to_sum_agree(evidence, monkeypatch, dense_keys):
+    rows = HistoryRows.from_lists([[0, 1], [0], [2], []], times=[[5, 6], [5], [5], []])
+    expected = evidence.scores(rows)
+    monkeypatch.setattr("flr_model.evidence.DENSE_KEYS", dense_keys)
+    found = evidence.sparse(rows)
+    keys = found.row * evidence.n_items + found.item
+    assert (np.diff(keys) > 0).all()
+    np.testing.assert_array_equal(evidence.scores(rows), expected)
