@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from export.batching import FIRST_POSITIONS, BatchLimit
-from export.chunks import Chunk, Scoring, read_candidates, usable_cores
+from export.chunks import Chunk, Scoring, read_candidates, usable_cores, why_rejected
 from export.index import ItemIndex
 from export.inputs import HistoryFile, InputColumns, Shard
 from export.outputs import Counts, Output, Reject, result_columns, result_table
@@ -25,7 +25,7 @@ from export.scorer import on_gpu
 from flr_model import __version__
 from flr_model.artifacts import MANIFEST
 from flr_model.config import ScoreConfig
-from flr_model.data.histories import PAD, HistoryRows
+from flr_model.data.histories import PAD
 from flr_model.data.items import ItemFile, read_items
 from flr_model.errors import ConfigError, DataError, FlrError
 from flr_model.progress import SILENT, Progress
@@ -118,11 +118,11 @@ def score_file(
     before = output.counts.users
     if not output.done:
         if config.index == "ann":
-            recommender.index = ItemIndex.build(recommender.vectors)
+            recommender = recommender.with_index(ItemIndex.build(recommender.vectors))
         if item_file is not None:
             recommender = _with_new_items(recommender, item_file)
         allowed = None if candidates is None else read_candidates(candidates, recommender.catalog, names)
-        _run(Scoring(recommender, source, allowed, part, config, *_means(config)), output, progress)
+        _run(Scoring(recommender, config, allowed, *_means(config)), source, part, output, progress)
     output.finish()
     return _report(output, before, time.monotonic() - started)
 
@@ -134,21 +134,21 @@ def _means(config: ScoreConfig) -> tuple[int, BatchLimit]:
     return config.threads or usable_cores(), BatchLimit()
 
 
-def _run(work: Scoring, output: Output, progress: Progress) -> None:
+def _run(work: Scoring, source: HistoryFile, shard: Shard, output: Output, progress: Progress) -> None:
     """Write what the stream gives; leave a state to resume from unless the input itself is at fault."""
-    n_factors = work.recommender.states(HistoryRows.from_lists([[0]])).queries.shape[1]
-    output.start(result_columns(n_factors))
+    output.start(result_columns(work.n_factors))
     started = False
     try:
-        with closing(ahead(work.ranked(output.counts.entries))) as stream:
+        entries = filter(shard.holds, source.entries())
+        with closing(ahead(work.ranked(entries, output.counts.entries))) as stream:
             for chunk, ranking in stream:
                 if not started:
                     started = True
-                    progress.start(work.n_users(), "users")
+                    progress.start(source.n_users and -(-source.n_users // shard.count), "users")
                     progress.advance(output.counts.users)
-                output.commit(_write(work, output, chunk, ranking))
+                output.commit(_write(work, source.table.path, output, chunk, ranking))
                 progress.advance(sum(entry.is_user for entry in chunk.entries), rejected=output.counts.rejected)
-        _check(work, output.counts)
+        _check(source.table.path, output.counts, whole=shard.count == 1)
     except KeyboardInterrupt:
         output.stop()
         raise FlrError(
@@ -165,23 +165,21 @@ def _run(work: Scoring, output: Output, progress: Progress) -> None:
         progress.finish()
 
 
-def _write(work: Scoring, output: Output, chunk: Chunk, ranking: Ranking | None) -> Counts:
+def _write(work: Scoring, path: Path, output: Output, chunk: Chunk, ranking: Ranking | None) -> Counts:
     """Write one chunk and return the new counts.
 
     Raises:
         DataError: with ``strict``, if an entry is rejected.
     """
-    users = [chunk.entries[number].user for number in chunk.members]
-    reasons = dict(chunk.reasons)
     table: list[np.ndarray[Any, Any]] = []
     if ranking is not None:
+        users = [chunk.entries[number].user for number in chunk.members]
         table = result_table(work.recommender.catalog, users, ranking)
-        for row in np.flatnonzero(ranking.items[:, 0] == PAD).tolist():
-            reasons[chunk.members[row]] = "no candidate is left to recommend"
+    reasons = why_rejected(chunk, ranking)
     rejects = [Reject(chunk.entries[n].line, chunk.entries[n].user, reasons[n]) for n in sorted(reasons)]
     if rejects and work.config.strict:
         raise DataError(
-            f"{work.source.table.path} {_shown(rejects[0])}",
+            f"{path} {_shown(rejects[0])}",
             hint="correct it, or go without --strict to collect rejects",
         )
     output.write(table, rejects)
@@ -200,7 +198,7 @@ def _write(work: Scoring, output: Output, chunk: Chunk, ranking: Ranking | None)
     )
 
 
-def _check(work: Scoring, counts: Counts) -> None:
+def _check(path: Path, counts: Counts, *, whole: bool) -> None:
     """Nobody may be missing, and somebody must have been scored."""
     if counts.users != counts.scored + counts.rejected:
         raise FlrError(f"{counts.users} users were read, but {counts.scored} scored and {counts.rejected} rejected")
@@ -210,9 +208,8 @@ def _check(work: Scoring, counts: Counts) -> None:
             counts.unknown,
             ", ".join(counts.unknown_samples),
         )
-    if counts.scored or work.shard.count > 1:
+    if counts.scored or not whole:
         return
-    path = work.source.table.path
     raise DataError(
         f"none of the {counts.users} users of {path} can be scored: {'; '.join(counts.reject_samples)}",
         hint="check that the item ids are those of the bundle, and name the columns with --user-col and --item-col",

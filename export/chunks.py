@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, fields
-from itertools import islice
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from export.batching import BatchLimit, batches
-from export.inputs import Entry, HistoryFile, InputColumns, Shard
+from export.inputs import Entry, HistoryFile, InputColumns
 from export.pipeline import ahead
 from flr_model.columns import normalized
 from flr_model.config import ScoreConfig
@@ -100,47 +101,60 @@ def find_items(catalog: Catalog, item_ids: list[str]) -> Ints:
 
 @dataclass(frozen=True)
 class Scoring:
-    """The steps from the input to ranked chunks."""
+    """The steps from entries to ranked chunks.
+
+    Args:
+        recommender: ranks.
+        config: how many items, which of them, and in what chunks.
+        candidates: of each user; None means all items.
+        workers: batches ranked at once.
+        limit: size of a batch.
+    """
 
     recommender: Recommender
-    source: HistoryFile
-    candidates: Candidates | None
-    shard: Shard
     config: ScoreConfig
+    candidates: Candidates | None = None
     workers: int = 1
     limit: BatchLimit = field(default_factory=BatchLimit)
 
-    def n_users(self) -> int | None:
-        """Return about how many users this part has, where that is known."""
-        n_users = self.source.n_users
-        return None if n_users is None else -(-n_users // self.shard.count)
-
-    def chunks(self, skip: int) -> Iterator[Chunk]:
-        """Read the input in chunks, leaving out the entries that are done."""
-        entries = islice(filter(self.shard.holds, self.source.entries()), skip, None)
-        done = skip
-        while chunk := list(islice(entries, min(self.config.batch_size, max(done, FIRST_CHUNK)))):
+    def chunks(self, entries: Iterator[Entry], skip: int = 0) -> Iterator[Chunk]:
+        """Prepare entries in chunks, leaving out the first ones, which are done."""
+        todo, done = islice(entries, skip, None), skip
+        while chunk := list(islice(todo, min(self.config.batch_size, max(done, FIRST_CHUNK)))):
             done += len(chunk)
             yield self._prepare(chunk)
 
-    def ranked(self, skip: int) -> Iterator[tuple[Chunk, Ranking | None]]:
-        """Rank each chunk; None where none of its entries can be scored.
+    @cached_property
+    def n_factors(self) -> int:
+        """K, as the network has it."""
+        return int(self.recommender.states(HistoryRows.from_lists([[0]])).queries.shape[1])
+
+    def rank_all(self, entries: list[Entry]) -> tuple[Chunk, Ranking | None]:
+        """Rank entries as one chunk, here and now; None where none of them can be scored."""
+        chunk = self._prepare(entries)
+        parts = self._parts(chunk)
+        return chunk, _in_order(parts, [self._rank(chunk, part) for part in parts])
+
+    def ranked(self, entries: Iterator[Entry], skip: int = 0) -> Iterator[tuple[Chunk, Ranking | None]]:
+        """Rank each chunk, with several workers.
 
         While one chunk's last batches are computed, those of the next are under way.
         """
         waiting: deque[tuple[Chunk, list[Ints], list[Future[Ranking]]]] = deque()
-        with ThreadPoolExecutor(self.workers) as pool, closing(ahead(self.chunks(skip))) as chunks:
+        with ThreadPoolExecutor(self.workers) as pool, closing(ahead(self.chunks(entries, skip))) as chunks:
             try:
-                for chunk in chunks:
-                    lengths = np.clip(chunk.rows.lengths, 1, self.recommender.max_history)
-                    parts = list(batches(lengths, self.limit.positions))
-                    waiting.append((chunk, parts, [pool.submit(self._rank, chunk, part) for part in parts]))
-                    if len(waiting) > 1:
-                        yield _joined(*waiting.popleft())
-                while waiting:
-                    yield _joined(*waiting.popleft())
+                for chunk in chain(chunks, [None]):
+                    if chunk is not None:
+                        parts = self._parts(chunk)
+                        waiting.append((chunk, parts, [pool.submit(self._rank, chunk, part) for part in parts]))
+                    while len(waiting) > (chunk is not None):
+                        first, parts, ranking = waiting.popleft()
+                        yield first, _in_order(parts, [part.result() for part in ranking])
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def _parts(self, chunk: Chunk) -> list[Ints]:
+        return list(batches(np.clip(chunk.rows.lengths, 1, self.recommender.max_history), self.limit.positions))
 
     def _prepare(self, entries: list[Entry]) -> Chunk:
         positions = find_items(self.recommender.catalog, [item for entry in entries for item in entry.items])
@@ -196,16 +210,23 @@ class Scoring:
         return ranking
 
 
+def why_rejected(chunk: Chunk, ranking: Ranking | None) -> dict[int, str]:
+    """Return the reason of every entry without a recommendation, by its number in the chunk."""
+    reasons = dict(chunk.reasons)
+    if ranking is not None:
+        for row in np.flatnonzero(ranking.items[:, 0] == PAD).tolist():
+            reasons[chunk.members[row]] = "no candidate is left to recommend"
+    return reasons
+
+
 def usable_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _joined(chunk: Chunk, parts: list[Ints], done: list[Future[Ranking]]) -> tuple[Chunk, Ranking | None]:
-    """Wait for a chunk's batches and put its rows back in order."""
-    if not parts:
-        return chunk, None
-    return chunk, _together([part.result() for part in done], np.argsort(np.concatenate(parts)))
+def _in_order(parts: list[Ints], rankings: list[Ranking]) -> Ranking | None:
+    """Put the rows of a chunk back in order."""
+    return _together(rankings, np.argsort(np.concatenate(parts))) if parts else None
 
 
 def _together(parts: list[Ranking], order: Ints | slice = slice(None)) -> Ranking:

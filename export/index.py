@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 ITEMS_PER_LIST = 512
 """Items of one inverted list, on average."""
 
-LISTS_READ = 32
+LISTS_READ = 16
 """Lists that a search looks through; more find more and take longer."""
 
 TRAINING_PER_LIST = 64

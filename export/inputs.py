@@ -144,7 +144,7 @@ class HistoryFile:
             DataError: if the file is damaged.
         """
         rows = stream_rows(self.table, self.wanted)
-        return map(_wide_entry, rows) if self.wide else self._grouped(rows)
+        return map(wide_entry, rows) if self.wide else self._grouped(rows)
 
     def _grouped(self, rows: Iterator[Row]) -> Iterator[Entry]:
         groups = _Groups()
@@ -168,7 +168,8 @@ def _has_lists(table: Table, item: str) -> bool:
     return bool(first and first.cells and str(first.cells[0]).lstrip().startswith("["))
 
 
-def _wide_entry(row: Row) -> Entry:
+def wide_entry(row: Row) -> Entry:
+    """Read a row of the wide form: cells of user, items and, if there is a third one, times."""
     if row.cells is None:
         return Entry(row.line, "", [], [], row.problem)
     user = as_id(row.cells[0])

@@ -83,6 +83,12 @@ def result_table(catalog: Catalog, users: Sequence[str], ranking: Ranking) -> li
     return [of_user, place + 1, catalog.item_ids[items], catalog.titles[items], ranking.scores[row, place], *parts]
 
 
+def result_schema(header: Sequence[str]) -> pa.Schema:
+    """Return the types of the result's columns."""
+    kinds = {columns.RANK: pa.int32(), **dict.fromkeys((columns.USER, columns.ITEM, columns.TITLE), pa.string())}
+    return pa.schema([(name, kinds.get(name, pa.float32())) for name in header])
+
+
 class Sink(Protocol):
     """Where result rows go."""
 
@@ -141,8 +147,7 @@ class ParquetSink:
     """Writes a Parquet file in large row groups."""
 
     def __init__(self, path: Path, header: Sequence[str]) -> None:
-        kinds = {columns.RANK: pa.int32(), **dict.fromkeys(header[:4:3], pa.string()), columns.ITEM: pa.string()}
-        self._schema = pa.schema([(name, kinds.get(name, pa.float32())) for name in header])
+        self._schema = result_schema(header)
         self._writer = pq.ParquetWriter(path, self._schema)
         self._waiting: list[pa.Table] = []
 

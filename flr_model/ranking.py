@@ -6,6 +6,7 @@ Shapes: B users, K factors, L history positions, D width of item vectors, d widt
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -176,6 +177,12 @@ class Recommender:
             np.union1d(line[line != PAD], evidence.item[starts[user] : starts[user + 1]])
             for user, line in enumerate(near)
         ]
+
+    def with_index(self, index: ItemIndex) -> Recommender:
+        """Return a recommender that ranks only what an approximate index finds, and what has evidence."""
+        copied = copy(self)
+        copied.index = index
+        return copied
 
     def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> Recommender:
         """Return a recommender that also knows items never seen in training, from their titles alone."""

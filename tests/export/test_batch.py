@@ -350,9 +350,9 @@ def test_out_of_memory_with_a_single_user_is_an_error(tmp_path):
 def test_first_results_are_written_before_the_whole_first_batch_size_is_read(tmp_path):
     (tmp_path / "h.csv").write_text("user_id,history\n" + "".join(f"u{i},a\n" for i in range(5000)))
     source = HistoryFile.open(tmp_path / "h.csv", InputColumns())
-    work = Scoring(toy_recommender(), source, None, Shard(), ScoreConfig(batch_size=2048))
-    assert [len(chunk.entries) for chunk in work.chunks(0)] == [256, 256, 512, 1024, 2048, 904]
-    assert [len(chunk.entries) for chunk in work.chunks(512)] == [512, 1024, 2048, 904]
+    work = Scoring(toy_recommender(), ScoreConfig(batch_size=2048))
+    assert [len(chunk.entries) for chunk in work.chunks(source.entries())] == [256, 256, 512, 1024, 2048, 904]
+    assert [len(chunk.entries) for chunk in work.chunks(source.entries(), 512)] == [512, 1024, 2048, 904]
 
 
 @pytest.mark.parametrize(
