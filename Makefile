@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 DEMO ?= demo
 CDS ?= ../shared/data/cds
+BENCH ?= bench
 
-.PHONY: install demo test check format bench clean
+.PHONY: install demo test check format bench bench-score clean
 
 install: $(VENV)/.installed
 
@@ -30,7 +31,11 @@ format: install
 	$(BIN)/ruff format .
 
 bench: install
-	$(BIN)/python benchmarks/cds.py --split $(CDS)
+	$(BIN)/python benchmarks/cds.py --split $(CDS) --folder $(BENCH)
+
+# Needs what `make bench` leaves behind, and two cores that do nothing else.
+bench-score: install
+	$(BIN)/python benchmarks/score.py --bundle $(BENCH)/bundle --run $(BENCH)/aligned-0 --histories $(CDS)/test.csv
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

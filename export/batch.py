@@ -124,7 +124,15 @@ def score_file(
         allowed = None if candidates is None else read_candidates(candidates, recommender.catalog, names)
         _run(Scoring(recommender, config, allowed, *_means(config)), source, part, output, progress)
     output.finish()
-    return _report(output, before, time.monotonic() - started)
+    report = _report(output, before, time.monotonic() - started)
+    log.info(
+        "%s: %s users = %s scored + %s rejected; %s rows in %.1f s, %s users/s",
+        out,
+        *(f"{n:,}" for n in (report.users, report.scored, report.rejected, report.rows)),
+        report.seconds,
+        f"{report.users_per_second:,.0f}",
+    )
+    return report
 
 
 def _means(config: ScoreConfig) -> tuple[int, BatchLimit]:

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from export import batch
 from export.batch import score_file
 from export.batching import BatchLimit
 from export.chunks import Scoring
 from export.inputs import HistoryFile, InputColumns, Shard
 from flr_model.config import ScoreConfig
-from flr_model.errors import ArtifactError, ConfigError, DataError
+from flr_model.errors import ArtifactError, ConfigError, DataError, FlrError
 from tests.export.toy import ToyReader, toy_recommender
 
 LONG = "user_id,item_id,timestamp\nu,a,1\nv,b,1\nv,d,2\n"
@@ -397,6 +398,26 @@ def test_truncated_parquet_is_refused(run, tmp_path):
 def test_missing_file_is_refused(run, tmp_path, name):
     with pytest.raises(DataError, match=r"does not exist|cannot be read"):
         run(tmp_path / name)
+
+
+def test_a_user_that_went_missing_is_an_error_and_no_result(run, tmp_path, monkeypatch):
+    real = batch._write
+
+    def losing(*given):
+        counts = real(*given)
+        counts.scored -= 1
+        return counts
+
+    monkeypatch.setattr(batch, "_write", losing)
+    with pytest.raises(FlrError, match="2 users were read, but 1 scored and 0 rejected"):
+        run(LONG)
+    assert not (tmp_path / "recs.csv").exists()
+
+
+def test_the_log_says_that_the_counts_add_up(run, caplog):
+    with caplog.at_level(logging.INFO, logger="export"):
+        run("user_id,history\nu,a\nv,x\nw,b\n")
+    assert "3 users = 2 scored + 1 rejected; 4 rows" in caplog.messages[-1]
 
 
 def test_existing_result_is_replaced_only_when_asked(run, tmp_path):
