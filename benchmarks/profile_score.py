@@ -1,0 +1,119 @@
+"""Where the time of `flr score` goes: seconds of one core by step, and of the network by operator.
+
+usage: profile_score.py BUNDLE HISTORIES
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+import onnxruntime
+from rich.table import Table
+from stages import console
+
+from export.batching import POSITIONS, batches
+from export.bundle import Bundle
+from export.chunks import Scoring
+from export.inputs import HistoryFile, InputColumns
+from export.outputs import CsvSink, result_columns, result_table
+from export.scorer import item_inputs, load_recommender
+from flr_model.config import ScoreConfig
+from flr_model.data.histories import PAD
+from flr_model.ranking import Recommender
+from flr_model.topk import best_of_all
+
+TOP_OPERATORS = 12
+
+
+def main() -> None:
+    """Time each step on its own, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("histories", type=Path)
+    given = parser.parse_args()
+    recommender = load_recommender(given.bundle, threads=1)
+    steps: collections.Counter[str] = collections.Counter()
+
+    def timed(step: str, call: Callable[[], Any]) -> Any:
+        began = time.thread_time()
+        result = call()
+        steps[step] += time.thread_time() - began
+        return result
+
+    work = Scoring(recommender, ScoreConfig())
+    source = HistoryFile.open(given.histories, InputColumns())
+    entries = timed("read the file", lambda: list(source.entries()))
+    chunks = timed("look up items, build histories", lambda: list(work.chunks(iter(entries))))
+    with tempfile.TemporaryDirectory() as folder:
+        sink = CsvSink(Path(folder) / "recs.csv", result_columns(work.n_factors))
+        for chunk in chunks:
+            for part in batches(np.clip(chunk.rows.lengths, 1, recommender.max_history), POSITIONS):
+                rows = chunk.rows.select(part)
+                states = timed("network", lambda rows=rows: recommender.states(rows))
+                evidence = timed("evidence", lambda rows=rows: recommender.evidence.sparse(rows))
+                hidden = rows.row_of_item(), rows.items
+                users = states.queries.sum(axis=1)
+                timed(
+                    "catalogue product and top 10",
+                    lambda users=users, evidence=evidence, hidden=hidden: best_of_all(
+                        users, recommender.vectors, evidence, hidden, 10
+                    ),
+                )
+            ranking = recommender.recommend(chunk.rows, 10)
+            names = [chunk.entries[member].user for member in chunk.members]
+            table = result_table(recommender.catalog, names, ranking)
+            timed("write the result", lambda table=table: sink.write(table))
+    n_users = sum(len(chunk.rows) for chunk in chunks)
+    show(f"{n_users:,} users, one core", {name: 1e6 * seconds / n_users for name, seconds in steps.items()})
+    operators = network(given.bundle, recommender, chunks[-1].rows)
+    show("the network by operator, one core", dict(operators.most_common(TOP_OPERATORS)))
+
+
+def network(bundle: Path, recommender: Recommender, rows: Any) -> collections.Counter[str]:
+    """Return the microseconds a user by operator, over the batches of one chunk."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.enable_profiling = True
+    options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "flr-profile")
+    session = onnxruntime.InferenceSession(str(Bundle.open(bundle).reader), options)
+    parts = list(batches(np.clip(rows.lengths, 1, recommender.max_history), POSITIONS))
+    for part in 2 * parts:  # the first round warms up
+        batch = rows.select(part)
+        histories = batch.padded(int(np.clip(batch.lengths.max(), 1, recommender.max_history)))
+        feeds = {
+            "item_vectors": item_inputs(histories, recommender.vectors),
+            "history_mask": (histories != PAD).astype(np.int64),
+        }
+        session.run(None, {node.name: feeds[node.name] for node in session.get_inputs()})
+    profile = Path(session.end_profiling())
+    events = [event for event in json.loads(profile.read_text()) if event.get("name", "").endswith("_kernel_time")]
+    spent: collections.Counter[str] = collections.Counter()
+    for event in events[len(events) // 2 :]:
+        spent[event["args"]["op_name"]] += event["dur"] / len(rows)
+    profile.unlink()
+    return spent
+
+
+def show(title: str, values: dict[str, float]) -> None:
+    """Print microseconds a user and shares."""
+    table = Table(title=title, title_justify="left")
+    for column in ("", "microseconds a user", "share"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, value in sorted(values.items(), key=lambda pair: -pair[1]):
+        table.add_row(name, f"{value:.0f}", f"{100 * value / sum(values.values()):.0f} %")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
