@@ -162,7 +162,9 @@ class AlignConfig(Settings):
         "logprob", "of the true next item: log-probability, or NDCG of its rank", choices=("logprob", "ndcg")
     )
     advantage: str = setting(
-        "group", "baseline: the unperturbed rewards of the batch, or the own group", choices=("batch", "group")
+        "group",
+        "baseline: the unperturbed rewards of the batch, of its targets of like popularity, or the own group",
+        choices=("batch", "popularity", "group"),
     )
     group_size: int = setting(8, "G, latent samples per user; the first is unperturbed", low=2)
     noise: float = setting(0.5, "sigma, in units of the thought's root mean square", low=0.0)
