@@ -34,6 +34,7 @@ from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.reasoner import Thought
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.progress import SILENT, Progress
+from flr_model.segments import popularity_thirds
 from flr_model.training import rewards
 from flr_model.training.state_cache import StateCache
 from flr_model.training.trainer import Rates, RowTrainer, Schedule
@@ -42,7 +43,6 @@ from flr_model.training.validation import validator
 logger = logging.getLogger(__name__)
 
 REWARDS = {"logprob": rewards.logprob_reward, "ndcg": rewards.ndcg_reward}
-ADVANTAGES = {"batch": rewards.batch_advantage, "group": rewards.group_advantage}
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,14 @@ class GrpoObjective(nn.Module):
     """
 
     _keys_to_ignore_on_save = None  # the Trainer asks every model for it
+    popularity: Tensor
 
     def __init__(self, recommender: TrainableRecommender, config: AlignConfig, cache: StateCache) -> None:
         super().__init__()
         self.recommender = recommender
+        thirds = popularity_thirds(recommender.evidence.events.degree)
+        kinds = torch.from_numpy(np.select([thirds == "head", thirds == "middle"], [0, 1], 2))
+        self.register_buffer("popularity", kinds, persistent=False)  # (M,) third of the interactions
         self.settings = config  # `config` is what the Trainer takes for a transformers one
         self._cache = cache
         self._generator = torch.Generator().manual_seed(config.seed)
@@ -131,7 +135,7 @@ class GrpoObjective(nn.Module):
             thoughts = self._sample(old.thought.thought)
             old_scores = self._scores(self._snapshots["old"], old, thoughts, fixed)
             reward = REWARDS[config.reward](old_scores, batch["target"])
-            advantage = ADVANTAGES[config.advantage](reward)
+            advantage = self._advantage(reward, batch["target"])
             old_answer = rewards.logprob_reward(old_scores, batch["target"])
             reference = self._snapshots["sft"].think(encoded, histories).thought.thought
         new = model.think(encoded, histories)
@@ -141,6 +145,13 @@ class GrpoObjective(nn.Module):
         surrogate = rewards.clipped_objective(log_ratio, advantage, config.clip_low, config.clip_high)
         kl = rewards.gaussian_kl(new.thought.thought, reference, config.noise)
         return {"loss": config.kl * kl - surrogate, "reward": reward[:, 0].mean(), "divergence": kl.detach()}
+
+    def _advantage(self, reward: Tensor, target: Tensor) -> Tensor:
+        """(B, G) advantages of (B, G) rewards for (B,) targets."""
+        if self.settings.advantage == "group":
+            return rewards.group_advantage(reward)
+        one_kind = self.settings.advantage == "batch"
+        return rewards.batch_advantage(reward, torch.zeros_like(target) if one_kind else self.popularity[target])
 
     def _renew(self) -> None:
         """Copy the policy when it is time to."""
