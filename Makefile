@@ -35,6 +35,7 @@ bench: install
 
 # Needs what `make bench` leaves behind, and two cores that do nothing else.
 bench-score: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[ann]"
 	$(BIN)/python benchmarks/score.py --bundle $(BENCH)/bundle --run $(BENCH)/aligned-0 --histories $(CDS)/test.csv
 
 clean:

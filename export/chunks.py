@@ -82,7 +82,7 @@ def read_candidates(path: Path, catalog: Catalog, names: InputColumns) -> Candid
         positions = find_items(catalog, entry.items)
         unknown += int((positions == PAD).sum())
         known = positions[positions != PAD]
-        found[entry.user] = np.union1d(found[entry.user], known) if entry.user in found else known
+        found[entry.user] = np.union1d(found.get(entry.user, known), known)
     if problems:
         raise DataError(f"{path} has {len(problems)} bad lines: {'; '.join(problems[:3])}", hint="correct these lines")
     if unknown:

@@ -274,6 +274,12 @@ def test_only_candidates_are_ranked_and_users_without_are_rejected(run, tmp_path
     assert rejects(tmp_path) == [("3", "v", "no candidates are given for it")]
 
 
+def test_candidates_named_twice_are_recommended_once_and_ties_keep_the_catalogues_order(run, tmp_path):
+    (tmp_path / "candidates.csv").write_text("user_id,history\nu,f d b d f\nv,a\n")
+    _, rows = run(LONG, top_k=5, candidates=tmp_path / "candidates.csv")
+    assert pairs(rows) == [("u", "f"), ("u", "b"), ("u", "d"), ("v", "a")]
+
+
 def test_shards_split_the_users_and_concatenate_to_the_whole(run):
     text = "user_id,history\n" + "".join(f"u{i},{'abcdef'[i % 6]}\n" for i in range(40)) + "broken\n"
     whole, expected = run(text, out="whole.csv")
@@ -335,6 +341,15 @@ def test_out_of_memory_halves_the_batches_and_loses_nobody(tmp_path, monkeypatch
     assert score_with(reader, tmp_path, "a.csv") == score_with(ToyReader(), tmp_path, "b.csv")
     assert reader.sizes[:4] == [1, 20, 10, 5]
     assert "going on with halves" in caplog.text
+
+
+def test_a_gpu_ranks_few_batches_that_grow_and_a_processor_one_for_each_core(monkeypatch):
+    monkeypatch.setattr(batch, "on_gpu", lambda: True)
+    workers, limit = batch._means(ScoreConfig(threads=7))
+    assert (workers, limit.positions, limit.grows) == (2, 4096, True)
+    monkeypatch.setattr(batch, "on_gpu", lambda: False)
+    workers, limit = batch._means(ScoreConfig(threads=7))
+    assert (workers, limit.positions, limit.grows) == (7, 1024, False)
 
 
 def test_out_of_memory_with_a_single_user_is_an_error(tmp_path):
