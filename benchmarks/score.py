@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +62,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bars = measure(given.bundle, given.run, given.histories, Path(folder), quick=given.quick)
+        bars = []
+        for bar in measure(given.bundle, given.run, given.histories, Path(folder), quick=given.quick):
+            print(bar.what, bar.measured, sep=": ", flush=True)
+            bars.append(bar)
     table = Table(title=f"scoring on {CORES} cores", title_justify="left")
     for column in ("", "measured", "bar", ""):
         table.add_column(column)
@@ -73,23 +77,23 @@ def main() -> None:
     sys.exit(int(any(bar.passed is False for bar in bars)))
 
 
-def measure(bundle: Path, run: Path, histories: Path, folder: Path, *, quick: bool) -> list[Bar]:
+def measure(bundle: Path, run: Path, histories: Path, folder: Path, *, quick: bool) -> Iterator[Bar]:
     """Run all measurements; those of memory first, because a child's peak is at least what its parent has by then."""
     few, middle, many = (500, 2_000, 6_000) if quick else (10_000, 60_000, 1_000_000)
     files = {n: repeated(histories, folder / f"users-{n}.csv", n) for n in (few, middle, many)}
-    bars = first_row(bundle, files[middle], folder)
+    yield first_row(bundle, files[middle], folder)
     speed = scored(bundle, files[middle], folder).report["users_per_second"]
-    bars.append(Bar(f"users/s, {middle:,} users", f"{speed:,.0f}", ">= 400", speed >= 400))
-    bars += memory(scored(bundle, files[few], folder), scored(bundle, files[many], folder), few, many)
-    bars += large_catalogue(bundle, histories, folder, 20_000 if quick else LARGE_CATALOGUE)
+    yield Bar(f"users/s, {middle:,} users", f"{speed:,.0f}", ">= 400", speed >= 400)
+    yield from memory(scored(bundle, files[few], folder), scored(bundle, files[many], folder), few, many)
+    yield from large_catalogue(bundle, histories, folder, 20_000 if quick else LARGE_CATALOGUE)
     rows = Dataset.of(Bundle.open(bundle).manifest).rows("test")
-    bars += int8_beside_fp32(bundle, rows)
-    bars.append(arithmetic(bundle, rows, speed))
-    bars += eager(run, rows, speed, quick=quick)
+    yield from int8_beside_fp32(bundle, rows)
+    yield arithmetic(bundle, rows, speed)
+    yield from eager(run, rows, speed, quick=quick)
     generated = baseline_generate.users_per_second(run, rows, n_users=1 if quick else 3)
     label = f"beside generate, {baseline_generate.BEAMS} beams ({generated:.2f} users/s)"
     times = speed / generated
-    return [*bars, Bar(label, f"{times:,.0f} times", ">= 1,000", times >= 1000)]
+    yield Bar(label, f"{times:,.0f} times", ">= 1,000", times >= 1000)
 
 
 class Scored(NamedTuple):
@@ -141,7 +145,7 @@ def int8_beside_fp32(bundle: Path, rows: HistoryRows) -> list[Bar]:
     ]
 
 
-def first_row(bundle: Path, histories: Path, folder: Path) -> list[Bar]:
+def first_row(bundle: Path, histories: Path, folder: Path) -> Bar:
     """Time from the start of the command until its part file holds a row."""
     out = folder / "first.csv"
     part = folder / ".first.csv.part"
@@ -155,7 +159,7 @@ def first_row(bundle: Path, histories: Path, folder: Path) -> list[Bar]:
     seconds = time.perf_counter() - began
     process.terminate()
     process.wait()
-    return [Bar("start to first row written", f"{seconds:.2f} s", "< 3 s", seconds < 3)]
+    return Bar("start to first row written", f"{seconds:.2f} s", "< 3 s", seconds < 3)
 
 
 def memory(few: Scored, many: Scored, n_few: int, n_many: int) -> list[Bar]:
