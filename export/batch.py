@@ -11,7 +11,7 @@ import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,10 +26,12 @@ from flr_model import __version__
 from flr_model.artifacts import MANIFEST
 from flr_model.config import ScoreConfig
 from flr_model.data.histories import PAD
-from flr_model.data.items import ItemFile, read_items
 from flr_model.errors import ConfigError, DataError, FlrError
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking import Ranking, Recommender
+
+if TYPE_CHECKING:
+    from flr_model.data.items import ItemFile
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,7 @@ def score_file(
     started = time.monotonic()
     names, part = columns or InputColumns(), shard or Shard()
     source = HistoryFile.open(histories, names)
-    item_file = None if items is None else read_items(items, names.given())
+    item_file = None if items is None else _read_items(items, names)
     identity = {
         "the bundle": None if bundle is None else hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
         "the histories": _stamp(histories),
@@ -222,6 +224,12 @@ def _check(path: Path, counts: Counts, *, whole: bool) -> None:
         f"none of the {counts.users} users of {path} can be scored: {'; '.join(counts.reject_samples)}",
         hint="check that the item ids are those of the bundle, and name the columns with --user-col and --item-col",
     )
+
+
+def _read_items(items: Path, names: InputColumns) -> ItemFile:
+    from flr_model.data.items import read_items  # brings pandas, which takes as long to load as all the rest
+
+    return read_items(items, names.given())
 
 
 def _with_new_items(recommender: Recommender, file: ItemFile) -> Recommender:

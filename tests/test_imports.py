@@ -141,7 +141,7 @@ def test_light_modules_import_without_the_heavy_packages():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_bundle_is_scored_without_the_heavy_packages(tmp_path):
+def test_a_bundle_is_scored_without_the_heavy_packages_or_pandas_whose_import_takes_long(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")  # to build the bundle
     from tests.export.toy import write_toy_bundle
@@ -150,6 +150,6 @@ def test_a_bundle_is_scored_without_the_heavy_packages(tmp_path):
     (tmp_path / "histories.csv").write_text("user_id,item_id,timestamp\nu,a,1\n")
     bundle, histories, out = (str(tmp_path / name) for name in ("bundle", "histories.csv", "recs.csv"))
     arguments = ["score", bundle, histories, "--out", out]
-    done = python(without(*sorted(HEAVY)) + f"from flr_cli.app import main\nsys.exit(main({arguments!r}))")
+    done = python(without(*sorted(HEAVY), "pandas") + f"from flr_cli.app import main\nsys.exit(main({arguments!r}))")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "recs.csv").read_text().startswith("user_id,rank,item_id,title,score")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from flr_model import columns
 from flr_model.errors import DataError
@@ -35,8 +37,7 @@ class Catalog:
         if len(self.item_ids) != len(self.titles):
             raise DataError(f"{len(self.item_ids)} item ids but {len(self.titles)} titles")
         if len(self._index) != len(self.item_ids):
-            series = pd.Series(self.item_ids)
-            repeated = series[series.duplicated()].unique()
+            repeated = [item_id for item_id, n in Counter(self.item_ids.tolist()).items() if n > 1]
             raise DataError(
                 f"{len(repeated)} item ids occur more than once, for instance {', '.join(map(str, repeated[:3]))}",
                 hint="keep one row per item",
@@ -62,12 +63,14 @@ class Catalog:
 
     def write(self, path: Path) -> None:
         """Write the items as Parquet, in order of position."""
-        pd.DataFrame({columns.ITEM: self.item_ids, columns.TITLE: self.titles}).astype(str).to_parquet(
-            path, index=False
+        texts = {columns.ITEM: self.item_ids, columns.TITLE: self.titles}
+        pq.write_table(
+            pa.table({name: pa.array(map(str, values), pa.string()) for name, values in texts.items()}), path
         )
 
     @classmethod
     def read(cls, path: Path) -> Catalog:
         """Read what `write` wrote."""
-        table = pd.read_parquet(path)
-        return cls(table[columns.ITEM].to_numpy(object), table[columns.TITLE].to_numpy(object))
+        with pq.ParquetFile(path) as file:  # `read_table` would load pandas, as long as all the rest of scoring
+            table = file.read([columns.ITEM, columns.TITLE])
+        return cls(*(np.asarray(column.to_pylist(), object) for column in table.columns))
