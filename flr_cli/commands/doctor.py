@@ -17,6 +17,8 @@ PACKAGES = {
     "base": ("numpy", "pandas", "pyarrow", "rich", "tokenizers", "typer"),
     "cpu": ("onnxruntime",),
     "gpu": ("onnxruntime-gpu",),
+    "ann": ("faiss-cpu",),
+    "ray": ("ray",),
     "train": ("accelerate", "gguf", "onnx", "optimum", "optimum-onnx", "peft", "safetensors", "torch", "transformers"),
 }
 
