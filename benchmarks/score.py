@@ -171,6 +171,12 @@ def memory(few: Scored, many: Scored, n_few: int, n_many: int) -> list[Bar]:
         Bar(f"peak memory, {n_few:,} and {n_many:,} users", text, "within 5 %", peaks[1] <= 1.05 * peaks[0]),
         Bar("the larger of them", f"{max(peaks):,.0f} MiB", "< 1.5 GB", max(peaks) * 2**20 < 1.5e9),
         Bar(f"users/s, {n_many:,} users", f"{rate:,.0f} ({many.report['seconds']:,.0f} s)", "", None),
+        Bar(
+            f"users a second of both cores' time (what else runs does not count), {n_many:,} users",
+            f"{CORES * many.report['users'] / many.stage.cpu_seconds:,.0f}",
+            "",
+            None,
+        ),
     ]
 
 

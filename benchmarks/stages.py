@@ -15,11 +15,12 @@ console = Console()
 
 @dataclass(frozen=True)
 class Stage:
-    """One command that ran: its words, its standard output, seconds, and the peak of its resident memory in MiB."""
+    """One command that ran: its words and standard output, seconds, seconds of all its cores, and peak memory in MiB."""
 
     words: tuple[str, ...]
     output: str
     seconds: float
+    cpu_seconds: float
     peak_mb: float
 
 
@@ -31,7 +32,8 @@ def flr(*words: str) -> Stage:
     assert process.stdout is not None
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
-    stage = Stage(words, output, time.perf_counter() - began, usage.ru_maxrss / 2**10)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    stage = Stage(words, output, time.perf_counter() - began, cpu_seconds, usage.ru_maxrss / 2**10)
     if status:
         console.print(output, markup=False)
         sys.exit(os.waitstatus_to_exitcode(status))
