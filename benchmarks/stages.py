@@ -15,7 +15,7 @@ console = Console()
 
 @dataclass(frozen=True)
 class Stage:
-    """One command that ran: its words and standard output, seconds, seconds of all its cores, and peak memory in MiB."""
+    """One command that ran: its words and output, seconds, seconds of processor time, and peak memory in MiB."""
 
     words: tuple[str, ...]
     output: str
