@@ -9,7 +9,7 @@ and hidden items are those of `flr eval`. The sequential models stop by the vali
     pip install -e ".[train,bench]"          (Python 3.10 or 3.11, which RecBole 1.2.1 needs)
 
 usage: baselines.py DATA [--run RUN_OR_BUNDLE ...] [--methods ease sasrec ...] [--seeds 3] [--trials 8] [--patience 5]
-                    [--json FILE]
+                    [--results FILE]
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from rich.console import Console
 from rich.table import Table
 
 from flr_model import metrics
+from flr_model.artifacts import writing_file
 from flr_model.baselines import BASELINES
 from flr_model.config import EvalConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import PAD
-from flr_model.errors import FlrError, needs_extra
+from flr_model.errors import ArtifactError, FlrError, needs_extra
 from flr_model.evaluation import COVERAGE_AT, rank_rows
 from flr_model.ranking import Ints, Scorer
 
@@ -105,7 +106,7 @@ class Bench:
 
     def __init__(self, folder: Path, patience: int) -> None:
         dataset = Dataset.open(folder)
-        self.catalog = dataset.catalog
+        self.catalog, self.fingerprint = dataset.catalog, dataset.fingerprint()
         self.patience = patience
         splits = {split: dataset.rows(split) for split in ("train", "valid", "test")}
         self.rows = {split: rows.select(rows.target != PAD) for split, rows in splits.items()}
@@ -211,16 +212,40 @@ def _difference(own: Sequence[Ints], other: Sequence[Ints]) -> str:
     return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
-def as_json(results: Mapping[str, Result]) -> dict[str, Any]:
-    """Return settings, seeds, times and test metrics of every method."""
+def read_results(path: Path | None, dataset: str) -> dict[str, Result]:
+    """Read what an earlier call wrote; nothing if there is no such file.
+
+    Raises:
+        ArtifactError: if the file is of another dataset.
+    """
+    if path is None or not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    if content["dataset"] != dataset:
+        raise ArtifactError(f"{path} has results of another dataset", hint="name another file with --results")
     return {
+        method: Result(
+            [Trial(**trial) for trial in found["trials"]],
+            [Trial(**fit) for fit in found["fits"]],
+            [np.asarray(ranks, np.int64) for ranks in found["ranks"]],
+        )
+        for method, found in content["methods"].items()
+    }
+
+
+def write_results(path: Path, dataset: str, results: Mapping[str, Result]) -> None:
+    """Write settings, seeds, times, test metrics and ranks of every method."""
+    methods = {
         method: {
             "trials": [asdict(trial) for trial in result.trials],
             "fits": [asdict(fit) for fit in result.fits],
             "test": [metrics.means(ranks) for ranks in result.ranks],
+            "ranks": [ranks.tolist() for ranks in result.ranks],
         }
         for method, result in results.items()
     }
+    with writing_file(path, overwrite=True) as file:
+        file.write_text(json.dumps({"dataset": dataset, "methods": methods}))
 
 
 def main() -> None:
@@ -232,17 +257,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=8, help="most settings tried per method")
     parser.add_argument("--patience", type=int, default=5, help="epochs without a better validation NDCG@10")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--results", type=Path, help="JSON file of results; methods that it has are not fitted again")
     arguments = parser.parse_args()
     bench = Bench(arguments.data, arguments.patience)
-    results = {
-        method: bench.tune(method, GRIDS[method][: arguments.trials], arguments.seeds) for method in arguments.methods
-    }
+    results = read_results(arguments.results, bench.fingerprint)
+    for method in arguments.methods:
+        if method not in results:
+            results[method] = bench.tune(method, GRIDS[method][: arguments.trials], arguments.seeds)
+            if arguments.results:
+                write_results(arguments.results, bench.fingerprint, results)
     own = [bench.ranks(load(source), "test") for source in arguments.run]
     title = f"{len(bench.rows['test']):,} test rows, all {len(bench.catalog):,} items ranked, ties against the target"
-    Console(width=200).print(table_of(results, own, title))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(results), indent=1))
+    table = table_of({method: results[method] for method in arguments.methods}, own, title)
+    Console(width=200).print(table)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ import sys
 import baselines
 import numpy as np
 import pytest
-from baselines import Bench, Result, Trial, table_of
+from baselines import Bench, Result, Trial, read_results, table_of, write_results
 
 from flr_model.data.histories import HistoryRows
-from flr_model.errors import MissingExtraError
+from flr_model.errors import ArtifactError, MissingExtraError
 from tests.builders import catalog_of, write_dataset
 
 
@@ -66,13 +66,31 @@ def test_table_shows_means_over_seeds_and_the_paired_difference():
 
 def test_command_prints_the_table_and_writes_every_figure(tmp_path, bench, monkeypatch, capsys):
     out = tmp_path / "results.json"
-    arguments = ["baselines.py", str(tmp_path / "data"), "--methods", "pop", "cooc", "--json", str(out)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    baselines.main()
+    call(monkeypatch, str(tmp_path / "data"), "--methods", "pop", "cooc", "--results", str(out))
     assert "2 test rows, all 4 items ranked" in capsys.readouterr().out
-    results = json.loads(out.read_text())
-    assert results["pop"]["test"][0]["HR@10"] == 1
-    assert results["cooc"]["fits"][0]["valid"] == 1
+    methods = json.loads(out.read_text())["methods"]
+    assert methods["pop"]["test"][0]["HR@10"] == 1
+    assert methods["cooc"]["fits"][0]["valid"] == 1
+
+
+def test_command_fits_no_method_again_that_the_results_have(tmp_path, bench, monkeypatch, capsys):
+    arguments = (str(tmp_path / "data"), "--methods", "pop", "--results", str(tmp_path / "results.json"))
+    call(monkeypatch, *arguments)
+    first = capsys.readouterr().out
+    monkeypatch.setattr(Bench, "tune", None)
+    call(monkeypatch, *arguments)
+    assert capsys.readouterr().out == first
+
+
+def test_results_of_another_dataset_are_refused(tmp_path):
+    write_results(tmp_path / "results.json", "one", {})
+    with pytest.raises(ArtifactError, match="another dataset"):
+        read_results(tmp_path / "results.json", "two")
+
+
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["baselines.py", *arguments])
+    baselines.main()
 
 
 def test_missing_library_names_the_extra(bench, monkeypatch):
