@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flr_model import metrics
-from flr_model.artifacts import writing_file
+from flr_model.artifacts import open_folder, writing_file
 from flr_model.baselines import BASELINES
 from flr_model.config import EvalConfig
 from flr_model.data.dataset import Dataset
@@ -158,9 +158,16 @@ class Bench:
         return Result(trials, [fit for fit, _ in fits], [self.ranks(scorer, "test") for _, scorer in fits])
 
 
-def load(source: Path) -> Scorer:
-    """Open a run or a bundle of flr."""
-    if (source / "reader.onnx").exists():
+def load(source: Path, dataset: str) -> Scorer:
+    """Open a run or a bundle of flr.
+
+    Raises:
+        ArtifactError: if it was made from another dataset.
+    """
+    manifest = open_folder(source, "run", "bundle")
+    if manifest.content["dataset_fingerprint"] != dataset:
+        raise ArtifactError(f"{source} was made from another dataset", hint="pass the dataset that it was trained on")
+    if manifest.kind == "bundle":
         from export.scorer import load_recommender
 
         return load_recommender(source)
@@ -266,7 +273,7 @@ def main() -> None:
             results[method] = bench.tune(method, GRIDS[method][: arguments.trials], arguments.seeds)
             if arguments.results:
                 write_results(arguments.results, bench.fingerprint, results)
-    own = [bench.ranks(load(source), "test") for source in arguments.run]
+    own = [bench.ranks(load(source, bench.fingerprint), "test") for source in arguments.run]
     title = f"{len(bench.rows['test']):,} test rows, all {len(bench.catalog):,} items ranked, ties against the target"
     table = table_of({method: results[method] for method in arguments.methods}, own, title)
     Console(width=200).print(table)
