@@ -140,8 +140,8 @@ class Bench:
         scorer = self.scorer(method, setting, seed)
         seconds = time.perf_counter() - began
         trial = Trial(setting, seed, self.valid_ndcg(scorer), seconds)
-        words = " ".join(f"{name}={value}" for name, value in setting.items())
-        progress.print(f"{method} {words} seed {seed}: validation NDCG@10 {trial.valid:.4f}, {seconds:.0f} s")
+        words = " ".join([method, *(f"{name}={value}" for name, value in setting.items())])
+        progress.print(f"{words}, seed {seed}: validation NDCG@10 {trial.valid:.4f}, {seconds:.0f} s")
         return trial, scorer
 
     def tune(self, method: str, settings: Sequence[Setting], seeds: int) -> Result:
