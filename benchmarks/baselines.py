@@ -8,7 +8,7 @@ and hidden items are those of `flr eval`. The sequential models stop by the vali
 
     pip install -e ".[train,bench]"          (Python 3.10 or 3.11, which RecBole 1.2.1 needs)
 
-usage: baselines.py DATA [--run RUN_OR_BUNDLE ...] [--methods ease sasrec ...] [--seeds 3] [--trials 12] [--patience 5]
+usage: baselines.py DATA [--run RUN_OR_BUNDLE ...] [--methods ease sasrec ...] [--seeds 3] [--trials 12] [--patience 10]
                     [--results FILE]
 """
 
@@ -46,11 +46,12 @@ Setting = Mapping[str, Any]
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "pop": [{}],
     "cooc": [{}],
-    "ease": [{"reg_weight": weight} for weight in (1.0, 10.0, 50.0, 200.0, 500.0, 1000.0)],
+    "ease": [{"reg_weight": weight} for weight in (10.0, 50.0, 200.0, 500.0, 1000.0, 2000.0, 1.0)],
     "als": [
         {"factors": factors, "alpha": alpha, "regularization": 0.01 * alpha}
+        for sizes in ((64, 128), (32, 256))
         for alpha in (1.0, 10.0, 40.0)
-        for factors in (32, 64, 128, 256)
+        for factors in sizes
     ],
     "gru4rec": [
         {"embedding_size": size, "hidden_size": 2 * size, "dropout_prob": dropout}
@@ -263,7 +264,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=GRIDS, default=list(GRIDS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=12, help="most settings tried per method")
-    parser.add_argument("--patience", type=int, default=5, help="epochs without a better validation NDCG@10")
+    parser.add_argument("--patience", type=int, default=10, help="epochs without a better validation NDCG@10")
     parser.add_argument("--results", type=Path, help="JSON file of results; methods that it has are not fitted again")
     arguments = parser.parse_args()
     bench = Bench(arguments.data, arguments.patience)
