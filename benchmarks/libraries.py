@@ -37,7 +37,6 @@ from flr_model.data.histories import HistoryRows
 from flr_model.ranking import Floats, Scorer
 
 Setting = Mapping[str, Any]
-Metric = Callable[[], float]
 
 _MODELS = {"sasrec": SASRec, "gru4rec": GRU4Rec}
 _TRAINING = {"train_batch_size": 256, "learning_rate": 1e-3, "epochs": 200}
