@@ -13,7 +13,6 @@ import csv
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import baseline_generate
+import large_catalogue
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
@@ -32,11 +32,8 @@ from stages import Stage, flr
 from export.bundle import Bundle
 from export.scorer import OnnxReader, load_recommender
 from export.verify import compare_rankings, user_vectors
-from flr_model.artifacts import BUNDLE, MANIFEST
-from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
-from flr_model.evidence import Evidence
 from flr_model.ranking import Recommender
 
 CORES = 2
@@ -85,7 +82,7 @@ def measure(bundle: Path, run: Path, histories: Path, folder: Path, *, quick: bo
     speed = scored(bundle, files[middle], folder).report["users_per_second"]
     yield Bar(f"users/s, {middle:,} users", f"{speed:,.0f}", ">= 400", speed >= 400)
     yield from memory(scored(bundle, files[few], folder), scored(bundle, files[many], folder), few, many)
-    yield from large_catalogue(bundle, histories, folder, 20_000 if quick else LARGE_CATALOGUE)
+    yield from among_many_items(bundle, histories, folder, 20_000 if quick else LARGE_CATALOGUE)
     rows = Dataset.of(Bundle.open(bundle).manifest).rows("test")
     yield from int8_beside_fp32(bundle, rows)
     yield arithmetic(bundle, rows, speed)
@@ -278,15 +275,15 @@ def eager(run: Path, rows: HistoryRows, users_per_second: float, *, quick: bool)
     ]
 
 
-def large_catalogue(bundle: Path, histories: Path, folder: Path, n_items: int) -> list[Bar]:
+def among_many_items(bundle: Path, histories: Path, folder: Path, n_items: int) -> list[Bar]:
     """Score some users among a million items, exactly and with the approximate index."""
-    large = with_items(bundle, folder / "large", n_items)
+    large = large_catalogue.with_items(bundle, folder / "large", n_items)
     users = repeated(histories, folder / "large.csv", 512)
     exact = scored(large, users, folder)
-    best = top_items(folder / "recs.csv")
+    best = large_catalogue.top_items(folder / "recs.csv")
     near = None if importlib.util.find_spec("faiss") is None else scored(large, users, folder, "--index", "ann")
-    found = top_items(folder / "recs.csv")
-    checked = brute_force(large, users, list(best)[:16])
+    found = large_catalogue.top_items(folder / "recs.csv")
+    checked = large_catalogue.brute_force(large, users, list(best)[:16], threads=CORES)
     same = np.mean([a == b for user in checked for a, b in zip(checked[user], best[user], strict=True)])
     mapped = (large / "item_vectors.npy").stat().st_size / 2**20
     bars = [
@@ -303,60 +300,6 @@ def large_catalogue(bundle: Path, histories: Path, folder: Path, n_items: int) -
     recall = np.mean([len(set(best[user]) & set(found[user])) / len(best[user]) for user in best])
     text = f"recall@10 {recall:.4f}, {near.report['seconds']:,.0f} s with building, {near.stage.peak_mb:,.0f} MiB"
     return [*bars, Bar(f"{n_items:,} items, approximate index", text, "", None)]
-
-
-def with_items(bundle: Path, out: Path, n_items: int, *, seed: int = 0) -> Path:
-    """Copy a bundle with synthetic items behind its own.
-
-    Their titles are made up. Reading a million titles would take hours, so their vectors are mixtures of two real ones,
-    of the length that real ones have.
-    """
-    out.mkdir()
-    for name in {MANIFEST, *BUNDLE.files, "reader.int8.onnx"} - {"item_vectors.npy", "items.parquet", "evidence.npz"}:
-        if (bundle / name).exists():
-            shutil.copyfile(bundle / name, out / name)
-    vectors, catalog = np.load(bundle / "item_vectors.npy"), Catalog.read(bundle / "items.parquet")
-    n_new, rng = n_items - len(catalog), np.random.default_rng(seed)
-    ids = [f"synthetic-{n}" for n in range(n_new)]
-    catalog.extended(ids, [f"Synthetic title {n}" for n in range(n_new)]).write(out / "items.parquet")
-    Evidence.read(bundle / "evidence.npz").extended(n_new).write(out / "evidence.npz")
-    shape = (n_items, vectors.shape[1])
-    file = np.lib.format.open_memmap(out / "item_vectors.npy", mode="w+", dtype=np.float32, shape=shape)
-    file[: len(vectors)] = vectors
-    lengths = np.linalg.norm(vectors, axis=1)
-    for start in range(len(vectors), n_items, 1 << 16):
-        n = min(1 << 16, n_items - start)
-        one, other = rng.integers(0, len(vectors), (2, n))
-        share = rng.beta(0.4, 0.4, (n, 1)).astype(np.float32)
-        mixed = share * vectors[one] + (1 - share) * vectors[other]
-        file[start : start + n] = mixed * (lengths[one] / np.linalg.norm(mixed, axis=1))[:, None]
-    file.flush()
-    return out
-
-
-def top_items(recs: Path) -> dict[str, list[str]]:
-    """Read the items of each user from a result."""
-    found: dict[str, list[str]] = {}
-    with recs.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            found.setdefault(row["user_id"], []).append(row["item_id"])
-    return found
-
-
-def brute_force(bundle: Path, users: Path, wanted: list[str]) -> dict[str, list[str]]:
-    """Rank all items for a few users in one plain matrix product and one sort."""
-    recommender = load_recommender(bundle, threads=CORES)
-    with users.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["user_id"] in set(wanted)]
-    items = [
-        recommender.catalog.positions([str(i) for i in json.loads(row["history_item_id"])]).tolist() for row in rows
-    ]
-    times = [json.loads(row["history_timestamp"]) for row in rows]
-    histories = HistoryRows.from_lists(items, user_id=[row["user_id"] for row in rows], times=times)
-    scores = recommender.scores(histories)
-    scores[histories.row_of_item(), histories.items] = -np.inf
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
-    return {row["user_id"]: recommender.catalog.item_ids[line].tolist() for row, line in zip(rows, best, strict=True)}
 
 
 if __name__ == "__main__":
