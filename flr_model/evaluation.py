@@ -28,7 +28,7 @@ from flr_model.data.histories import PAD, HistoryRows, Ints
 from flr_model.diagnostics import factor_diagnostics
 from flr_model.errors import ArtifactError, DataError
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking import Floats, Recommender, Scorer, best_items, hide_seen
+from flr_model.ranking import Floats, Recommender, Scorer, best_items, candidate_scores
 from flr_model.segments import segment_masks
 
 COVERAGE_AT = 10
@@ -160,7 +160,8 @@ def evaluate_with_baselines(
         DataError: if no row of the split has a target.
     """
     _check_same_items(recommender.catalog, dataset)
-    train, rows = dataset.rows("train"), _with_targets(dataset.rows(config.split), config.split)
+    train = dataset.rows("train")
+    rows = _with_targets(dataset.rows(config.split), config.split).spread(config.max_rows)
 
     def measure(scorer: Scorer) -> Evaluation:
         return evaluate(scorer, rows, train=train, catalog=dataset.catalog, config=config, progress=progress)
@@ -211,9 +212,7 @@ def rank_rows(
     try:
         for start in range(0, len(rows), config.batch_size):
             batch = rows.select(slice(start, start + config.batch_size))
-            scores = scorer.scores(batch)
-            if not config.allow_seen:
-                hide_seen(scores, batch)
+            scores = candidate_scores(scorer, batch, allow_seen=config.allow_seen)
             best = best_items(scores, COVERAGE_AT)
             shown[best[best != PAD]] = True
             if titles is None:

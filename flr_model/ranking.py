@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,14 @@ class Scorer(Protocol):
 
     def scores(self, rows: HistoryRows) -> Floats:
         """Return (B, M) scores, higher is better; only the histories of the rows are looked at."""
+
+
+@runtime_checkable
+class Lister(Protocol):
+    """A scorer that finds the best candidates without scoring the others."""
+
+    def listed_scores(self, rows: HistoryRows, *, allow_seen: bool) -> Floats:
+        """Return (B, M) scores of the best candidates, -inf for all other items."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,16 @@ class Recommender:
             self.evidence.extended(len(item_ids)),
             max_history=self.max_history,
         )
+
+
+def candidate_scores(scorer: Scorer, rows: HistoryRows, *, allow_seen: bool) -> Floats:
+    """Return (B, M) scores; items of the own history, unless allowed, and what a `Lister` does not list have -inf."""
+    if isinstance(scorer, Lister):
+        return scorer.listed_scores(rows, allow_seen=allow_seen)
+    scores = scorer.scores(rows)
+    if not allow_seen:
+        hide_seen(scores, rows)
+    return scores
 
 
 def hide_seen(scores: npt.NDArray[Any], rows: HistoryRows) -> None:

@@ -23,6 +23,16 @@ def ndcg_reward(scores: Tensor, target: Tensor) -> Tensor:
     return 1 / torch.log2(rank + 2.0)
 
 
+def perplexity_reward(likelihood: Tensor, n_choices: Tensor) -> Tensor:
+    """Return (B, G) minus the perplexity of the true title.
+
+    Args:
+        likelihood: (B, G) log-likelihoods.
+        n_choices: (B,) tokens of the title that had an alternative.
+    """
+    return -torch.exp(-likelihood / n_choices.clamp(min=1)[:, None])
+
+
 def batch_advantage(rewards: Tensor) -> Tensor:
     """Reward minus the batch mean of the unperturbed rewards, over the root mean square (LatentR3, section 4).
 

@@ -18,7 +18,7 @@ from flr_model.config_io import build, dump_toml, read_tables
 from flr_model.errors import ConfigError
 from flr_model.nn.loading import Run
 from flr_model.progress import SILENT, Progress
-from flr_model.training.objectives import SftObjective
+from flr_model.training.objectives import objective_for
 from flr_model.training.setup import Setup, set_up
 from flr_model.training.trainer import Rates, RowTrainer, Schedule
 from flr_model.training.tuning import merge
@@ -89,11 +89,13 @@ def train(
         model, train = settings_of(refit)
     set_seed(train.seed)
     setup = set_up(data, model, train, hold_out=refit is None, progress=progress)
-    validate = None if setup.valid is None else validator(setup.recommender.recommender, setup.valid)
+    validate = None
+    if setup.valid is not None:
+        validate = validator(setup.recommender.recommender, setup.valid.spread(train.valid_rows))
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
     checkpoints = out.parent / f".{out.name}.checkpoints"
-    objective = SftObjective(setup.recommender, train)
+    objective = objective_for(setup.recommender, train)
     trainer = RowTrainer(
         objective,
         setup.recommender,
@@ -217,4 +219,5 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
             content=content,
             source=str(setup.dataset.folder),
         ),
+        tree=recommender.tree,
     )
