@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optimum.exporters.onnx import export_models
 
+from export.bundle import TITLE_STEP
 from export.gates import INT8_READER, ITEM_ENCODER, READER, Gates
 from export.onnx_config import (
     ItemEncoderConfig,
@@ -28,6 +29,7 @@ from export.onnx_config import (
     TextReaderConfig,
 )
 from export.quantize import graph_bytes, show_constants
+from export.title_build import check_title_parity, title_models, write_title_files
 from export.verify import validation_sample
 from flr_model.artifacts import RUN, Manifest, check_free, fingerprint, writing_folder
 from flr_model.config import ExportConfig
@@ -98,13 +100,8 @@ def export_bundle(
         export_graphs(run, folder)
         seconds = time.perf_counter() - began
         rows = validation_sample(dataset.rows("valid")) if dataset else HistoryRows.from_lists([])
-        gates = Gates(run, folder, rows, config, progress=progress)
-        parity: dict[str, Any] = {"fp32": gates.check_fp32()}
-        files = {"reader": READER, "item_encoder": ITEM_ENCODER}
-        if config.precision == "int8":
-            parity["int8"] = gates.try_int8()
-            if parity["int8"] and parity["int8"]["passed"]:
-                files["reader"] = INT8_READER
+        judge = _judge_graphs if run.tree is None else _judge_titles
+        parity, files = judge(run, folder, rows, config, progress)
         report = _report(out, folder, files, parity, seconds)
         run.catalog.write(folder / "items.parquet")
         np.save(folder / "item_vectors.npy", run.vectors)
@@ -122,12 +119,38 @@ def export_graphs(run: Run, folder: Path) -> None:
             ReaderModule(run.model),
             declaration(run.backbone.lm.config, run.config.embedding_size),
         ),
-        "item_encoder": (ItemEncoderModule(run.item_encoder), ItemEncoderConfig(run.item_backbone.lm.config)),
     }
+    if run.tree is not None:
+        models = title_models(run)
+    models["item_encoder"] = ItemEncoderModule(run.item_encoder), ItemEncoderConfig(run.item_backbone.lm.config)
     with _tracing_quietly():
         export_models(models, folder)
-    for name in (READER, ITEM_ENCODER):
-        show_constants(folder / name)
+    for name in models:
+        show_constants(folder / f"{name}.onnx")
+
+
+def _judge_graphs(
+    run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Pass the gates; return parity and the files that scoring uses."""
+    gates = Gates(run, folder, rows, config, progress=progress)
+    parity: dict[str, Any] = {"fp32": gates.check_fp32()}
+    files = {"reader": READER, "item_encoder": ITEM_ENCODER}
+    if config.precision == "int8":
+        parity["int8"] = gates.try_int8()
+        if parity["int8"] and parity["int8"]["passed"]:
+            files["reader"] = INT8_READER
+    return parity, files
+
+
+def _judge_titles(
+    run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Likewise for the `title` decoder, which has fp32 graphs only."""
+    write_title_files(run, folder)
+    files = {"reader": READER, "item_encoder": ITEM_ENCODER, "title_step": TITLE_STEP}
+    parity = check_title_parity(run, folder, rows, config, progress=progress)
+    return {"fp32": parity}, files
 
 
 def _report(out: Path, folder: Path, files: dict[str, str], parity: dict[str, Any], seconds: float) -> ExportReport:

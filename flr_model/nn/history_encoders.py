@@ -52,16 +52,13 @@ class Prompt(nn.Module):
     def read(self, trunk: Trunk, history: Tensor, mask: Tensor, slot: Tensor, *, keep: bool) -> EncodedHistory:
         """Read (B, S, d) embeddings with a (B, S) mask between the prompt's two parts."""
         n_before, n_history = len(self.before), history.shape[1]
-        sides = [self._embed(trunk, tokens, len(history)) for tokens in (self.before, self.after)]
+        # Sizes come from shapes, not from len(), which a tracer takes for constants.
+        sides = [trunk.embed(tokens.expand(history.shape[0], -1)) for tokens in (self.before, self.after)]
         embeddings = torch.cat([sides[0], history, sides[1]], dim=1)
         real = [torch.ones_like(side[..., 0], dtype=mask.dtype) for side in sides]
         whole = torch.cat([real[0], mask, real[1]], dim=1)
         states, past = trunk(embeddings, whole, keep=keep)
         return EncodedHistory(states[:, n_before : n_before + n_history], mask, slot, past, states[:, -1], whole)
-
-    @staticmethod
-    def _embed(trunk: Trunk, tokens: Tensor, n_users: int) -> Tensor:
-        return trunk.embed(tokens[None]).expand(n_users, -1, -1)
 
 
 class ItemsEncoder(nn.Module):
