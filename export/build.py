@@ -114,7 +114,7 @@ def export_bundle(
 def export_graphs(run: Run, folder: Path) -> None:
     """Write ``reader.onnx`` and ``item_encoder.onnx`` in fp32; weights above 2 GB lie beside them."""
     declaration = ItemsReaderConfig if run.config.encoding == "items" else TextReaderConfig
-    models = {
+    models: dict[str, tuple[Any, Any]] = {
         "reader": (
             ReaderModule(run.model),
             declaration(run.backbone.lm.config, run.config.embedding_size),
