@@ -69,7 +69,10 @@ def likelihood(user, title):
 
 
 EXHAUSTIVE = np.asarray(
-    [[likelihood(user, TITLES[TREE.items[TREE.first_item[t]]]) for t in range(TREE.n_titles)] for user in range(N_USERS)]
+    [
+        [likelihood(user, TITLES[TREE.items[TREE.first_item[t]]]) for t in range(TREE.n_titles)]
+        for user in range(N_USERS)
+    ]
 )
 
 

@@ -93,7 +93,9 @@ def test_one_factor_and_one_step_are_the_two_passes_of_latentr3(build, tokenizer
     # Second pass, whole, with the layer's output as the input embedding of the thought token.
     own = torch.tensor([[*tokenizer.encode([CATALOG[title]])[0], END]])
     embed = generator.get_input_embeddings()
-    logits = generator(inputs_embeds=torch.cat([embed(tokens), thought, embed(own)], dim=1)).logits[0, -own.shape[1] - 1 :]
+    logits = generator(inputs_embeds=torch.cat([embed(tokens), thought, embed(own)], dim=1)).logits[
+        0, -own.shape[1] - 1 :
+    ]
     reading = thoughts_of(recommender, [history])
     torch.testing.assert_close(model.latent_token(reading.thought.thought)[:, None], thought)
     titles = TitleBatch.of(tree.choices(tree.title_of[[title]], forced=True))
