@@ -147,6 +147,8 @@ def _judge_titles(
     run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Likewise for the `title` decoder, which has fp32 graphs only."""
+    if config.precision == "int8":
+        logger.info("the graphs of --decoder title stay in fp32")
     write_title_files(run, folder)
     files = {"reader": READER, "item_encoder": ITEM_ENCODER, "title_step": TITLE_STEP}
     parity = check_title_parity(run, folder, rows, config, progress=progress)
