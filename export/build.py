@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +91,13 @@ def export_bundle(
 
     Raises:
         ArtifactError: if ``out`` exists, or ``data`` is no dataset of this run.
+        ConfigError: if a guidance is given and the run has no search to guide.
         GateError: if the exported graphs differ from torch; nothing is written then.
     """
     check_free(out, overwrite=overwrite)
+    if config.guidance >= 0:
+        run.recommender().guided(config.guidance)  # or an error
+        run.config = replace(run.config, guidance=config.guidance)
     dataset = _dataset(run, data)
     with writing_folder(out, overwrite=overwrite) as folder:
         began = time.perf_counter()

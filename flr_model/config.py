@@ -210,6 +210,9 @@ class AlignConfig(Settings):
     seed: int = setting(0, "of order and noise", low=0)
 
 
+GUIDANCE_AGAIN = "--decoder title: weight of the evidence in the search; -1: as the run or bundle says"
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(Settings):
     """What `flr eval` measures."""
@@ -219,6 +222,7 @@ class EvalConfig(Settings):
     split: str = setting("test", "rows to rank", choices=("train", "valid", "test"))
     match: str = setting("id", "a hit is the same item, or an item of the same title (papers)", choices=("id", "title"))
     allow_seen: bool = setting(False, "leave items of the history among the candidates")
+    guidance: float = setting(-1.0, GUIDANCE_AGAIN, low=-1.0, high=1.0)
     max_rows: int = setting(0, "rows to rank, evenly spaced over the split; 0: all", low=0)
     batch_size: int = setting(256, "users ranked at once", low=1)
     bootstrap: int = setting(1000, "resamples behind each interval", low=0)
@@ -234,6 +238,7 @@ class ExportConfig(Settings):
     precision: str = setting(
         "int8", "int8 is written when it passes the gate below, else fp32", choices=("int8", "fp32")
     )
+    guidance: float = setting(-1.0, GUIDANCE_AGAIN, low=-1.0, high=1.0)
     tolerance: float = setting(1e-3, "largest difference of scores between torch and ONNX fp32", low=0.0)
     max_ndcg_loss: float = setting(0.01, "largest relative loss of validation NDCG@10 of int8 against fp32", low=0.0)
     min_overlap: float = setting(0.95, "smallest top-10 overlap of int8 with fp32", low=0.0, high=1.0)

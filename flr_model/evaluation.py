@@ -157,9 +157,12 @@ def evaluate_with_baselines(
 
     Raises:
         ArtifactError: if the recommender was made for other items than the dataset's.
+        ConfigError: if a guidance is given and there is no search to guide.
         DataError: if no row of the split has a target.
     """
     _check_same_items(recommender.catalog, dataset)
+    if config.guidance >= 0:
+        recommender = recommender.guided(config.guidance)
     train = dataset.rows("train")
     rows = _with_targets(dataset.rows(config.split), config.split).spread(config.max_rows)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
+from flr_model.errors import ConfigError
 from flr_model.evidence import Evidence
 
 Floats = npt.NDArray[np.float32]
@@ -145,6 +146,14 @@ class Recommender:
         by_factor = np.einsum("bkd,bid->bik", states.queries, self.vectors[np.maximum(items, 0)])
         by_evidence = np.take_along_axis(evidence, np.maximum(items, 0), axis=1)[..., None]
         return Ranking(items, best, np.concatenate([by_factor, by_evidence], axis=2), states.attention)
+
+    def guided(self, weight: float) -> Recommender:
+        """Return a recommender whose search for titles gives the evidence another weight.
+
+        Raises:
+            ConfigError: always; scores of items are no search.
+        """
+        raise ConfigError("--guidance is for runs and bundles of --decoder title")
 
     def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> Recommender:
         """Return a recommender that also knows items never seen in training, from their titles alone."""

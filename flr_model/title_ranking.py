@@ -6,7 +6,7 @@ Shapes: B users, M items, T distinct titles, K factors, k recommendations, n pai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,6 +60,11 @@ class TitleRecommender(Recommender):
         super().__init__(reader, catalog, vectors, evidence, max_history=model.max_history)
         self.tree = tree
         self.model = model
+
+    def guided(self, weight: float) -> Recommender:
+        """Return the same recommender with another weight of the evidence in the search."""
+        settings = replace(self.model, guidance=weight)
+        return TitleRecommender(self.reader, self.catalog, self.vectors, self.evidence, self.tree, settings)
 
     def scores(self, rows: HistoryRows) -> Floats:
         """Return (B, M) scores of the best `LISTED` items; all others have -inf."""

@@ -143,6 +143,21 @@ def test_run_and_bundle_are_evaluated_alike(bundle, tiny_title_run, tiny_dataset
     assert reports[0]["diagnostics"]["factor_usage"] == pytest.approx(reports[1]["diagnostics"]["factor_usage"])
 
 
+def test_guidance_can_be_chosen_after_training(tiny_title_run, tiny_run, tmp_path, capsys):
+    reports = {}
+    for weight in ("0", "1"):
+        words = ["eval", str(tiny_title_run), "--json", "--quiet", "--max-rows", "40", "--guidance", weight]
+        assert main(words) == 0
+        reports[weight] = json.loads(capsys.readouterr().out)["metrics"]["NDCG@10"]
+    assert reports["0"] != reports["1"]
+    export(tiny_title_run, tmp_path / "b", ExportConfig(guidance=1.0))
+    assert load_recommender(tmp_path / "b").model.guidance == 1.0
+    assert main(["eval", str(tmp_path / "b"), "--json", "--quiet", "--max-rows", "40"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["NDCG@10"] == pytest.approx(reports["1"])
+    assert main(["eval", str(tiny_run), "--guidance", "0.5"]) == 2
+    assert "--decoder title" in capsys.readouterr().err
+
+
 def test_seen_items_are_listed_when_they_are_allowed(bundle, tiny_dataset):
     recommender, rows = load_recommender(bundle), Dataset.open(tiny_dataset).rows("valid").spread(10)
     hidden, allowed = (recommender.listed_scores(rows, allow_seen=flag) for flag in (False, True))
