@@ -16,7 +16,15 @@ from export.bundle import TITLE_HEAD, TITLE_STEP, TITLE_TREE
 from export.gates import ITEM_ENCODER, READER
 from export.scorer import OnnxWriter
 from export.title_config import ItemsPromptConfig, PromptModule, StepConfig, StepModule, TextPromptConfig
-from export.verify import TOP, RankingParity, check_parity, largest_difference, odd_titles, overlap
+from export.verify import (
+    TOP,
+    RankingParity,
+    check_parity,
+    largest_difference,
+    made_up_histories,
+    odd_titles,
+    overlap,
+)
 from flr_model import metrics
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
@@ -64,7 +72,7 @@ def check_title_parity(
     Args:
         run: what was exported.
         folder: holds the graphs, the tree and the output embeddings.
-        rows: R validation rows; with none, only titles of items are compared.
+        rows: R validation rows; with none, lists are not compared.
         config: tolerance.
         progress: counts rows.
 
@@ -80,28 +88,24 @@ def check_title_parity(
     ours = TitleRecommender(writer, torchs.catalog, torchs.vectors, torchs.evidence, torchs.tree, torchs.model)
     odd = odd_titles(run.catalog.titles.tolist())
     vectors = [one.reader.encode_titles(odd) for one in (torchs, ours)]
-    differences = {"item_vectors": largest_difference(*vectors)}
-    ranking = None
-    if len(rows):
-        rows = rows.spread(MOST_ROWS)
-        differences |= _prompt_differences(torchs, ours, rows.spread(USERS_AT_ONCE))
-        ranking = _compare_lists(torchs, ours, rows, progress)
+    differences = {"item_vectors": largest_difference(*vectors), **_prompt_differences(torchs, ours)}
+    ranking = _compare_lists(torchs, ours, rows.spread(MOST_ROWS), progress) if len(rows) else None
     check_parity(differences, ranking, config.tolerance)
     if ranking is not None and ranking.top10_overlap < MIN_OVERLAP:
         raise GateError(f"ONNX finds only {100 * ranking.top10_overlap:.1f} % of the titles in torch's top 10 lists")
     return {"differences": differences, "ranking": ranking and asdict(ranking)}
 
 
-def _prompt_differences(torchs: TitleRecommender, ours: TitleRecommender, rows: HistoryRows) -> dict[str, float]:
-    """Largest differences of what the prompt's graph says, over whole and over short histories."""
-    worst: dict[str, float] = {}
+def _prompt_differences(torchs: TitleRecommender, ours: TitleRecommender) -> dict[str, float]:
+    """Largest differences of what the prompt's graph says of made-up histories of many shapes."""
+    worst = dict.fromkeys((*_SHOWN, "state"), 0.0)
     titles = torchs.catalog.titles.tolist()
-    for part in (rows, rows.newest(1), rows.select(slice(0, 1))):
-        histories = part.padded(torchs.max_history)
+    for histories in made_up_histories(len(titles), torchs.max_history, np.random.default_rng(0)):
         one, other = (r.reader.prompt(histories, r.vectors, titles) for r in (torchs, ours))
-        found = {name: largest_difference(getattr(one.users, name), getattr(other.users, name)) for name in _SHOWN}
-        found["state"] = largest_difference(one.state, other.state)
-        worst = {name: max(worst.get(name, 0.0), value) for name, value in found.items()}
+        for name in _SHOWN:
+            found = largest_difference(getattr(one.users, name), getattr(other.users, name))
+            worst[name] = max(worst[name], found)
+        worst["state"] = max(worst["state"], largest_difference(one.state, other.state))
     return worst
 
 

@@ -6,6 +6,7 @@ Shapes: B histories, L items of a history, P places of the prompt, S new and C c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,9 @@ from flr_model.title_tree import Ints
 class TorchWriter(TorchReader):
     """Read histories and write titles with torch (see `flr_model.title_ranking.Writer`)."""
 
-    @property
+    @cached_property
     def head(self) -> Floats:
-        """The (V, d) output embeddings."""
+        """The (V, d) output embeddings; they must not change while this reader is in use."""
         weights: Floats = self.model.output_embeddings().detach().float().cpu().numpy()
         return weights
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -47,6 +48,22 @@ def test_other_losses_and_tunings_train_too(tiny_dataset, tiny_backbone, tmp_pat
     report = train(tiny_dataset, tmp_path / "run", model=model, train=tiny_train(max_steps=2, valid_rows=5, **changes))
     assert report.steps == 2
     assert report.trainable > 0
+
+
+def test_a_backbone_with_output_embeddings_of_its_own_keeps_them(tiny_dataset, tiny_backbone, tmp_path):
+    from transformers import LlamaForCausalLM
+
+    lm = LlamaForCausalLM.from_pretrained(tiny_backbone)
+    lm.config.tie_word_embeddings = False
+    lm.lm_head.weight = torch.nn.Parameter(torch.randn(lm.lm_head.weight.shape))
+    lm.save_pretrained(tmp_path / "untied")
+    shutil.copyfile(tiny_backbone / "tokenizer.json", tmp_path / "untied" / "tokenizer.json")
+    model = tiny_model(tmp_path / "untied", decoder="title")
+    report = train(tiny_dataset, tmp_path / "run", model=model, train=tiny_train(max_steps=1, valid_rows=20))
+    run = load_run(tmp_path / "run")
+    assert torch.equal(run.model.output_embeddings(), lm.lm_head.weight)
+    rows = Dataset.open(tiny_dataset).rows("valid").spread(20)
+    assert validator(run.recommender, rows)() == pytest.approx(report.valid)
 
 
 def test_the_evidence_learns_beside_the_titles(tiny_title_run, tiny_run):
