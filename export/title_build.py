@@ -89,7 +89,7 @@ def check_title_parity(
     odd = odd_titles(run.catalog.titles.tolist())
     vectors = [one.reader.encode_titles(odd) for one in (torchs, ours)]
     differences = {"item_vectors": largest_difference(*vectors), **_prompt_differences(torchs, ours)}
-    ranking = _compare_lists(torchs, ours, rows.spread(MOST_ROWS), progress) if len(rows) else None
+    ranking = compare_lists(torchs, ours, rows.spread(MOST_ROWS), progress) if len(rows) else None
     check_parity(differences, ranking, config.tolerance)
     if ranking is not None and ranking.top10_overlap < MIN_OVERLAP:
         raise GateError(f"ONNX finds only {100 * ranking.top10_overlap:.1f} % of the titles in torch's top 10 lists")
@@ -109,10 +109,10 @@ def _prompt_differences(torchs: TitleRecommender, ours: TitleRecommender) -> dic
     return worst
 
 
-def _compare_lists(
-    torchs: TitleRecommender, ours: TitleRecommender, rows: HistoryRows, progress: Progress
+def compare_lists(
+    torchs: TitleRecommender, ours: TitleRecommender, rows: HistoryRows, progress: Progress = SILENT
 ) -> RankingParity:
-    """Search with both for R rows."""
+    """Search with both for R rows; scores are compared where both found an item."""
     lists: list[list[Ints]] = []
     ranks: list[list[Ints]] = []
     worst = 0.0
