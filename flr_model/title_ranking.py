@@ -112,7 +112,8 @@ class TitleRecommender(Recommender):
     def _recommend(
         self, rows: HistoryRows, top_k: int, allow_seen: bool, candidates: Sequence[Ints | None] | None
     ) -> Ranking:
-        prompted = self.reader.prompt(rows.padded(self.max_history), self.vectors, self._titles)
+        length = min(self.max_history, max(int(rows.lengths.max()), 1))  # rows of similar length come together
+        prompted = self.reader.prompt(rows.padded(length), self.vectors, self._titles)
         eligible = Eligible.of(self.tree, rows, candidates, hide_seen=not allow_seen)
         found = TitleSearch(
             self.tree,
@@ -124,7 +125,9 @@ class TitleRecommender(Recommender):
             guidance=self.model.guidance,
             eligible=eligible,
         ).run()
-        return _ranking(self.tree, found, eligible, prompted.users, top_k)
+        ranking = _ranking(self.tree, found, eligible, prompted.users, top_k)
+        padding = ((0, 0), (0, 0), (self.max_history - length, 0))
+        return replace(ranking, attention=np.pad(ranking.attention, padding))
 
 
 @dataclass(frozen=True)

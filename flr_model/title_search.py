@@ -83,8 +83,8 @@ class Beams:
     Args:
         user: (n,) of the batch. node: (n,) of the tree.
         language: (n,) log-likelihood. guided: (n,) log-probability by the guide.
-        n_choices: (n,) tokens so far that had an alternative.
-        tokens: (n, depth) so far. column: (n, depth) place of each in the cache, -1 while it was not read.
+        n_choices: (n,) tokens so far that had an alternative. depth: (n,) tokens so far.
+        tokens: (n, D) these tokens. column: (n, D) place of each in the cache, -1 while it was not read.
     """
 
     user: Ints
@@ -92,12 +92,31 @@ class Beams:
     language: Doubles
     guided: Doubles
     n_choices: Ints
+    depth: Ints
     tokens: Ints
     column: Ints
+
+    @classmethod
+    def beginning(cls, n_users: int, longest: int) -> Beams:
+        """Return one beam a user that has written nothing."""
+        zero, none, nothing = np.zeros(n_users), np.zeros(n_users, np.int64), np.full((n_users, longest), -1)
+        return cls(np.arange(n_users), np.full(n_users, ROOT), zero, zero, none, none, nothing, nothing)
+
+    @classmethod
+    def joined(cls, one: Beams, other: Beams) -> Beams:
+        """Return the beams of different users."""
+        both = [np.concatenate([getattr(one, field.name), getattr(other, field.name)]) for field in fields(cls)]
+        return cls(*both).take(np.argsort(both[0], kind="stable"))
 
     def take(self, index: npt.NDArray[Any]) -> Beams:
         """Return the beams of an index array or mask."""
         return Beams(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def grown(self, token: npt.NDArray[Any], **changes: Any) -> Beams:
+        """Return the beams with one more token each."""
+        tokens = self.tokens.copy()
+        tokens[np.arange(len(token)), self.depth] = token
+        return replace(self, tokens=tokens, depth=self.depth + 1, **changes)
 
 
 @dataclass(frozen=True)
@@ -169,15 +188,15 @@ class TitleSearch:
     def run(self) -> Found:
         """Search until no better title can come."""
         n_users = len(self._first)
-        nothing = np.zeros((n_users, 0), np.int64)
-        zero = np.zeros(n_users)
-        beams = Beams(
-            np.arange(n_users), np.full(n_users, ROOT), zero, zero, np.zeros(n_users, np.int64), nothing, nothing
-        )
+        beams = Beams.beginning(n_users, self.tree.longest)
         found = Found(*(np.zeros(0, kind) for kind in (np.int64, np.int64, float, float, float)))
         while len(beams.user):
-            beams, finished = self._step(beams)
+            # Users are independent: those who need no network go on alone, so that a reading serves as many as can be.
+            waits = np.isin(beams.user, beams.user[self.tree.n_children(beams.node) > 1])
+            now = waits if waits.all() else ~waits
+            grown, finished = self._step(beams.take(now))
             found = self._best(Found.joined([found, finished]))
+            beams = Beams.joined(grown, beams.take(~now))
             beams = beams.take(self._promising(beams, found, n_users))
         return found
 
@@ -194,33 +213,24 @@ class TitleSearch:
         total = (1 - self.guidance) * language + self.guidance * guided
         order, rank = by_user(user, total, 2 * self.width)
         owner, child = owner[order], child[order]
-        n_options = self.tree.first_child[beams.node + 1] - self.tree.first_child[beams.node]
-        grown = replace(
-            beams.take(owner),
-            node=child,
-            language=language[order],
-            guided=guided[order],
-            n_choices=(beams.n_choices + (n_options > 1))[owner],
-            tokens=np.concatenate([beams.tokens[owner], self.tree.token[child][:, None]], axis=1),
-            column=np.concatenate([beams.column[owner], np.full((len(owner), 1), -1)], axis=1),
-        )
-        complete = self.tree.first_child[child] == self.tree.first_child[child + 1]
+        n_choices = (beams.n_choices + (self.tree.n_children(beams.node) > 1))[owner]
+        parts = {"node": child, "language": language[order], "guided": guided[order], "n_choices": n_choices}
+        grown = beams.take(owner).grown(self.tree.token[child], **parts)
+        complete = self.tree.n_children(child) == 0
         onward = np.flatnonzero(~complete)
         onward = onward[by_user(grown.user[onward], total[order][onward], self.width)[0]]
         return grown.take(onward), self._finish(grown.take(complete & (rank < self.width)))
 
     def _read(self, beams: Beams) -> tuple[Beams, Floats]:
-        """Read the unread tokens of beams that have a choice; return (n, d) states, zero where there is none."""
-        choosing = self.tree.first_child[beams.node + 1] - self.tree.first_child[beams.node] > 1
-        states = np.zeros((len(choosing), self._first.shape[1]), np.float32)
-        if not beams.tokens.shape[1]:
-            return beams, self._first[beams.user]
-        chosen = np.flatnonzero(choosing)
+        """Read the unread tokens of beams that have a choice; return (n, d) states, of no meaning for the others."""
+        states = self._first[beams.user]
+        chosen = np.flatnonzero((self.tree.n_children(beams.node) > 1) & (beams.depth > 0))
         if not len(chosen):
             return beams, states
         self._drop_users(np.unique(beams.user))
         row = np.searchsorted(self._rows, beams.user[chosen])
-        beam, depth = np.nonzero(beams.column[chosen] < 0)
+        written = np.arange(beams.tokens.shape[1]) < beams.depth[chosen, None]
+        beam, depth = np.nonzero((beams.column[chosen] < 0) & written)
         place = _count_up(row[beam])  # rows are in order: beams are ordered by user
         n_cached = self._mask.shape[1]
         n_new = int(place.max()) + 1

@@ -122,6 +122,19 @@ class TitleTree:
         out: Compact = np.concatenate([[-1], above]).astype(np.int32)
         return out
 
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest title, the end token among them."""
+        node, length = self.leaf, 0
+        while len(node := node[node > ROOT]):
+            node, length = self.parent[node], length + 1
+        return length
+
+    def n_children(self, nodes: npt.NDArray[Any]) -> Compact:
+        """Return (n,) how many children each node has; a leaf has none."""
+        counts: Compact = self.first_child[np.asarray(nodes) + 1] - self.first_child[nodes]
+        return counts
+
     def children(self, nodes: npt.NDArray[Any]) -> tuple[Ints, Ints]:
         """Return (P,) the place in ``nodes`` and (P,) the child of every pair of a node (n,) and its child."""
         start = self.first_child[nodes].astype(np.int64)
