@@ -17,7 +17,8 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.evidence import Evidence
 from flr_model.ranking import Floats, Ints, Ranking, Reader, Recommender, UserStates
-from flr_model.title_search import Doubles, Found, TitleReader, TitleSearch
+from flr_model.title_beams import Doubles, Found
+from flr_model.title_search import TitleReader, TitleSearch
 from flr_model.title_tree import TitleTree
 
 USERS_AT_ONCE = 64
