@@ -26,8 +26,9 @@ ROOT = 0
 class Choices(NamedTuple):
     """Where the writing of n titles has a choice, and what it can choose.
 
-    tokens: (n, S) the titles' tokens, the end token among them; 0 behind it. row, place: (C,) title and position of a
-    choice, the token ``tokens[row, place]`` was taken. owner: (P,) choice, and option: (P,) token that it offers.
+    tokens: (n, S) the titles' tokens up to the last choice of any, the end token is one; 0 behind it. row, place: (C,)
+    title and position of a choice, the token ``tokens[row, place]`` was taken. owner: (P,) choice, and option: (P,)
+    token that it offers.
     """
 
     tokens: Ints
@@ -166,7 +167,8 @@ class TitleTree:
         n_options = self.first_child[above + 1] - self.first_child[above]
         row, place = np.nonzero(real & ((n_options > 1) | forced))
         owner, child = self.children(above[row, place])
-        tokens = np.where(real, self.token[np.maximum(path, 0)], 0).astype(np.int64)
+        needed = path[:, : int(place.max(initial=0)) + 1]
+        tokens = np.where(needed >= 0, self.token[np.maximum(needed, 0)], 0).astype(np.int64)
         return Choices(tokens, row, place, owner, self.token[child].astype(np.int64))
 
     def with_items(self, titles: Sequence[Ints]) -> TitleTree:

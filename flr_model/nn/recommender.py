@@ -91,7 +91,10 @@ class TrainableRecommender(nn.Module):
 
     def encode(self, rows: HistoryRows, *, training: bool) -> Batch:
         """Turn rows into a batch; ``training`` takes the own users' events out of the evidence and adds the titles."""
-        histories = rows.padded(self.config.max_history)
+        length = self.config.max_history
+        if self.tree is not None:  # nothing keeps states of several batches, so each may be as narrow as it can
+            length = min(length, max(int(rows.lengths.max(initial=0)), 1))
+        histories = rows.padded(length)
         evidence = self.evidence.encode(rows, leave_out_own=training)
         batch = {
             "histories": torch.from_numpy(histories),

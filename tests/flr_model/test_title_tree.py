@@ -49,7 +49,7 @@ def test_a_node_covers_the_titles_below_it(tree):
 
 def test_choices_are_the_places_with_an_alternative(tree):
     choices = tree.choices(np.asarray([2, 3]))  # titles [1, 9] and [5, 6, 9]
-    assert choices.tokens.tolist() == [[1, 9, 0], [5, 6, 9]]
+    assert choices.tokens.tolist() == [[1, 9], [5, 6]]  # the last token of the second title is no choice
     assert list(zip(choices.row.tolist(), choices.place.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 0)]
     assert [choices.option[choices.owner == n].tolist() for n in range(3)] == [[1, 5], [2, 9], [1, 5]]
     assert len(tree.choices(np.asarray([3]), forced=True).row) == 3
