@@ -34,7 +34,7 @@ def main() -> None:
     movies = Path(flr("fetch", "ml-100k").output.strip())
     interactions, items = str(movies / "ml-100k.inter"), str(movies / "ml-100k.item")
     console.print(flr("prepare", "--interactions", interactions, "--items", items, "--out", data).output, markup=False)
-    console.print(flr("train", data, "--out", run, "--epochs", "1").output, markup=False)
+    console.print(flr("train", data, "--out", run).output, markup=False)
     console.print(flr("align", run, "--out", aligned).output, markup=False)
     report = json.loads(flr("eval", aligned, "--json").output)
     console.print(flr("export", aligned, "--onnx", "--out", bundle).output, markup=False)

@@ -74,12 +74,23 @@ def _parameter(field: Any, config: type[Settings]) -> inspect.Parameter:
     """Make the Typer parameter of one field; None means "not given on the command line"."""
     rule, default = field.metadata, field.default
     text = rule["help"] + (f" [{'|'.join(rule['choices'])}]" if rule["choices"] else "")
+    shown = "auto" if rule["auto"] is not None and default == rule["auto"] else default
     names = ["--" + field.name.replace("_", "-")]
     if isinstance(default, bool):
         names = [f"{names[0]}/--no-{field.name.replace('_', '-')}"]
     option = typer.Option(
-        *names, help=f"{text} [default: {default}]", show_default=False, rich_help_panel=f"[{config.table}] settings"
+        *names,
+        help=f"{text} [default: {shown}]",
+        show_default=False,
+        rich_help_panel=f"[{config.table}] settings",
+        parser=None if rule["auto"] is None else _number_or_auto,
+        metavar=None if rule["auto"] is None else "INTEGER|auto",
     )
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[type(default) | None, option]
     )
+
+
+def _number_or_auto(text: str) -> int | str:
+    """Parse the value of a setting that may be ``auto``."""
+    return text if text == "auto" else int(text)

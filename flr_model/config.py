@@ -19,9 +19,13 @@ def setting(
     choices: tuple[str, ...] | None = None,
     low: float | None = None,
     high: float | None = None,
+    auto: int | None = None,
 ) -> Any:
-    """Declare one field: its default, its help text, and the values it may take (bounds inclusive)."""
-    return field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high})
+    """Declare one field: its default, its help text, and the values it may take (bounds inclusive).
+
+    The word ``auto`` on the command line or in a file stands for the number ``auto``, if one is given.
+    """
+    return field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high, "auto": auto})
 
 
 def flag_name(field_name: str) -> str:
@@ -105,7 +109,7 @@ class ModelConfig(Settings):
     decoder: str = setting(
         "catalog", "what becomes of the thought: scores of items, or a title to write", choices=("catalog", "title")
     )
-    n_factors: int = setting(4, "K, the number of factors", low=1, high=64)
+    n_factors: int = setting(4, "K, the number of factors; auto: chosen by short trials", low=0, high=64, auto=0)
     refine_steps: int = setting(2, "T, how often the thought is refined", low=1, high=16)
     latent_tokens: int = setting(1, "N, latent tokens appended to the history", low=0, high=16)
     embedding_size: int = setting(512, "width of the item vectors", low=2)
@@ -149,7 +153,9 @@ class TrainConfig(Settings):
         choices=("auto", "frozen", "lora", "full"),
     )
     lora_rank: int = setting(8, "rank of the LoRA matrices", low=1)
-    epochs: int = setting(3, "passes over the training rows", low=1)
+    epochs: int = setting(
+        0, "passes over the training rows; auto: by the rows of a user, see docs/method.md", low=0, auto=0
+    )
     max_steps: int = setting(0, "stop after this many steps; 0: by --epochs", low=0)
     valid_rows: int = setting(0, "validation rows to rank after each epoch, evenly spaced; 0: all", low=0)
     batch_size: int = setting(128, "rows per step and device", low=1)
@@ -191,7 +197,9 @@ class AlignConfig(Settings):
         choices=("auto", "logprob", "ndcg", "perplexity"),
     )
     advantage: str = setting(
-        "group", "baseline: the unperturbed rewards of the batch, or the own group", choices=("batch", "group")
+        "group",
+        "baseline: the unperturbed rewards of the batch, of its targets of like popularity, or the own group",
+        choices=("batch", "popularity", "group"),
     )
     group_size: int = setting(8, "G, latent samples per user; the first is unperturbed", low=2)
     noise: float = setting(0.5, "sigma, in units of the thought's root mean square", low=0.0)

@@ -72,7 +72,11 @@ def build(config: type[C], table: dict[str, Any], flags: dict[str, Any] | None =
         ConfigError: if a value has the wrong type or is out of range, or a key is unknown.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    values = {**table, **given}
+    rules = {f.name: f.metadata for f in fields(config)}
+    values = {
+        key: rules[key]["auto"] if value == "auto" and key in rules and rules[key]["auto"] is not None else value
+        for key, value in {**table, **given}.items()
+    }
     defaults = {f.name: f.default for f in fields(config)}
     problems = []
     for key, value in values.items():
@@ -101,7 +105,9 @@ def dump_toml(configs: Sequence[Settings], *, comments: bool = False) -> str:
             if comments:
                 choices = rule.metadata["choices"]
                 lines.append(f"# {rule.metadata['help']}" + (f" [{' | '.join(choices)}]" if choices else ""))
-            lines.append(f"{rule.name} = {json.dumps(getattr(config, rule.name), ensure_ascii=False)}")
+            value = getattr(config, rule.name)
+            auto = rule.metadata["auto"] is not None and value == rule.metadata["auto"]
+            lines.append(f"{rule.name} = {json.dumps('auto' if auto else value, ensure_ascii=False)}")
         lines.append("")
     return "\n".join(lines)
 

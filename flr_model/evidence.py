@@ -23,16 +23,19 @@ from flr_model.data.histories import HistoryRows
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-WINDOW = 10
-"""Interactions of a user further apart than this are not a pair."""
+BUCKETS = (1, 2, 3, 4, 5, 7, 10, 15, 25, 50)
+"""Largest distance of each bucket of distances; interactions of a user further apart than the last are not a pair."""
 
-CHANNELS = 2 * WINDOW * 2
+MAX_EVENTS = 100_000_000
+"""With more events than this the window of distances is shortened; an event takes 24 bytes."""
+
+CHANNELS = 2 * len(BUCKETS) * 2
 """An event's channel says its direction (neighbour after or before), its distance and whether both share a time."""
 
 
 def channel(direction: npt.NDArray[Any], distance: npt.NDArray[Any], same_time: npt.NDArray[Any]) -> Ints:
-    """Number the circumstances of events: direction 0 or 1, distance 1..WINDOW, same time 0 or 1."""
-    numbers: Ints = ((direction * WINDOW + distance - 1) * 2 + same_time).astype(np.int64)
+    """Number the circumstances of events: direction 0 or 1, distance 1..50, same time 0 or 1."""
+    numbers: Ints = ((direction * len(BUCKETS) + np.searchsorted(BUCKETS, distance)) * 2 + same_time).astype(np.int64)
     return numbers
 
 
@@ -51,7 +54,7 @@ class Lookup(NamedTuple):
 
 @dataclass(frozen=True)
 class PairEvents:
-    """Every co-occurrence within WINDOW steps of a user's sequence, in both directions.
+    """Every co-occurrence within fifty steps of a user's sequence, in both directions.
 
     Args:
         indptr: (M + 1,) where each history item's pairs begin.
@@ -75,7 +78,8 @@ class PairEvents:
         """Count the pairs of training rows, every real interaction once however many rows show it."""
         user, item, time, users = sequences(rows)
         parts = []
-        for distance in range(1, min(WINDOW, len(item) - 1) + 1):
+        window = min(BUCKETS[-1], len(item) - 1, max(1, MAX_EVENTS // max(2 * len(item), 1)))
+        for distance in range(1, window + 1):
             first = np.flatnonzero((user[:-distance] == user[distance:]) & (item[:-distance] != item[distance:]))
             second = first + distance
             same = (time[first] == time[second]) & (time[first] != 0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flr_model.data.histories import PAD, HistoryRows
-from flr_model.evidence import CHANNELS, WINDOW, Evidence, PairEvents, ages, same_times
+from flr_model.evidence import BUCKETS, CHANNELS, Evidence, PairEvents, ages, same_times
 
 DENSE_SHARE = 0.05
 """Share of all pairs of items above which the counts are multiplied as a dense matrix."""
@@ -64,8 +64,8 @@ class EvidenceHead(nn.Module):
         # Where most pairs occur, one small matrix product is faster than gathering them.
         self.dense = len(events.neighbour) > DENSE_SHARE * self.n_items**2
         self.register_buffer("log_degree", torch.log1p(torch.from_numpy(events.degree).float()), persistent=False)
-        distance = -torch.log(torch.arange(1, WINDOW + 1).float())
-        self.distance = nn.Parameter(distance.repeat(2, 1))  # (2, W) log weight by direction and distance
+        distance = -torch.log(torch.tensor(BUCKETS).float())
+        self.distance = nn.Parameter(distance.repeat(2, 1))  # (2, buckets) log weight by direction and distance
         self.together = nn.Parameter(torch.zeros(2, 2))  # log weight by direction and same time
         self.age = nn.Parameter(-0.35 * torch.arange(max_history).float())  # (L,) log weight, newest first
         self.same_time = nn.Parameter(torch.zeros(()))

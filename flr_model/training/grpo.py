@@ -37,6 +37,7 @@ from flr_model.nn.reasoner import Thought
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.progress import SILENT, Progress
+from flr_model.segments import popularity_thirds
 from flr_model.training import rewards
 from flr_model.training.objectives import title_batch
 from flr_model.training.state_cache import StateCache
@@ -46,7 +47,6 @@ from flr_model.training.validation import validator
 logger = logging.getLogger(__name__)
 
 REWARDS = {"logprob": rewards.logprob_reward, "ndcg": rewards.ndcg_reward}
-ADVANTAGES = {"batch": rewards.batch_advantage, "group": rewards.group_advantage}
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class GrpoObjective(nn.Module):
     """
 
     _keys_to_ignore_on_save = None  # the Trainer asks every model for it
+    popularity: Tensor
 
     rewards: ClassVar[tuple[str, ...]] = tuple(REWARDS)
     """What a decoder can be rewarded for, the default first."""
@@ -116,6 +117,9 @@ class GrpoObjective(nn.Module):
         super().__init__()
         self.reward = self.rewards[0] if config.reward == "auto" else config.reward
         self.recommender = recommender
+        thirds = popularity_thirds(recommender.evidence.events.degree)
+        kinds = torch.from_numpy(np.select([thirds == "head", thirds == "middle"], [0, 1], 2))
+        self.register_buffer("popularity", kinds, persistent=False)  # (M,) third of the interactions
         self.settings = config  # `config` is what the Trainer takes for a transformers one
         self._cache = cache
         self._generator = torch.Generator().manual_seed(config.seed)
@@ -140,7 +144,7 @@ class GrpoObjective(nn.Module):
             old = self._snapshots["old"].think(encoded, histories)
             thoughts = self._sample(old.thought.thought)
             reward, old_answer = self._judge(self._snapshots["old"], old, thoughts, fixed, batch)
-            advantage = ADVANTAGES[config.advantage](reward)
+            advantage = self._advantage(reward, batch["target"])
             reference = self._snapshots["sft"].think(encoded, histories).thought.thought
         new = model.think(encoded, histories)
         answer = self._answer(model, new, thoughts, fixed, batch)
@@ -149,6 +153,13 @@ class GrpoObjective(nn.Module):
         surrogate = rewards.clipped_objective(log_ratio, advantage, config.clip_low, config.clip_high)
         kl = rewards.gaussian_kl(new.thought.thought, reference, config.noise)
         return {"loss": config.kl * kl - surrogate, "reward": reward[:, 0].mean(), "divergence": kl.detach()}
+
+    def _advantage(self, reward: Tensor, target: Tensor) -> Tensor:
+        """(B, G) advantages of (B, G) rewards for (B,) targets."""
+        if self.settings.advantage == "group":
+            return rewards.group_advantage(reward)
+        one_kind = self.settings.advantage == "batch"
+        return rewards.batch_advantage(reward, torch.zeros_like(target) if one_kind else self.popularity[target])
 
     def _renew(self) -> None:
         """Copy the policy when it is time to."""

@@ -58,7 +58,7 @@ def plan(data: Path, *, model: ModelConfig, train: TrainConfig, progress: Progre
     objective = objective_for(setup.recommender, train)
     seconds = _seconds_per_step(objective, setup.recommender, setup.rows, train.batch_size * train.grad_accumulation)
     per_epoch = math.ceil(len(setup.rows) / (train.batch_size * train.grad_accumulation))
-    steps = train.max_steps or per_epoch * train.epochs
+    steps = train.max_steps or per_epoch * setup.epochs
     sample = setup.recommender.encode(setup.rows.select(slice(0, 256)), training=False)
     network = setup.recommender.model
     parts: dict[str, Any] = {

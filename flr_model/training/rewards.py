@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 EPSILON = 1e-6
 
@@ -33,17 +34,23 @@ def perplexity_reward(likelihood: Tensor, n_choices: Tensor) -> Tensor:
     return -torch.exp(-likelihood / n_choices.clamp(min=1)[:, None])
 
 
-def batch_advantage(rewards: Tensor) -> Tensor:
-    """Reward minus the batch mean of the unperturbed rewards, over the root mean square (LatentR3, section 4).
+def batch_advantage(rewards: Tensor, kind: Tensor) -> Tensor:
+    """Reward minus the mean of the unperturbed rewards of users of the same kind, over their root mean square.
+
+    With one kind it is LatentR3's (section 4); with kinds by the target's popularity, its popularity-grouped form.
 
     Args:
         rewards: (B, G), column 0 unperturbed.
+        kind: (B,) small numbers from 0.
 
     Returns:
-        (B, G) of root mean square 1, or zeros where all rewards are equal.
+        (B, G) of root mean square 1 within every kind, or zeros where all its rewards are equal.
     """
-    centred = rewards - rewards[:, 0].mean()
-    return centred / (centred.square().mean().sqrt() + EPSILON)
+    same = F.one_hot(kind).to(rewards.dtype)  # (B, kinds)
+    n_users = same.sum(0).clamp(min=1)
+    centred = rewards - (same @ (same.T @ rewards[:, 0] / n_users))[:, None]
+    spread = (same.T @ centred.square().mean(1) / n_users).sqrt()
+    return centred / (same @ spread + EPSILON)[:, None]
 
 
 def group_advantage(rewards: Tensor) -> Tensor:

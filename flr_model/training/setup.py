@@ -26,7 +26,7 @@ from flr_model.nn.loading import build_item_encoder, title_tokenizer
 from flr_model.nn.model import build_model
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
-from flr_model.training.tuning import choose_tuning, tune
+from flr_model.training.tuning import choose_epochs, choose_tuning, tune
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Setup:
         item_encoder: fitted to the catalogue.
         recommender: untrained, its trunk frozen, extended or free.
         tuning: frozen, lora or full.
+        epochs: passes over the rows.
     """
 
     dataset: Dataset
@@ -52,6 +53,7 @@ class Setup:
     item_encoder: ItemEncoder
     recommender: TrainableRecommender
     tuning: str
+    epochs: int
 
 
 def set_up(
@@ -62,7 +64,7 @@ def set_up(
     Args:
         data: dataset folder.
         model: shape.
-        train: of which the tuning matters here.
+        train: of which the tuning and the epochs matter here.
         hold_out: keep the validation rows out of training.
         progress: is told of titles.
 
@@ -93,7 +95,17 @@ def set_up(
     evidence = EvidenceHead(PairEvents.count(rows, len(dataset.catalog)), max_history=model.max_history)
     recommender = TrainableRecommender(model, dataset.catalog, network, unit, evidence, tokenizer)
     recommender.whole_vocabulary = train.title_softmax == "vocabulary"
-    return Setup(dataset, rows, valid, backbone, item_backbone, item_encoder, recommender, tuning)
+    return Setup(
+        dataset,
+        rows,
+        valid,
+        backbone,
+        item_backbone,
+        item_encoder,
+        recommender,
+        tuning,
+        choose_epochs(train.epochs, rows),
+    )
 
 
 def _rows(dataset: Dataset, *, hold_out: bool) -> tuple[HistoryRows, HistoryRows | None]:

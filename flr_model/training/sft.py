@@ -18,6 +18,7 @@ from flr_model.config_io import build, dump_toml, read_tables
 from flr_model.errors import ConfigError
 from flr_model.nn.loading import Run
 from flr_model.progress import SILENT, Progress
+from flr_model.training.factor_choice import AUTO, choose_n_factors
 from flr_model.training.objectives import objective_for
 from flr_model.training.setup import Setup, set_up
 from flr_model.training.trainer import Rates, RowTrainer, Schedule
@@ -42,6 +43,7 @@ class TrainReport:
         valid: metrics of the kept weights on the validation rows; empty for a refit.
         untrained: the same before any training.
         seconds: wall-clock time of the training loop.
+        n_factors: K, and why where it was chosen here.
     """
 
     run: str
@@ -54,6 +56,7 @@ class TrainReport:
     valid: dict[str, float]
     untrained: dict[str, float]
     seconds: float
+    n_factors: str
 
 
 def train(
@@ -87,8 +90,13 @@ def train(
     check_free(out, overwrite=overwrite)
     if refit is not None:
         model, train = settings_of(refit)
+    choice = None
+    if model.n_factors == AUTO:
+        choice = choose_n_factors(data, model, train, progress=progress)
+        model = replace(model, n_factors=choice.n_factors)
     set_seed(train.seed)
     setup = set_up(data, model, train, hold_out=refit is None, progress=progress)
+    train = replace(train, epochs=setup.epochs)
     validate = None
     if setup.valid is not None:
         validate = validator(setup.recommender.recommender, setup.valid.spread(train.valid_rows))
@@ -101,8 +109,8 @@ def train(
         setup.recommender,
         setup.rows,
         validate=validate,
-        rates=rates(train),
-        schedule=schedule(train),
+        rates=Rates.of(train),
+        schedule=Schedule.of(train),
         folder=checkpoints,
         progress=progress,
     )
@@ -122,6 +130,7 @@ def train(
         seconds=time.perf_counter() - began,
         valid=validate() if validate else {},
         untrained=untrained,
+        n_factors=str(model.n_factors) if choice is None else f"{model.n_factors}: {choice.why}",
     )
     if trainer.is_world_process_zero():
         run = _finish(setup, model, train, report)
@@ -130,32 +139,6 @@ def train(
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return report
-
-
-def rates(train: TrainConfig) -> Rates:
-    """Return the learning rates of a configuration."""
-    return Rates(
-        items=train.learning_rate,
-        residuals=train.residual_learning_rate,
-        reasoner=train.reasoner_learning_rate,
-        scalars=train.scalar_learning_rate,
-        backbone=train.backbone_learning_rate,
-        weight_decay=train.weight_decay,
-    )
-
-
-def schedule(train: TrainConfig) -> Schedule:
-    """Return the length and the steps of a configuration."""
-    return Schedule(
-        epochs=train.epochs,
-        max_steps=train.max_steps,
-        batch_size=train.batch_size,
-        grad_accumulation=train.grad_accumulation,
-        warmup_steps=train.warmup_steps,
-        patience=train.patience,
-        precision=train.precision,
-        seed=train.seed,
-    )
 
 
 def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:

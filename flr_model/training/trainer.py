@@ -6,6 +6,7 @@ The Trainer brings resume, mixed precision, accumulation, several GPUs and early
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
+from flr_model.config import TrainConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.progress import Progress
@@ -37,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 SCALAR_LIMIT = 200
 """Parameters with fewer numbers than this (slopes, scales, kernels) learn at their own rate, without decay."""
+
+TOGETHER = 8
+"""Neighbouring rows in one piece of a batch."""
 
 RESIDUAL_DECAY = 0.1
 """Weight decay of the items' residuals: single items have few rows to learn from."""
@@ -61,6 +66,18 @@ class Rates:
     backbone: float
     weight_decay: float
 
+    @classmethod
+    def of(cls, train: TrainConfig) -> Rates:
+        """Return the rates of a configuration."""
+        return cls(
+            items=train.learning_rate,
+            residuals=train.residual_learning_rate,
+            reasoner=train.reasoner_learning_rate,
+            scalars=train.scalar_learning_rate,
+            backbone=train.backbone_learning_rate,
+            weight_decay=train.weight_decay,
+        )
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -75,18 +92,41 @@ class Schedule:
     precision: str
     seed: int
 
+    @classmethod
+    def of(cls, train: TrainConfig) -> Schedule:
+        """Return the length and the steps of a configuration."""
+        return cls(
+            epochs=train.epochs,
+            max_steps=train.max_steps,
+            batch_size=train.batch_size,
+            grad_accumulation=train.grad_accumulation,
+            warmup_steps=train.warmup_steps,
+            patience=train.patience,
+            precision=train.precision,
+            seed=train.seed,
+        )
 
-class RowNumbers(TorchDataset[int]):
-    """The numbers 0..n-1: batches are made from all their rows at once, by the collator."""
 
-    def __init__(self, n_rows: int) -> None:
-        self.n_rows = n_rows
+class RowNumbers(TorchDataset[list[int]]):
+    """Numbers of rows, a few neighbours of a user's sequence at a time: they share passes through the backbone.
+
+    Args:
+        rows: R rows, a user's in order of time.
+        together: neighbours in one piece.
+    """
+
+    def __init__(self, rows: HistoryRows, together: int) -> None:
+        users: dict[str, int] = {}
+        codes = [users.setdefault(user, len(users)) for user in rows.user_id.tolist()]
+        self._order = np.argsort(codes, kind="stable")
+        self._together = together
 
     def __len__(self) -> int:
-        return self.n_rows
+        return -(-len(self._order) // self._together)
 
-    def __getitem__(self, index: int) -> int:
-        return index
+    def __getitem__(self, index: int) -> list[int]:
+        piece: list[int] = self._order[index * self._together : (index + 1) * self._together].tolist()
+        return piece
 
 
 class RowTrainer(Trainer):  # type: ignore[misc]
@@ -115,7 +155,10 @@ class RowTrainer(Trainer):  # type: ignore[misc]
         folder: Path,
         progress: Progress,
     ) -> None:
-        def collate(numbers: list[int]) -> Batch:
+        together = math.gcd(schedule.batch_size, TOGETHER)
+
+        def collate(pieces: list[list[int]]) -> Batch:
+            numbers = [number for piece in pieces for number in piece]
             batch = recommender.encode(rows.select(np.asarray(numbers)), training=True)
             return {**batch, "numbers": torch.tensor(numbers)}
 
@@ -126,9 +169,11 @@ class RowTrainer(Trainer):  # type: ignore[misc]
             callbacks.append(EarlyStoppingCallback(schedule.patience))
         super().__init__(
             model=objective,
-            args=_arguments(schedule, rates, folder, validating=validate is not None),
-            train_dataset=RowNumbers(len(rows)),
-            eval_dataset=RowNumbers(0) if validate is not None else None,  # `evaluate` ranks rows of its own
+            args=_arguments(schedule, rates, folder, together, validating=validate is not None),
+            train_dataset=RowNumbers(rows, together),
+            eval_dataset=RowNumbers(rows.select(slice(0)), 1)
+            if validate is not None
+            else None,  # `evaluate` ranks rows of its own
             data_collator=collate,
             callbacks=callbacks,
         )
@@ -216,7 +261,7 @@ def _only_errors() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
 
 
-def _arguments(schedule: Schedule, rates: Rates, folder: Path, *, validating: bool) -> TrainingArguments:
+def _arguments(schedule: Schedule, rates: Rates, folder: Path, together: int, *, validating: bool) -> TrainingArguments:
     cuda = torch.cuda.is_available()
     precision = schedule.precision
     if precision == "auto":
@@ -225,7 +270,7 @@ def _arguments(schedule: Schedule, rates: Rates, folder: Path, *, validating: bo
         output_dir=str(folder),
         num_train_epochs=schedule.epochs,
         max_steps=schedule.max_steps or -1,
-        per_device_train_batch_size=schedule.batch_size,
+        per_device_train_batch_size=schedule.batch_size // together,
         gradient_accumulation_steps=schedule.grad_accumulation,
         learning_rate=rates.items,
         lr_scheduler_type="cosine",

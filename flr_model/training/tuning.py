@@ -1,9 +1,10 @@
-"""What of the backbone learns: nothing, low-rank additions, or everything."""
+"""What `auto` means: how much of the backbone learns, and how often the rows are seen; and how a trunk is tuned."""
 
 from __future__ import annotations
 
 import logging
 
+from flr_model.data.histories import HistoryRows
 from flr_model.errors import MissingExtraError
 from flr_model.nn.history_encoders import ItemsEncoder
 from flr_model.nn.model import FactorizedModel
@@ -13,6 +14,11 @@ logger = logging.getLogger(__name__)
 LORA_ROWS = 1_000_000
 """Below this many training rows a tuned trunk learned the rows by heart in our measurements (docs/results.md)."""
 
+MANY_ROWS = 20
+"""Users with more rows than this on average are learned by heart in a second pass (docs/results.md)."""
+
+PASSES, FEW_PASSES = 3, 1
+
 
 def choose_tuning(asked: str, n_rows: int, decoder: str) -> str:
     """Resolve ``auto`` by the decoder and the number of rows (docs/method.md, "What of the backbone learns")."""
@@ -21,6 +27,13 @@ def choose_tuning(asked: str, n_rows: int, decoder: str) -> str:
     if decoder == "title":  # a frozen backbone has no way to learn what is written here
         return "lora"
     return "frozen" if n_rows < LORA_ROWS else "lora"
+
+
+def choose_epochs(asked: int, rows: HistoryRows) -> int:
+    """Resolve 0, ``auto``, by the mean number of rows a user has (docs/method.md, "How long")."""
+    if asked:
+        return asked
+    return FEW_PASSES if len(rows) > MANY_ROWS * len(set(rows.user_id.tolist())) else PASSES
 
 
 def tune(model: FactorizedModel, tuning: str, lora_rank: int) -> None:

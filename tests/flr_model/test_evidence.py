@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
+import flr_model.evidence
 from flr_model.data.histories import HistoryRows
-from flr_model.evidence import WINDOW, Evidence, PairEvents, channel, sequences
+from flr_model.evidence import BUCKETS, Evidence, PairEvents, channel, sequences
 from tests.builders import rows_of
 
 # Ann took 0 and then 1; Bob took 0, 1 and then 2, the last two at the same time.
@@ -69,15 +70,22 @@ def test_pairs_are_counted_by_direction_distance_and_shared_time():
 
 def test_unknown_times_are_never_the_same_time():
     timeless = PairEvents.count(HistoryRows.from_lists([[0]], target=[1]), 2)
-    assert timeless.event_channel.tolist() == [0, 2 * WINDOW]  # distance 1 after and before, both of another time
+    assert timeless.event_channel.tolist() == [0, 2 * len(BUCKETS)]  # distance 1 after and before, both of another time
 
 
 def test_items_too_far_apart_are_no_pair():
-    long = rows_of({"u": [(item, item + 1) for item in range(WINDOW + 2)]}, max_history=20)
-    events = PairEvents.count(long, WINDOW + 2)
+    furthest = BUCKETS[-1]
+    long = rows_of({"u": [(item, item + 1) for item in range(furthest + 2)]}, max_history=20)
+    events = PairEvents.count(long, furthest + 2)
     pairs = set(zip(events.source.tolist(), events.neighbour.tolist(), strict=True))
-    assert (0, WINDOW) in pairs
-    assert (0, WINDOW + 1) not in pairs
+    assert (0, furthest) in pairs
+    assert (0, furthest + 1) not in pairs
+
+
+def test_the_window_is_shortened_when_there_would_be_too_many_events(monkeypatch):
+    monkeypatch.setattr(flr_model.evidence, "MAX_EVENTS", 2 * 10 * 3)  # ten interactions, three steps
+    events = PairEvents.count(rows_of({"u": [(item, item + 1) for item in range(10)]}, max_history=20), 10)
+    assert (events.neighbour - events.source).max() == 3
 
 
 def test_an_item_is_no_pair_with_itself():

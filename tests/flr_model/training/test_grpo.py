@@ -44,7 +44,7 @@ def test_the_kept_weights_are_the_better_ones(aligned, tiny_run, tiny_dataset):
 
 
 @pytest.mark.parametrize("reward", ["logprob", "ndcg"])
-@pytest.mark.parametrize("advantage", ["batch", "group"])
+@pytest.mark.parametrize("advantage", ["batch", "popularity", "group"])
 def test_alignment_that_does_harm_is_undone(tiny_run, tmp_path, caplog, reward, advantage):
     ruinous = settings(learning_rate=3.0, reward=reward, advantage=advantage)
     report = align(tiny_run, tmp_path / "run", align=ruinous)

@@ -37,8 +37,15 @@ def test_hidden_items_are_no_rivals():
 
 def test_batch_advantage_is_above_the_mean_of_the_unperturbed_rewards():
     # Unperturbed rewards 1 and 3 have a mean of 2; -1, 2, 1, -2 have a root mean square of sqrt(10 / 4).
-    advantage = batch_advantage(torch.tensor([[1.0, 4.0], [3.0, 0.0]]))
+    advantage = batch_advantage(torch.tensor([[1.0, 4.0], [3.0, 0.0]]), torch.tensor([0, 0]))
     torch.testing.assert_close(advantage, torch.tensor([[-1.0, 2], [1, -2]]) / math.sqrt(2.5), atol=1e-5, rtol=1e-5)
+
+
+def test_kinds_of_targets_have_baselines_of_their_own():
+    rewards = torch.tensor([[1.0, 4.0], [9.0, 9.0], [3.0, 0.0], [7.0, 9.0]])
+    advantage = batch_advantage(rewards, torch.tensor([0, 2, 0, 2]))
+    expected = torch.tensor([[-1.0, 2], [1, 1], [1, -2], [-1, 1]]) / torch.tensor([[2.5], [1], [2.5], [1]]).sqrt()
+    torch.testing.assert_close(advantage, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_group_advantage_is_above_the_own_groups_mean():
@@ -48,7 +55,7 @@ def test_group_advantage_is_above_the_own_groups_mean():
 
 
 def test_equal_rewards_teach_nothing():
-    assert batch_advantage(torch.full((2, 3), 0.7)).abs().max() == 0
+    assert batch_advantage(torch.full((2, 3), 0.7), torch.tensor([0, 0])).abs().max() == 0
     assert group_advantage(torch.full((2, 3), 0.7)).abs().max() == 0
 
 

@@ -16,6 +16,7 @@ from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, ConfigError, DataError
 from flr_model.nn.loading import Run, load_recommender, load_run
 from flr_model.training.sft import train
+from flr_model.training.tuning import choose_epochs
 from flr_model.training.validation import validator
 from tests.builders import TITLES, catalog_of, tiny_model, tiny_train, write_dataset
 
@@ -254,3 +255,11 @@ def test_a_head_that_does_not_fit_its_settings_is_not_loaded(tiny_run, tmp_path)
 
 def test_training_needs_no_network(fit, tmp_path, no_network):
     fit(tmp_path / "run", settings={"max_steps": 1})
+
+
+@pytest.mark.parametrize(("rows_per_user", "epochs"), [(20, 3), (21, 1)])
+def test_users_with_many_rows_are_seen_once(rows_per_user, epochs):
+    users = [f"u{n % 3}" for n in range(3 * rows_per_user)]
+    rows = HistoryRows.from_lists([[0]] * len(users), user_id=users)
+    assert choose_epochs(0, rows) == epochs
+    assert choose_epochs(7, rows) == 7

@@ -1,0 +1,216 @@
+"""The ablations of docs/results.md: what the language model and each part of the method add, on validation rows.
+
+Every variant changes one thing of the default recipe. Metrics are means over seeds; the difference to the default is
+paired by row (NDCG@10 averaged over seeds, bootstrap over rows). The ranks of a finished run are kept in the folder, so
+a stopped script goes on where it was.
+
+usage: ablations.py DATASET [--seeds 3] [--epochs N] [--only NAME ...] [--folder ablations]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from transformers import set_seed
+
+from flr_model import metrics
+from flr_model.config import EvalConfig, ModelConfig, TrainConfig
+from flr_model.data.dataset import Dataset
+from flr_model.evaluation import rank_rows
+from flr_model.progress import SILENT
+from flr_model.segments import segment_masks
+from flr_model.training.objectives import objective_for
+from flr_model.training.setup import Setup, mean_embeddings, set_up, title_states
+from flr_model.training.trainer import Rates, RowTrainer, Schedule
+from flr_model.training.validation import validator
+
+console = Console()
+GROUPS = (("popularity", "head"), ("popularity", "tail"), ("target", "cold"))
+
+
+def without_trunk(setup: Setup) -> None:
+    """The history is not read: states are the projected item vectors, no latent token."""
+    setup.recommender.model.encoder.trunk.lm.layers = nn.ModuleList()
+    setup.recommender.model.latent_tokens = 0
+
+
+def random_trunk(setup: Setup) -> None:
+    """The history is read by layers of the same shape with random weights."""
+    randomise(setup.recommender.model.encoder.trunk.lm.layers)
+
+
+def titles_without_layers(setup: Setup) -> None:
+    """Item vectors from the mean token embedding of the title, no layer of the language model."""
+    recommender = setup.recommender
+    titles = setup.dataset.catalog.titles.tolist()
+    means = mean_embeddings(recommender.model.encoder.trunk, titles, recommender.tokenizer)
+    replace_titles(setup, torch.stack([means, means], dim=1).numpy())
+
+
+def titles_by_a_random_model(setup: Setup) -> None:
+    """Item vectors from a language model of the same shape with random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        randomise(setup.item_encoder.lm)
+    titles = setup.dataset.catalog.titles.tolist()
+    replace_titles(setup, title_states(setup.item_encoder, titles, setup.recommender.tokenizer))
+
+
+def no_language_model(setup: Setup) -> None:
+    """Neither titles nor histories are read by a layer of the language model."""
+    titles_without_layers(setup)
+    without_trunk(setup)
+
+
+def no_reasoning(setup: Setup) -> None:
+    """Attention and gates are the same for all users, and the thought says nothing of items."""
+    model = setup.recommender.model
+    for weight in (*model.reasoner.parameters(), *model.latent.parameters(), model.decoder.thought_map):
+        weight.requires_grad_(weight.numel() < 200)  # slopes and gate biases belong to all users
+
+
+def no_evidence(setup: Setup) -> None:
+    """Nothing is counted."""
+    with torch.no_grad():
+        setup.recommender.evidence.weight.zero_()
+    setup.recommender.evidence.weight.requires_grad_(False)
+
+
+def evidence_alone(setup: Setup) -> None:
+    """Factors say nothing."""
+    with torch.no_grad():
+        setup.recommender.model.decoder.log_scale.fill_(-20.0)
+    setup.recommender.model.requires_grad_(False)
+
+
+def randomise(module: nn.Module) -> None:
+    """Draw all matrices of a language model anew."""
+    for weight in module.parameters():
+        if weight.ndim > 1:
+            nn.init.normal_(weight.data, std=0.02)
+
+
+def replace_titles(setup: Setup, states: Any) -> None:
+    """Give the items vectors made of other (M, 2, d) readings."""
+    setup.item_encoder.fit(states)
+    unit = setup.item_encoder.whiten(torch.from_numpy(states)).detach()
+    recommender = setup.recommender
+    recommender.unit_vectors[:-1] = unit
+    titles = setup.dataset.catalog.titles.tolist()
+    encoder = recommender.model.encoder
+    encoder.fit(unit, mean_embeddings(encoder.trunk, titles, recommender.tokenizer))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One change of the default recipe."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    change: Callable[[Setup], None] | None = None
+
+
+VARIANTS = {
+    "default": Variant(),
+    "history not read (no trunk)": Variant(change=without_trunk),
+    "history read by a random trunk": Variant(change=random_trunk),
+    "titles without layers": Variant(change=titles_without_layers),
+    "titles by a random model": Variant(change=titles_by_a_random_model),
+    "no language model at all": Variant(change=no_language_model),
+    "no latent reasoning": Variant(change=no_reasoning),
+    "no evidence": Variant(change=no_evidence),
+    "evidence alone": Variant(change=evidence_alone),
+    **{f"K = {k}": Variant(model={"n_factors": k}) for k in (1, 2, 3, 6)},
+    **{f"T = {t}": Variant(model={"refine_steps": t}) for t in (1, 3)},
+    **{f"N = {n}": Variant(model={"latent_tokens": n}) for n in (0, 2)},
+    **{f"no {name}": Variant(train={name: 0.0}) for name in ("orthogonality", "diversity", "sparsity")},
+    "no regulariser": Variant(train={"orthogonality": 0.0, "diversity": 0.0, "sparsity": 0.0}),
+}
+
+
+def main() -> None:
+    """Train what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=0, help="0: as the default recipe")
+    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--folder", type=Path, default=Path("ablations"))
+    arguments = parser.parse_args()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    ranks: dict[str, list[Any]] = {name: [] for name in dict.fromkeys(["default", *arguments.only])}
+    for seed in range(arguments.seeds):
+        for name, runs in ranks.items():
+            file = arguments.folder / f"{name.replace(' ', '-')}.{seed}.npy"
+            if not file.exists():
+                np.save(file, run(arguments.dataset, VARIANTS[name], seed, arguments.epochs))
+                shown = metrics.means(np.load(file), (10,))
+                console.print(f"{name}, seed {seed}: NDCG@10 {shown['NDCG@10']:.4f}", highlight=False)
+            runs.append(np.load(file))
+    show(Dataset.open(arguments.dataset), {name: np.stack(runs) for name, runs in ranks.items()})
+
+
+def run(data: Path, variant: Variant, seed: int, epochs: int) -> Any:
+    """Train one variant; return (R,) the ranks of the validation rows' targets under its best epoch."""
+    model = replace(ModelConfig(), **variant.model)
+    train = replace(TrainConfig(seed=seed, epochs=epochs), **variant.train)
+    set_seed(seed)
+    setup = set_up(data, model, train)
+    assert setup.valid is not None
+    if variant.change is not None:
+        variant.change(setup)
+    with tempfile.TemporaryDirectory(prefix="flr-ablation-") as folder:
+        trainer = RowTrainer(
+            objective_for(setup.recommender, train),
+            setup.recommender,
+            setup.rows,
+            validate=validator(setup.recommender.recommender, setup.valid),
+            rates=Rates.of(train),
+            schedule=Schedule.of(replace(train, epochs=setup.epochs)),
+            folder=Path(folder),
+            progress=SILENT,
+        )
+        trainer.run(resume=False)
+    present = setup.recommender.recommender()
+    return rank_rows(present, setup.valid, present.catalog, EvalConfig())[0]
+
+
+def show(dataset: Dataset, ranks: dict[str, Any]) -> None:
+    """Print means over seeds, the paired difference to the default, and NDCG@10 of groups of targets."""
+    masks = segment_masks(dataset.rows("valid"), dataset.rows("train"), len(dataset.catalog))
+    table = Table(title="validation rows, means over seeds", title_justify="left")
+    for column in ("", "HR@10", "NDCG@10", "by seed", "minus default (95 %)", *(group for _, group in GROUPS)):
+        table.add_column(column, justify="right" if column else "left")
+    gain = {name: np.stack([metrics.ndcg(line, 10) for line in runs]) for name, runs in ranks.items()}
+    for name, runs in ranks.items():
+        hits = float(np.mean([metrics.means(line, (10,))["HR@10"] for line in runs]))
+        seeds = gain["default"][: len(runs)].mean(0)
+        mean, low, high = metrics.paired_difference(gain[name].mean(0), seeds, 2000, 0)
+        table.add_row(
+            name,
+            f"{hits:.4f}",
+            f"{gain[name].mean():.4f}",
+            " ".join(f"{value:.4f}" for value in gain[name].mean(1)),
+            "" if name == "default" else f"{mean:+.4f} ({low:+.4f} to {high:+.4f})",
+            *(
+                f"{gain[name][:, masks[kind][group]].mean():.4f}" if group in masks[kind] else ""
+                for kind, group in GROUPS
+            ),
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

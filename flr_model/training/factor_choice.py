@@ -1,0 +1,114 @@
+"""`--n-factors auto`: the smallest K that short trials cannot tell from the best one.
+
+The papers leave K to the person. A trial trains a model of each K on the same rows for at most one epoch and ranks the
+validation rows; more factors are only taken when the rows say that they rank better.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from transformers import set_seed
+
+from flr_model import metrics
+from flr_model.config import EvalConfig, ModelConfig, TrainConfig
+from flr_model.evaluation import rank_rows
+from flr_model.progress import SILENT, Progress
+from flr_model.training.objectives import objective_for
+from flr_model.training.setup import set_up
+from flr_model.training.trainer import Rates, RowTrainer, Schedule
+
+logger = logging.getLogger(__name__)
+
+AUTO = 0
+"""The value of ``n_factors`` that asks for a choice."""
+
+TRIED = (1, 2, 3, 4, 6)
+TRIAL_STEPS = 100
+TRIAL_ROWS = 4096
+"""Validation rows that decide, the first ones."""
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class FactorChoice:
+    """Which K, and why.
+
+    Args:
+        n_factors: the K chosen.
+        trials: validation NDCG@10 of each K tried.
+        why: one sentence.
+    """
+
+    n_factors: int
+    trials: dict[int, float]
+    why: str
+
+
+def choose_n_factors(
+    data: Path, model: ModelConfig, train: TrainConfig, *, progress: Progress = SILENT
+) -> FactorChoice:
+    """Try several K and choose the smallest whose validation NDCG@10 is not below the best one's at the 95 % level.
+
+    Args:
+        data: dataset folder.
+        model: shape; its K is not looked at.
+        train: settings; a trial keeps them but for the number of steps.
+        progress: is told of the trials' steps.
+
+    Raises:
+        ArtifactError, ConfigError, DataError: as training would.
+    """
+    gains = {}
+    for k in TRIED:
+        gains[k] = _trial(data, replace(model, n_factors=k), train, progress)
+        logger.info("trial of %d factors: validation NDCG@10 %.4f", k, gains[k].mean())
+    return choose(gains, seed=train.seed)
+
+
+def choose(gains: Mapping[int, npt.NDArray[np.float64]], *, seed: int) -> FactorChoice:
+    """Choose among trials.
+
+    Args:
+        gains: NDCG@10 of each of the same R rows, by K.
+        seed: of the bootstrap.
+    """
+    trials = {k: float(gain.mean()) for k, gain in gains.items()}
+    best = max(sorted(trials), key=trials.__getitem__)
+    lost = {k: metrics.paired_difference(gains[best], gains[k], RESAMPLES, seed) for k in sorted(gains) if k <= best}
+    chosen = next(k for k, (_, low, _) in lost.items() if low <= 0)
+    if chosen == best:
+        why = f"K = {best} ranks best, and better than every smaller K beyond chance"
+    else:
+        mean, low, high = lost[chosen]
+        why = f"K = {best} ranks best, but only {mean:.4f} ({low:.4f} to {high:.4f}) above the simpler K = {chosen}"
+    return FactorChoice(chosen, trials, why)
+
+
+def _trial(data: Path, model: ModelConfig, train: TrainConfig, progress: Progress) -> npt.NDArray[np.float64]:
+    """Train shortly; return (R,) the NDCG@10 of the validation rows."""
+    set_seed(train.seed)
+    setup = set_up(data, model, train, progress=progress)
+    assert setup.valid is not None
+    steps = min(TRIAL_STEPS, -(-len(setup.rows) // (train.batch_size * train.grad_accumulation)))
+    with tempfile.TemporaryDirectory(prefix="flr-factors-") as folder:
+        RowTrainer(
+            objective_for(setup.recommender, train),
+            setup.recommender,
+            setup.rows,
+            validate=None,
+            rates=Rates.of(train),
+            schedule=replace(Schedule.of(train), max_steps=steps),
+            folder=Path(folder),
+            progress=progress,
+        ).run(resume=False)
+    present = setup.recommender.recommender()
+    ranks, _ = rank_rows(present, setup.valid.select(slice(0, TRIAL_ROWS)), present.catalog, EvalConfig())
+    return metrics.ndcg(ranks, 10)
