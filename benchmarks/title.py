@@ -43,6 +43,7 @@ class Reference:
     def __init__(self, recommender: TitleRecommender, folder: Path) -> None:
         self.recommender = recommender
         self.lm = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=torch.float32).eval()
+        self.lm.lm_head.weight = torch.nn.Parameter(torch.from_numpy(recommender.reader.head))
         self.end = recommender.tree.end
         self.allowed: dict[tuple[int, ...], set[int]] = defaultdict(set)
         for title in spelled(recommender.tree):

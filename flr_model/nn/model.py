@@ -19,6 +19,9 @@ from flr_model.nn.history_encoders import EncodedHistory, ItemsEncoder, Prompt, 
 from flr_model.nn.reasoner import Reasoner, Thought
 from flr_model.nn.title_decoder import TitleBatch, TitleDecoder
 
+TRUNCATED_SCALE = 0.1
+"""Of a truncated backbone's logits before training."""
+
 
 class HistoryBatch(NamedTuple):
     """A batch of histories, padded on the left.
@@ -144,6 +147,9 @@ class FactorizedModel(nn.Module):
 
     def output_embeddings(self) -> Tensor:
         """Return the (V, d) embeddings whose products with a state are the logits of the next token."""
+        return self._head() * self.decoder.log_scale.exp()  # type: ignore[no-any-return]
+
+    def _head(self) -> Tensor:
         own = self.decoder.own_head
         return self.encoder.trunk.lm.get_input_embeddings().weight if own is None else own  # type: ignore[no-any-return]
 
@@ -153,7 +159,7 @@ class FactorizedModel(nn.Module):
         """Return (B, G) log-likelihoods of each user's title after G thoughts (B, G, d), and (B,) their choices."""
         states = self.write(reading, thoughts, titles.tokens[:, :-1])
         return self.decoder(  # type: ignore[no-any-return]
-            states, self.output_embeddings(), titles, whole_vocabulary=whole_vocabulary
+            states, self._head(), titles, whole_vocabulary=whole_vocabulary
         )
 
     def forward(self, batch: HistoryBatch) -> Tensor:
@@ -202,6 +208,7 @@ def build_model(
     )
     reasoner = Reasoner(trunk.width, config.n_factors, config.refine_steps, dropout=config.dropout, residual=not writes)
     if writes:
-        return FactorizedModel(encoder, reasoner, TitleDecoder(head), config.latent_tokens)
-    decoder = CatalogDecoder(trunk.width, config.embedding_size, config.n_factors, dropout=config.dropout)
-    return FactorizedModel(encoder, reasoner, decoder, config.latent_tokens)
+        decoder = TitleDecoder(head, scale=TRUNCATED_SCALE if config.layers else 1.0)
+        return FactorizedModel(encoder, reasoner, decoder, config.latent_tokens)
+    items = CatalogDecoder(trunk.width, config.embedding_size, config.n_factors, dropout=config.dropout)
+    return FactorizedModel(encoder, reasoner, items, config.latent_tokens)

@@ -6,6 +6,7 @@ C choices of all titles, P pairs of a choice and an option.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -38,10 +39,13 @@ class TitleDecoder(nn.Module):
     Args:
         own_head: (V, d) output embeddings of a backbone that has its own; they stay as they are. None where the input
             embeddings are the output embeddings too.
+        scale: of the logits, to begin with. The first layers alone are sure of the wrong tokens, so a truncated
+            backbone should begin with little say.
     """
 
-    def __init__(self, own_head: Tensor | None = None) -> None:
+    def __init__(self, own_head: Tensor | None = None, *, scale: float = 1.0) -> None:
         super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.own_head = None if own_head is None else nn.Parameter(own_head, requires_grad=False)
 
     def forward(
@@ -59,7 +63,7 @@ class TitleDecoder(nn.Module):
             (B, G) log-likelihoods, and (B,) how many choices each is made of.
         """
         row, place = titles.choice
-        at_choice = states[row, :, place]  # (C, G, d)
+        at_choice = states[row, :, place] * self.log_scale.exp()  # (C, G, d)
         taken = titles.tokens[row, place]
         if whole_vocabulary:
             logits, column = at_choice @ head.T, taken

@@ -48,6 +48,7 @@ def build(tiny_backbone, tokenizer, tree):
             if ".lm." not in name:
                 torch.nn.init.normal_(parameter, std=0.2)
         model.eval().requires_grad_(False)
+        model.decoder.log_scale.zero_()  # the references scale no logits
         writer = TorchWriter(model, None, tokenizer, config)
         vectors = np.zeros((len(CATALOG), 16), np.float32)
         return TitleRecommender(writer, catalog_of(CATALOG), vectors, NO_EVIDENCE, tree, config)
@@ -132,6 +133,7 @@ def exhaustive(recommender, tree):
 
 def test_a_wide_beam_ranks_as_all_likelihoods_do(build, tree):
     recommender = build(beams=len(CATALOG))
+    recommender.reader.model.decoder.log_scale.fill_(0.3)
     found = recommender.recommend(HistoryRows.from_lists(HISTORIES), len(CATALOG), allow_seen=True)
     scores = exhaustive(recommender, tree)
     np.testing.assert_allclose(found.scores, np.take_along_axis(scores, found.items, axis=1), atol=1e-4)
