@@ -1,7 +1,8 @@
 """Users per second of the `title` decoder beside transformers' constrained `generate`: same weights, same lists.
 
-Both write the best titles with as many beams as the run says, over the same validation rows, without guidance and with
-seen items allowed, which a prefix function cannot know. Prints the share of equal lists and invalid items too.
+Both write the best titles with as many beams as the run says, over the same validation rows, without guidance, seen
+items and items of the same title, of which a prefix function knows nothing. Prints the share of equal lists and the
+invalid titles too.
 
 usage: title.py RUN BUNDLE [--rows 64] [--batch 32] [--json FILE]
 """
@@ -13,7 +14,6 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,10 @@ from transformers import AutoModelForCausalLM
 
 from export.scorer import load_recommender
 from flr_model.data.dataset import Dataset
-from flr_model.data.histories import PAD, HistoryRows
+from flr_model.data.histories import HistoryRows
 from flr_model.nn.loading import load_run
 from flr_model.title_ranking import TitleRecommender
+from flr_model.title_search import TitleSearch
 from flr_model.title_tree import TitleTree
 
 Lists = list[list[tuple[int, ...]]]
@@ -99,9 +100,10 @@ def spelled(tree: TitleTree) -> Lists:
 
 def listed(recommender: TitleRecommender, rows: HistoryRows, titles: Lists) -> Lists:
     """Return each user's best distinct titles as tokens."""
-    best = recommender.recommend(rows, recommender.model.beams, allow_seen=True).items
-    of_item = recommender.tree.title_of
-    return [list(dict.fromkeys(titles[of_item[item]] for item in row if item != PAD)) for row in best]
+    histories = rows.padded(min(recommender.max_history, int(rows.lengths.max())))
+    prompted = recommender.reader.prompt(histories, recommender.vectors, recommender.catalog.titles.tolist())
+    found = TitleSearch(recommender.tree, recommender.reader, prompted, width=recommender.model.beams).run()
+    return [[titles[title] for title in found.title[found.user == user]] for user in range(len(rows))]
 
 
 def timed(search: Callable[[HistoryRows], Lists], rows: HistoryRows, batch: int) -> tuple[Lists, float]:
@@ -134,7 +136,6 @@ def main() -> None:
     reference = Reference(recommenders["flr, torch"], arguments.run)
     results = {"transformers generate": timed(reference.lists, rows, arguments.batch)}
     for name, recommender in recommenders.items():
-        recommender.model = replace(recommender.model, guidance=0.0, length_penalty=0.0)
         results[name] = timed(lambda part, r=recommender: listed(r, part, titles), rows, arguments.batch)
     show(results, set(titles), len(rows), threads, arguments.json)
 

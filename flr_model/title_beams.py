@@ -66,7 +66,7 @@ class Found:
 
     Args:
         user: (n,). title: (n,) of the tree. score: (n,) what they are ranked by. language: (n,) the part of the score
-            that the language model gives. guided: (n,) the part of the guide; both add up to the score.
+            that the language model gives. guided: (n,) the part of the guide; both, and the bonus, add up to the score.
     """
 
     user: Ints

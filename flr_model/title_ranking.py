@@ -17,7 +17,7 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.evidence import Evidence
 from flr_model.ranking import Floats, Ints, Ranking, Reader, Recommender, UserStates
-from flr_model.title_beams import Doubles, Found
+from flr_model.title_beams import Doubles, Found, by_user
 from flr_model.title_search import TitleReader, TitleSearch
 from flr_model.title_tree import TitleTree
 
@@ -89,7 +89,8 @@ class TitleRecommender(Recommender):
     ) -> Ranking:
         """Search for the best titles of each row and explain them (see `Recommender.recommend`).
 
-        A score is a log-likelihood, its parts are the gates' shares of what the language model gives, and the guide's.
+        A score is a log-likelihood, of the title and of the item among those of the same title. Its parts are the
+        gates' shares of what the language model gives, and the guide's.
         """
         order = np.argsort(rows.lengths, kind="stable")  # prompts of similar length together
         parts = []
@@ -116,17 +117,20 @@ class TitleRecommender(Recommender):
         length = min(self.max_history, max(int(rows.lengths.max()), 1))  # rows of similar length come together
         prompted = self.reader.prompt(rows.padded(length), self.vectors, self._titles)
         eligible = Eligible.of(self.tree, rows, candidates, hide_seen=not allow_seen)
+        guide = Guidance.of(self.tree, self.evidence.scores(rows)) if self.model.guidance else None
+        shares = Shares(self.tree, guide, self.model.guidance, eligible)
         found = TitleSearch(
             self.tree,
             self.reader,
             prompted,
             width=max(self.model.beams, top_k),
             length_penalty=self.model.length_penalty,
-            guide=Guidance.of(self.tree, self.evidence.scores(rows)) if self.model.guidance else None,
+            guide=guide,
             guidance=self.model.guidance,
             eligible=eligible,
+            bonus=shares.best,
         ).run()
-        ranking = _ranking(self.tree, found, eligible, prompted.users, top_k)
+        ranking = _ranking(found, shares, prompted.users, top_k)
         padding = ((0, 0), (0, 0), (self.max_history - length, 0))
         return replace(ranking, attention=np.pad(ranking.attention, padding))
 
@@ -138,19 +142,21 @@ class Guidance:
     Args:
         tree: of the titles.
         below: (B, T + 1) probability of all titles before each one.
+        items: (B, M) log-probabilities of the items.
     """
 
     tree: TitleTree
     below: Doubles
+    items: Doubles
 
     @classmethod
     def of(cls, tree: TitleTree, scores: Floats) -> Guidance:
         """Make probabilities of (B, M) scores of items."""
-        wide = scores.astype(np.float64)
-        wide = np.exp(wide - wide.max(axis=1, keepdims=True))
-        by_title = np.add.reduceat(wide[:, tree.items], tree.first_item[:-1], axis=1)
-        by_title /= by_title.sum(axis=1, keepdims=True)
-        return cls(tree, np.concatenate([np.zeros((len(scores), 1)), np.cumsum(by_title, axis=1)], axis=1))
+        logs = scores.astype(np.float64)
+        logs -= logs.max(axis=1, keepdims=True)
+        logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+        by_title = np.add.reduceat(np.exp(logs)[:, tree.items], tree.first_item[:-1], axis=1)
+        return cls(tree, np.concatenate([np.zeros((len(scores), 1)), np.cumsum(by_title, axis=1)], axis=1), logs)
 
     def log_mass(self, user: Ints, node: Ints) -> Doubles:
         """Return (n,) the logarithm of the probability of all titles under a node."""
@@ -217,24 +223,57 @@ class Eligible:
         return np.where(self.restricted[user], np.isin(key, self.allowed_items), ~np.isin(key, self.hidden_items))
 
 
-def _ranking(tree: TitleTree, found: Found, eligible: Eligible, users: UserStates, top_k: int) -> Ranking:
-    """Turn titles, by user and best first, into each user's ``top_k`` items with their explanation."""
-    n_items = np.diff(tree.first_item)[found.title].astype(np.int64)
-    of_found = np.repeat(np.arange(len(n_items)), n_items)
-    within = np.arange(len(of_found)) - np.repeat(np.cumsum(n_items) - n_items, n_items)
-    item = tree.items[tree.first_item[found.title][of_found] + within].astype(np.int64)
-    left = eligible.items(found.user[of_found], item)
-    of_found, item = of_found[left], item[left]
-    user = found.user[of_found]
-    place = np.arange(len(user)) - np.searchsorted(user, user)
-    listed = place < top_k
-    user, place, item, of_found = user[listed], place[listed], item[listed], of_found[listed]
+@dataclass(frozen=True)
+class Shares:
+    """How a title's probability is shared by its items: by popularity, and by the guide.
+
+    Args:
+        tree: of the titles.
+        guide: None without.
+        guidance: its weight.
+        eligible: items that a user can be given.
+    """
+
+    tree: TitleTree
+    guide: Guidance | None
+    guidance: float
+    eligible: Eligible
+
+    def items(self, user: Ints, title: Ints) -> tuple[Ints, Ints, Doubles, Doubles]:
+        """Return the eligible items of pairs of a user and a title (n,).
+
+        Returns:
+            (P,) pairs, (P,) items, and the logarithms of their shares: by popularity, and by the guide, each weighed.
+        """
+        pair, item = self.tree.items_of(title)
+        left = self.eligible.items(user[pair], item)
+        pair, item = pair[left], item[left]
+        guided = np.zeros(len(item))
+        if self.guide is not None:
+            whole = self.guide.log_mass(user, self.tree.leaf[title].astype(np.int64))
+            guided = self.guidance * (self.guide.items[user[pair], item] - whole[pair])
+        return pair, item, (1 - self.guidance) * self.tree.log_share[item], guided
+
+    def best(self, user: Ints, title: Ints) -> Doubles:
+        """Return (n,) the largest share among the eligible items of each title, as a logarithm."""
+        pair, _, by_popularity, guided = self.items(user, title)
+        out = np.full(len(title), -np.inf)
+        np.maximum.at(out, pair, by_popularity + guided)
+        return out
+
+
+def _ranking(found: Found, shares: Shares, users: UserStates, top_k: int) -> Ranking:
+    """Turn titles into each user's ``top_k`` items with their explanation."""
+    pair, item, by_popularity, by_guide = shares.items(found.user, found.title)
+    language, guided = found.language[pair] + by_popularity, found.guided[pair] + by_guide
+    order, place = by_user(found.user[pair], language + guided, top_k)
+    user, item, language, guided = found.user[pair][order], item[order], language[order], guided[order]
     shape = (len(users.gates), top_k)
     items, scores = np.full(shape, PAD, np.int64), np.full(shape, -np.inf, np.float32)
-    items[user, place], scores[user, place] = item, found.score[of_found]
+    items[user, place], scores[user, place] = item, language + guided
     contributions = np.zeros((*shape, users.gates.shape[1] + 1), np.float32)
-    contributions[user, place, :-1] = users.gates[user] * found.language[of_found, None]
-    contributions[user, place, -1] = found.guided[of_found]
+    contributions[user, place, :-1] = users.gates[user] * language[:, None]
+    contributions[user, place, -1] = guided
     return Ranking(items, scores, contributions, users.attention)
 
 

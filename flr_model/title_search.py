@@ -10,6 +10,7 @@ Shapes: B users, P places of the prompt, S new places, C cached places, n beams,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -90,6 +91,7 @@ class TitleSearch:
         guide: of the search; None without.
         guidance: its weight w: the score is (1 - w) language + w guided.
         eligible: titles that may be found; None for all.
+        bonus: at most 0, added to the score of complete titles, given their users and numbers; None for none.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class TitleSearch:
         guide: Guide | None = None,
         guidance: float = 0.0,
         eligible: Filter | None = None,
+        bonus: Callable[[Ints, Ints], Doubles] | None = None,
     ) -> None:
         self.tree = tree
         self.reader = reader
@@ -111,6 +114,7 @@ class TitleSearch:
         self.guide = guide
         self.guidance = guidance if guide is not None else 0.0
         self.eligible = eligible
+        self.bonus = bonus
         self._first = prompted.state
         self._mask = prompted.mask
         self._cache = prompted.cache
@@ -219,7 +223,8 @@ class TitleSearch:
         language = (1 - self.guidance) * beams.language / scale
         guided = self.guidance * beams.guided / scale
         title = self.tree.first_title[beams.node].astype(np.int64)
-        return Found(beams.user, title, language + guided, language, guided)
+        bonus = 0.0 if self.bonus is None else self.bonus(beams.user, title)
+        return Found(beams.user, title, language + guided + bonus, language, guided)
 
     def _best(self, found: Found) -> Found:
         """Keep the W best titles of every user."""

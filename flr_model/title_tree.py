@@ -49,6 +49,7 @@ class TitleTree:
         last_title: (N,) see above.
         first_item: (T + 1,) the items of title t are ``items[first_item[t] : first_item[t + 1]]``.
         items: (M,) positions in the catalogue; items of one title are in order of popularity.
+        popularity: (M,) interactions of each item, by position.
     """
 
     token: Compact
@@ -57,6 +58,7 @@ class TitleTree:
     last_title: Compact
     first_item: Compact
     items: Compact
+    popularity: Compact
 
     @classmethod
     def build(cls, titles: Sequence[Ints], popularity: npt.NDArray[Any], end: int) -> TitleTree:
@@ -88,7 +90,8 @@ class TitleTree:
             levels.append((start, stop, column[start]))
         first, last, token = (np.concatenate(part) for part in zip(*levels, strict=True))
         n_children = np.bincount(np.concatenate(parents), minlength=len(token))
-        arrays = (token, np.r_[1, 1 + np.cumsum(n_children)], first, last, np.r_[first_item, len(order)], order)
+        of_items = (np.r_[first_item, len(order)], order, np.asarray(popularity))
+        arrays = (token, np.r_[1, 1 + np.cumsum(n_children)], first, last, *of_items)
         return cls(*(array.astype(np.int32) for array in arrays))
 
     @property
@@ -107,6 +110,18 @@ class TitleTree:
         out = np.empty_like(self.items)
         out[self.items] = np.repeat(np.arange(self.n_titles, dtype=np.int32), np.diff(self.first_item))
         return out
+
+    @cached_property
+    def log_share(self) -> npt.NDArray[np.float64]:
+        """(M,) the logarithm of each item's share of its title: by popularity, plus one."""
+        count = self.popularity + 1.0
+        of_title = np.bincount(self.title_of, count, minlength=self.n_titles)
+        shares: npt.NDArray[np.float64] = np.log(count / of_title[self.title_of])
+        return shares
+
+    def items_of(self, titles: npt.NDArray[Any]) -> tuple[Ints, Ints]:
+        """Return (P,) the place in ``titles`` and (P,) the item of every pair of a title (n,) and its item."""
+        return _pairs(self.first_item, titles, self.items)
 
     @cached_property
     def leaf(self) -> Compact:
@@ -138,11 +153,7 @@ class TitleTree:
 
     def children(self, nodes: npt.NDArray[Any]) -> tuple[Ints, Ints]:
         """Return (P,) the place in ``nodes`` and (P,) the child of every pair of a node (n,) and its child."""
-        start = self.first_child[nodes].astype(np.int64)
-        count = self.first_child[np.asarray(nodes) + 1] - start
-        ends = np.cumsum(count)
-        child = np.repeat(start - (ends - count), count) + np.arange(int(count.sum()))
-        return np.repeat(np.arange(len(start)), count), child
+        return _pairs(self.first_child, nodes)
 
     def paths(self, titles: npt.NDArray[Any]) -> Ints:
         """Return (n, S) the nodes from below the root to the leaf of each title (n,), filled up with -1."""
@@ -172,12 +183,11 @@ class TitleTree:
         return Choices(tokens, row, place, owner, self.token[child].astype(np.int64))
 
     def with_items(self, titles: Sequence[Ints]) -> TitleTree:
-        """Return the tree with more items, whose positions follow the present ones; they are the least popular."""
-        n_items, path = len(self.items), self.paths(np.arange(self.n_titles))
+        """Return the tree with more items, whose positions follow the present ones; nobody knows them yet."""
+        path = self.paths(np.arange(self.n_titles))
         lengths = (path >= 0).sum(axis=1) - 1
         known = [self.token[row[:length]].astype(np.int64) for row, length in zip(path, lengths, strict=True)]
-        popularity = np.full(n_items + len(titles), -n_items)
-        popularity[self.items] = -np.arange(n_items)
+        popularity = np.concatenate([self.popularity, np.zeros(len(titles), np.int32)])
         return self.build([*(known[title] for title in self.title_of), *titles], popularity, self.end)
 
     def write(self, path: Path) -> None:
@@ -190,6 +200,15 @@ class TitleTree:
         """Read what `write` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+def _pairs(first: Compact, chosen: npt.NDArray[Any], values: Compact | None = None) -> tuple[Ints, Ints]:
+    """Return the place in ``chosen`` (n,) and the member of every pair; group g has ``first[g] : first[g + 1]``."""
+    start = first[chosen].astype(np.int64)
+    count = first[np.asarray(chosen) + 1] - start
+    ends = np.cumsum(count)
+    member = np.repeat(start - (ends - count), count) + np.arange(int(count.sum()))
+    return np.repeat(np.arange(len(start)), count), member if values is None else values[member].astype(np.int64)
 
 
 def _table(titles: Sequence[Ints], end: int) -> Ints:

@@ -31,6 +31,10 @@ def test_items_of_one_title_are_in_order_of_popularity(tree):
     assert tree.title_of.tolist() == [3, 2, 0, 3, 1]
 
 
+def test_a_title_is_shared_by_its_items_in_proportion_to_popularity_plus_one(tree):
+    np.testing.assert_allclose(np.exp(tree.log_share), [2 / 10, 1, 1, 8 / 10, 1])
+
+
 def test_children_are_the_tokens_that_may_follow(tree):
     node, walked = ROOT, []
     for token in (1, 2):
