@@ -30,7 +30,7 @@ from flr_model.data.dataset import Dataset
 from flr_model.evaluation import rank_rows
 from flr_model.progress import SILENT
 from flr_model.segments import segment_masks
-from flr_model.training.objectives import SftObjective
+from flr_model.training.objectives import objective_for
 from flr_model.training.setup import Setup, mean_embeddings, set_up, title_states
 from flr_model.training.trainer import Rates, RowTrainer, Schedule
 from flr_model.training.validation import validator
@@ -173,7 +173,7 @@ def run(data: Path, variant: Variant, seed: int, epochs: int) -> Any:
         variant.change(setup)
     with tempfile.TemporaryDirectory(prefix="flr-ablation-") as folder:
         trainer = RowTrainer(
-            SftObjective(setup.recommender, train),
+            objective_for(setup.recommender, train),
             setup.recommender,
             setup.rows,
             validate=validator(setup.recommender.recommender, setup.valid),

@@ -1,6 +1,6 @@
 """How close the exported graphs come to torch on the test rows: scores and top-10 lists.
 
-usage: parity.py RUN BUNDLE
+usage: parity.py RUN BUNDLE [--rows N]
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from rich.table import Table
 from stages import console
 
 from export.scorer import OnnxReader, load_recommender
+from export.title_build import compare_lists
 from export.verify import RankingParity, compare_rankings, user_vectors
 from flr_model.data.dataset import Dataset
 from flr_model.nn.loading import load_run
 from flr_model.ranking import Floats, Reader, Recommender
+from flr_model.title_ranking import TitleRecommender
 
 
 def main() -> None:
@@ -23,9 +25,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("--rows", type=int, default=0, help="test rows, evenly spaced; 0: all")
     arguments = parser.parse_args()
     run, bundle = load_run(arguments.run), load_recommender(arguments.bundle)
-    rows = Dataset.of(run.manifest).rows("test")
+    rows = Dataset.of(run.manifest).rows("test").spread(arguments.rows)
 
     def users(reader: Reader) -> Floats:
         scorer = Recommender(reader, bundle.catalog, bundle.vectors, bundle.evidence, max_history=bundle.max_history)
@@ -35,10 +38,14 @@ def main() -> None:
         files = [arguments.bundle / file for file in (name, "item_encoder.onnx", "tokenizer.json")]
         return users(OnnxReader(*files, run.config))
 
-    fp32 = graph("reader.onnx")
     table = Table(title=f"{len(rows):,} test rows", title_justify="left")
     for column in ("", "largest score difference", "identical top 10", "overlap", "NDCG@10", "beside"):
         table.add_column(column, justify="right" if column else "left")
+    if isinstance(bundle, TitleRecommender):
+        add(table, "fp32 beside torch", compare_lists(run.recommender().guided(bundle.model.guidance), bundle, rows))
+        console.print(table)
+        return
+    fp32 = graph("reader.onnx")
     add(table, "fp32 beside torch", compare_rankings(bundle, rows, users(run.recommender().reader), fp32))
     if (arguments.bundle / "reader.int8.onnx").exists():
         add(table, "int8 beside fp32", compare_rankings(bundle, rows, fp32, graph("reader.int8.onnx")))

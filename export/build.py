@@ -12,13 +12,14 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from optimum.exporters.onnx import export_models
 
+from export.bundle import TITLE_STEP
 from export.gates import INT8_READER, ITEM_ENCODER, READER, Gates
 from export.onnx_config import (
     ItemEncoderConfig,
@@ -28,6 +29,7 @@ from export.onnx_config import (
     TextReaderConfig,
 )
 from export.quantize import graph_bytes, show_constants
+from export.title_build import check_title_parity, title_models, write_title_files
 from export.verify import validation_sample
 from flr_model.artifacts import RUN, Manifest, check_free, fingerprint, writing_folder
 from flr_model.config import ExportConfig
@@ -89,22 +91,21 @@ def export_bundle(
 
     Raises:
         ArtifactError: if ``out`` exists, or ``data`` is no dataset of this run.
+        ConfigError: if a guidance is given and the run has no search to guide.
         GateError: if the exported graphs differ from torch; nothing is written then.
     """
     check_free(out, overwrite=overwrite)
+    if config.guidance >= 0:
+        run.recommender().guided(config.guidance)  # or an error
+        run.config = replace(run.config, guidance=config.guidance)
     dataset = _dataset(run, data)
     with writing_folder(out, overwrite=overwrite) as folder:
         began = time.perf_counter()
         export_graphs(run, folder)
         seconds = time.perf_counter() - began
         rows = validation_sample(dataset.rows("valid")) if dataset else HistoryRows.from_lists([])
-        gates = Gates(run, folder, rows, config, progress=progress)
-        parity: dict[str, Any] = {"fp32": gates.check_fp32()}
-        files = {"reader": READER, "item_encoder": ITEM_ENCODER}
-        if config.precision == "int8":
-            parity["int8"] = gates.try_int8()
-            if parity["int8"] and parity["int8"]["passed"]:
-                files["reader"] = INT8_READER
+        judge = _judge_graphs if run.tree is None else _judge_titles
+        parity, files = judge(run, folder, rows, config, progress)
         report = _report(out, folder, files, parity, seconds)
         run.catalog.write(folder / "items.parquet")
         np.save(folder / "item_vectors.npy", run.vectors)
@@ -117,17 +118,45 @@ def export_bundle(
 def export_graphs(run: Run, folder: Path) -> None:
     """Write ``reader.onnx`` and ``item_encoder.onnx`` in fp32; weights above 2 GB lie beside them."""
     declaration = ItemsReaderConfig if run.config.encoding == "items" else TextReaderConfig
-    models = {
+    models: dict[str, tuple[Any, Any]] = {
         "reader": (
             ReaderModule(run.model),
             declaration(run.backbone.lm.config, run.config.embedding_size),
         ),
-        "item_encoder": (ItemEncoderModule(run.item_encoder), ItemEncoderConfig(run.item_backbone.lm.config)),
     }
+    if run.tree is not None:
+        models = title_models(run)
+    models["item_encoder"] = ItemEncoderModule(run.item_encoder), ItemEncoderConfig(run.item_backbone.lm.config)
     with _tracing_quietly():
         export_models(models, folder)
-    for name in (READER, ITEM_ENCODER):
-        show_constants(folder / name)
+    for name in models:
+        show_constants(folder / f"{name}.onnx")
+
+
+def _judge_graphs(
+    run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Pass the gates; return parity and the files that scoring uses."""
+    gates = Gates(run, folder, rows, config, progress=progress)
+    parity: dict[str, Any] = {"fp32": gates.check_fp32()}
+    files = {"reader": READER, "item_encoder": ITEM_ENCODER}
+    if config.precision == "int8":
+        parity["int8"] = gates.try_int8()
+        if parity["int8"] and parity["int8"]["passed"]:
+            files["reader"] = INT8_READER
+    return parity, files
+
+
+def _judge_titles(
+    run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Likewise for the `title` decoder, which has fp32 graphs only."""
+    if config.precision == "int8":
+        logger.info("the graphs of --decoder title stay in fp32")
+    write_title_files(run, folder)
+    files = {"reader": READER, "item_encoder": ITEM_ENCODER, "title_step": TITLE_STEP}
+    parity = check_title_parity(run, folder, rows, config, progress=progress)
+    return {"fp32": parity}, files
 
 
 def _report(out: Path, folder: Path, files: dict[str, str], parity: dict[str, Any], seconds: float) -> ExportReport:

@@ -76,7 +76,7 @@ class ItemEncoderModule(nn.Module):
         return {"item_vectors": self.encoder(input_ids, attention_mask)}
 
 
-class _DeclaredConfig(OnnxConfig):  # type: ignore[misc]
+class DeclaredConfig(OnnxConfig):  # type: ignore[misc]
     """A declaration that makes its own dummy inputs."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedConfig
@@ -103,7 +103,7 @@ class _DeclaredConfig(OnnxConfig):  # type: ignore[misc]
         """Return one tensor per input."""
 
 
-class ItemsReaderConfig(_DeclaredConfig):
+class ItemsReaderConfig(DeclaredConfig):
     """The reader of the `items` encoding.
 
     Args:
@@ -157,7 +157,7 @@ class TextReaderConfig(ItemsReaderConfig):
         return super().dummy_tensors() | tokens
 
 
-class ItemEncoderConfig(_DeclaredConfig):
+class ItemEncoderConfig(DeclaredConfig):
     """The item encoder.
 
     Args:

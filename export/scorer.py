@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import AGAIN, Bundle
+from export.bundle import AGAIN, TITLE_HEAD, TITLE_STEP, TITLE_TREE, Bundle
 from flr_model.config import ModelConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD
@@ -22,6 +22,9 @@ from flr_model.data.text import TextBatch, TextHistories, TitleTokenizer
 from flr_model.errors import ArtifactError, MissingExtraError
 from flr_model.evidence import Evidence
 from flr_model.ranking import Floats, Ints, Recommender, UserStates
+from flr_model.title_ranking import TitleRecommender, prompted_states
+from flr_model.title_search import Prompted
+from flr_model.title_tree import TitleTree
 
 ENCODER_BATCH_TOKENS = 4096
 """Places of one batch of titles, so that memory stays flat however many items are new."""
@@ -58,13 +61,18 @@ class OnnxReader:
 
     def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
         """Read B histories (see `flr_model.ranking.Reader`)."""
+        feeds = self.feeds(histories, vectors, titles)
+        return UserStates(*run(self._reader, ("queries", "gates", "attention", "factors"), feeds))
+
+    def feeds(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """Make the graph's inputs of B histories."""
         feeds: dict[str, npt.NDArray[Any]] = {
             "item_vectors": item_inputs(histories, vectors),
             "history_mask": (histories != PAD).astype(np.int64),
         }
         if self.model.encoding == "text":
             feeds |= self._text(histories, titles)._asdict()
-        return UserStates(*run(self._reader, ("queries", "gates", "attention", "factors"), feeds))
+        return feeds
 
     def encode_titles(self, titles: Sequence[str]) -> Floats:
         """Return the (n, D) item vectors of n titles; n is at least 1."""
@@ -102,6 +110,56 @@ class OnnxReader:
         return TextHistories(tokens, self._tokenizer.separator, self.model.max_tokens).encode(local)
 
 
+class OnnxWriter(OnnxReader):
+    """Read histories and write titles with ONNX Runtime (see `flr_model.title_ranking.Writer`).
+
+    It takes what `OnnxReader` takes; the graph of a step and the output embeddings lie beside the reader.
+    """
+
+    def __init__(
+        self, reader: Path, item_encoder: Path, tokenizer: Path, model: ModelConfig, *, threads: int = 0
+    ) -> None:
+        super().__init__(reader, item_encoder, tokenizer, model, threads=threads)
+        self._step = open_session(reader.parent / TITLE_STEP, threads=threads, arena=False)
+        head = reader.parent / TITLE_HEAD
+        try:
+            self._head = np.asarray(np.load(head, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{head} cannot be read: {error}", hint=AGAIN) from None
+
+    @property
+    def head(self) -> Floats:
+        """The (V, d) output embeddings; rows stay on disk until they are used."""
+        return self._head
+
+    def spell(self, titles: Sequence[str]) -> list[Ints]:
+        """Return the tokens of titles, without the end token."""
+        return self._tokenizer.encode(titles)
+
+    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
+        """Read B histories (see `flr_model.ranking.Reader`); there are no queries."""
+        return prompted_states(*run(self._reader, _SHOWN, self.feeds(histories, vectors, titles)))
+
+    def prompt(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> Prompted:
+        """Read B histories (B, L) up to the latent token."""
+        outputs = run(self._reader, (*_SHOWN, "state", "past_mask", "past"), self.feeds(histories, vectors, titles))
+        state, mask, past = outputs[len(_SHOWN) :]
+        return Prompted(prompted_states(*outputs[: len(_SHOWN)]), state, mask.astype(np.int64), past)
+
+    def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_]) -> tuple[Floats, Any]:
+        """Read tokens (B, S) behind C cached places; a (B, S, C + S) mask says what each sees."""
+        feeds = {"input_ids": tokens, "position_ids": positions, "seen": mask, "past": cache}
+        states, present = run(self._step, ("states", "present"), feeds)
+        return states, present
+
+    def keep(self, cache: Any, users: Ints) -> Any:
+        """Return the cache of some of the users."""
+        return cache[:, users]
+
+
+_SHOWN = ("gates", "attention", "factors")
+
+
 def load_recommender(bundle: Path, *, threads: int = 0) -> Recommender:
     """Open a bundle folder for scoring; item vectors stay on disk until they are used.
 
@@ -128,9 +186,24 @@ def load_recommender(bundle: Path, *, threads: int = 0) -> Recommender:
             f"{bundle} has {len(catalog)} items, {len(vectors)} item vectors and evidence of {evidence.n_items} items",
             hint=AGAIN,
         )
+    tokenizer = bundle / "tokenizer.json"
+    if opened.model.decoder == "title":
+        writer = OnnxWriter(opened.reader, opened.item_encoder, tokenizer, opened.model, threads=threads)
+        tree = _read_tree(bundle, len(catalog))
+        return TitleRecommender(writer, catalog, vectors, evidence, tree, opened.model)
     graph = bundle / "reader.onnx" if on_gpu() else opened.reader
-    reader = OnnxReader(graph, opened.item_encoder, bundle / "tokenizer.json", opened.model, threads=threads)
+    reader = OnnxReader(graph, opened.item_encoder, tokenizer, opened.model, threads=threads)
     return Recommender(reader, catalog, vectors, evidence, max_history=opened.model.max_history)
+
+
+def _read_tree(bundle: Path, n_items: int) -> TitleTree:
+    try:
+        tree = TitleTree.read(bundle / TITLE_TREE)
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise ArtifactError(f"{bundle / TITLE_TREE} cannot be read: {error}", hint=AGAIN) from None
+    if len(tree.items) != n_items:
+        raise ArtifactError(f"{bundle} has {n_items} items, but a tree of the titles of {len(tree.items)}", hint=AGAIN)
+    return tree
 
 
 def item_inputs(histories: Ints, vectors: Floats) -> Floats:

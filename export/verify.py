@@ -70,7 +70,7 @@ def shape_differences(
     """
     vectors, titles = recommender.vectors, recommender.catalog.titles.tolist()
     worst = {field.name: 0.0 for field in fields(UserStates)} | {"scores": 0.0}
-    for histories in _made_up_histories(len(titles), recommender.max_history, np.random.default_rng(seed)):
+    for histories in made_up_histories(len(titles), recommender.max_history, np.random.default_rng(seed)):
         one, other = reference.read(histories, vectors, titles), candidate.read(histories, vectors, titles)
         for name in worst.keys() - {"scores"}:
             worst[name] = max(worst[name], largest_difference(getattr(one, name), getattr(other, name)))
@@ -177,8 +177,8 @@ def largest_difference(one: Floats, other: Floats) -> float:
     return float(np.abs(one - other).max(initial=0.0))
 
 
-def _made_up_histories(n_items: int, max_history: int, rng: np.random.Generator) -> Iterator[Ints]:
-    """(B, L) positions: per shape one whole batch, and one whose rows have 1, 2, .. L items."""
+def made_up_histories(n_items: int, max_history: int, rng: np.random.Generator) -> Iterator[Ints]:
+    """Give (B, L) positions: per shape one whole batch, and one whose rows have 1, 2, .. L items."""
     for n in BATCHES:
         for length in sorted({1, min(2, max_history), max_history}):
             whole = rng.integers(0, n_items, (n, length))

@@ -106,7 +106,9 @@ class ModelConfig(Settings):
     item_layers: int = setting(0, "layers of the backbone that read a title, the first N; 0 keeps all", low=0)
     title_prompt: str = setting("Title: {title}\nCategory:", "what the backbone reads of an item; {title} stands in it")
     encoding: str = setting("items", "one position per item, or the titles as text", choices=("items", "text"))
-    decoder: str = setting("catalog", "what makes scores of the thought", choices=("catalog",))
+    decoder: str = setting(
+        "catalog", "what becomes of the thought: scores of items, or a title to write", choices=("catalog", "title")
+    )
     n_factors: int = setting(4, "K, the number of factors; auto: chosen by short trials", low=0, high=64, auto=0)
     refine_steps: int = setting(2, "T, how often the thought is refined", low=1, high=16)
     latent_tokens: int = setting(1, "N, latent tokens appended to the history", low=0, high=16)
@@ -115,10 +117,28 @@ class ModelConfig(Settings):
     max_history: int = setting(20, "items of a history that the model reads, newest kept", low=1)
     max_tokens: int = setting(256, "tokens of a history with --encoding text, newest kept", low=8)
     title_tokens: int = setting(48, "tokens of one title, the first kept", low=1)
+    prompt: str = setting(
+        "Chosen so far:\n{history}Chosen next:\n", "what --decoder title reads; {history} stands in it"
+    )
+    beams: int = setting(10, "beams of the search of --decoder title", low=1)
+    length_penalty: float = setting(
+        0.0, "--decoder title: log-likelihoods are divided by the number of choices to this power", low=0.0
+    )
+    guidance: float = setting(
+        0.0,
+        "--decoder title: weight of the evidence in the search, the rest is the language model's",
+        low=0.0,
+        high=1.0,
+    )
 
     def problems(self) -> list[str]:
-        """The prompt must have a place for the title."""
-        return [] if self.title_prompt.count("{title}") == 1 else ["--title-prompt must hold {title} once"]
+        """The prompts must have their places, and the title decoder a thought to write from."""
+        checks = {
+            "--title-prompt must hold {title} once": self.title_prompt.count("{title}") == 1,
+            "--prompt must hold {history} once": self.prompt.count("{history}") == 1,
+            "--decoder title needs --latent-tokens of 1 or more": self.decoder != "title" or self.latent_tokens > 0,
+        }
+        return [problem for problem, holds in checks.items() if not holds]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +157,7 @@ class TrainConfig(Settings):
         0, "passes over the training rows; auto: by the rows of a user, see docs/method.md", low=0, auto=0
     )
     max_steps: int = setting(0, "stop after this many steps; 0: by --epochs", low=0)
+    valid_rows: int = setting(0, "validation rows to rank after each epoch, evenly spaced; 0: all", low=0)
     batch_size: int = setting(128, "rows per step and device", low=1)
     grad_accumulation: int = setting(1, "steps whose gradients are summed", low=1)
     learning_rate: float = setting(1e-3, "of the item maps", low=0.0)
@@ -150,6 +171,11 @@ class TrainConfig(Settings):
     orthogonality: float = setting(0.01, "weight of the factors' squared cosines", low=0.0)
     diversity: float = setting(0.1, "weight of the cosines of the factors' attentions", low=0.0)
     sparsity: float = setting(0.05, "weight of the gates' entropy", low=0.0)
+    title_softmax: str = setting(
+        "catalog",
+        "--decoder title: a token competes with the continuations that the catalogue has, or with the whole vocabulary",
+        choices=("catalog", "vocabulary"),
+    )
     negatives: int = setting(4096, "sampled negatives per step above --full-softmax-items", low=1)
     full_softmax_items: int = setting(50_000, "largest catalogue trained with the full softmax", low=1)
     precision: str = setting(
@@ -165,7 +191,10 @@ class AlignConfig(Settings):
     table: ClassVar[str] = "align"
 
     reward: str = setting(
-        "logprob", "of the true next item: log-probability, or NDCG of its rank", choices=("logprob", "ndcg")
+        "auto",
+        "of the true next item: log-probability, NDCG of its rank, or minus the perplexity of its title; "
+        "auto: logprob for --decoder catalog, perplexity for title, which has no other",
+        choices=("auto", "logprob", "ndcg", "perplexity"),
     )
     advantage: str = setting(
         "group",
@@ -181,11 +210,15 @@ class AlignConfig(Settings):
     epochs: int = setting(1, "passes over the training rows", low=1)
     max_rows: int = setting(10_000, "training rows to align on, drawn by the seed; 0 takes all", low=0)
     max_steps: int = setting(0, "stop after this many steps; 0: by --epochs", low=0)
+    valid_rows: int = setting(0, "validation rows to rank before and after, evenly spaced; 0: all", low=0)
     batch_size: int = setting(256, "users per step", low=1)
     learning_rate: float = setting(3e-4, "of the reasoner and the item projection", low=0.0)
     warmup_steps: int = setting(5, "steps of linear warm-up before the cosine", low=0)
     cache_mb: int = setting(2048, "memory for the backbone's states; above it they are computed at every step", low=0)
     seed: int = setting(0, "of order and noise", low=0)
+
+
+GUIDANCE_AGAIN = "--decoder title: weight of the evidence in the search; -1: as the run or bundle says"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +230,8 @@ class EvalConfig(Settings):
     split: str = setting("test", "rows to rank", choices=("train", "valid", "test"))
     match: str = setting("id", "a hit is the same item, or an item of the same title (papers)", choices=("id", "title"))
     allow_seen: bool = setting(False, "leave items of the history among the candidates")
+    guidance: float = setting(-1.0, GUIDANCE_AGAIN, low=-1.0, high=1.0)
+    max_rows: int = setting(0, "rows to rank, evenly spaced over the split; 0: all", low=0)
     batch_size: int = setting(256, "users ranked at once", low=1)
     bootstrap: int = setting(1000, "resamples behind each interval", low=0)
     seed: int = setting(0, "of the bootstrap", low=0)
@@ -211,6 +246,7 @@ class ExportConfig(Settings):
     precision: str = setting(
         "int8", "int8 is written when it passes the gate below, else fp32", choices=("int8", "fp32")
     )
+    guidance: float = setting(-1.0, GUIDANCE_AGAIN, low=-1.0, high=1.0)
     tolerance: float = setting(1e-3, "largest difference of scores between torch and ONNX fp32", low=0.0)
     max_ndcg_loss: float = setting(0.01, "largest relative loss of validation NDCG@10 of int8 against fp32", low=0.0)
     min_overlap: float = setting(0.95, "smallest top-10 overlap of int8 with fp32", low=0.0, high=1.0)

@@ -28,7 +28,7 @@ from flr_model.data.histories import PAD, HistoryRows, Ints
 from flr_model.diagnostics import factor_diagnostics
 from flr_model.errors import ArtifactError, DataError
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking import Floats, Recommender, Scorer, hide_seen
+from flr_model.ranking import Floats, Recommender, Scorer, candidate_scores
 from flr_model.segments import segment_masks
 from flr_model.topk import best_items
 
@@ -158,10 +158,14 @@ def evaluate_with_baselines(
 
     Raises:
         ArtifactError: if the recommender was made for other items than the dataset's.
+        ConfigError: if a guidance is given and there is no search to guide.
         DataError: if no row of the split has a target.
     """
     _check_same_items(recommender.catalog, dataset)
-    train, rows = dataset.rows("train"), _with_targets(dataset.rows(config.split), config.split)
+    if config.guidance >= 0:
+        recommender = recommender.guided(config.guidance)
+    train = dataset.rows("train")
+    rows = _with_targets(dataset.rows(config.split), config.split).spread(config.max_rows)
 
     def measure(scorer: Scorer) -> Evaluation:
         return evaluate(scorer, rows, train=train, catalog=dataset.catalog, config=config, progress=progress)
@@ -212,9 +216,7 @@ def rank_rows(
     try:
         for start in range(0, len(rows), config.batch_size):
             batch = rows.select(slice(start, start + config.batch_size))
-            scores = scorer.scores(batch)
-            if not config.allow_seen:
-                hide_seen(scores, batch)
+            scores = candidate_scores(scorer, batch, allow_seen=config.allow_seen)
             best = best_items(scores, COVERAGE_AT)
             shown[best[best != PAD]] = True
             if titles is None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
+from flr_model.errors import ConfigError
 from flr_model.evidence import Evidence, SparseScores
 from flr_model.topk import best_of_all, best_of_candidates, evidence_at
 
@@ -74,6 +75,14 @@ class Scorer(Protocol):
 
     def scores(self, rows: HistoryRows) -> Floats:
         """Return (B, M) scores, higher is better; only the histories of the rows are looked at."""
+
+
+@runtime_checkable
+class Lister(Protocol):
+    """A scorer that finds the best candidates without scoring the others."""
+
+    def listed_scores(self, rows: HistoryRows, *, allow_seen: bool) -> Floats:
+        """Return (B, M) scores of the best candidates, -inf for all other items."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,14 @@ class Recommender:
         copied.index = index
         return copied
 
+    def guided(self, weight: float) -> Recommender:
+        """Return a recommender whose search for titles gives the evidence another weight.
+
+        Raises:
+            ConfigError: always; scores of items are no search.
+        """
+        raise ConfigError("--guidance is for runs and bundles of --decoder title")
+
     def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> Recommender:
         """Return a recommender that also knows items never seen in training, from their titles alone."""
         if not len(item_ids):
@@ -197,6 +214,16 @@ class Recommender:
             max_history=self.max_history,
             index=None if self.index is None else self.index.extended(vectors),
         )
+
+
+def candidate_scores(scorer: Scorer, rows: HistoryRows, *, allow_seen: bool) -> Floats:
+    """Return (B, M) scores; items of the own history, unless allowed, and what a `Lister` does not list have -inf."""
+    if isinstance(scorer, Lister):
+        return scorer.listed_scores(rows, allow_seen=allow_seen)
+    scores = scorer.scores(rows)
+    if not allow_seen:
+        hide_seen(scores, rows)
+    return scores
 
 
 def hide_seen(scores: npt.NDArray[Any], rows: HistoryRows) -> None:

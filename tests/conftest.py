@@ -89,3 +89,15 @@ def tiny_text_run(tmp_path_factory, tiny_backbone, tiny_dataset):
     out = tmp_path_factory.mktemp("runs") / "tiny-text"
     train(tiny_dataset, out, model=tiny_model(tiny_backbone, encoding="text"), train=tiny_train(epochs=1))
     return out
+
+
+@pytest.fixture(scope="session")
+def tiny_title_run(tmp_path_factory, tiny_backbone, tiny_dataset):
+    """Likewise with the decoder that writes titles, its backbone tuned."""
+    from flr_model.training.sft import train
+    from tests.builders import tiny_model, tiny_train
+
+    out = tmp_path_factory.mktemp("runs") / "tiny-title"
+    settings = tiny_train(epochs=3, backbone_learning_rate=3e-3, reasoner_learning_rate=1e-3)
+    train(tiny_dataset, out, model=tiny_model(tiny_backbone, decoder="title"), train=settings)
+    return out

@@ -11,7 +11,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flr_cli", "flr_model", "export")
 HEAVY = {"torch", "transformers", "optimum", "scipy", "peft", "safetensors", "accelerate", "gguf", "onnx"}
-BUILDERS = ("onnx_config", "build", "gates", "quantize", "verify")  # the half of `export` that makes bundles
+BUILDERS = (
+    "onnx_config",
+    "title_config",
+    "build",
+    "title_build",
+    "gates",
+    "quantize",
+    "verify",
+)  # the half of `export` that makes bundles
 HEAVY_PLACES = ("flr_model.nn", "flr_model.training", *(f"export.{name}" for name in BUILDERS))
 
 

@@ -96,6 +96,12 @@ class HistoryRows:
             self.target_time[rows],
         )
 
+    def spread(self, limit: int) -> HistoryRows:
+        """Return at most ``limit`` rows, evenly spaced; 0 returns all."""
+        if limit == 0 or limit >= len(self):
+            return self
+        return self.select(np.linspace(0, len(self) - 1, limit).astype(np.int64))
+
     def newest(self, limit: int) -> HistoryRows:
         """Return the rows with at most the ``limit`` newest items of each history."""
         if len(self) == 0 or self.lengths.max(initial=0) <= limit:

@@ -70,6 +70,11 @@ class TitleTokenizer:
         """Return the tokens of each title: between one and ``title_tokens`` of them."""
         return [tokens[: self.title_tokens] if len(tokens) else self._blank for tokens in self._tokens(list(titles))]
 
+    def around(self, template: str) -> tuple[Ints, Ints]:
+        """Return the tokens before and behind the one ``{history}`` of a template."""
+        before, after = self._tokens(template.split("{history}"))
+        return before, after
+
     def padded(self, titles: Sequence[str]) -> tuple[Ints, Ints]:
         """Return tokens and mask of n titles in the prompt, (n, S) each, padded on the right."""
         return _pad_right(self._prompted(titles))

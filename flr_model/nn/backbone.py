@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, DynamicCache, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
@@ -142,8 +142,46 @@ class Trunk(nn.Module):
             past_key_values=cache,
             use_cache=cache is not None,
         )
-        kept = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers) if keep else None
-        return output.last_hidden_state, kept
+        return output.last_hidden_state, _as_past(output.past_key_values) if keep else None
+
+    def extend(self, embeddings: Tensor, positions: Tensor, mask: Tensor, past: Past) -> tuple[Tensor, Past]:
+        """Run positions after the cached ones, where each sees what the mask says.
+
+        Args:
+            embeddings: (B, S, d) of the new positions.
+            positions: (B, S) for the position embedding.
+            mask: (B, S, P + S) which of the P cached and S new positions are seen; at least itself.
+            past: keys and values of the P positions; it stays as it is.
+
+        Returns:
+            (B, S, d) states of the last layer, and the keys and values of all positions.
+        """
+        output = self.lm(
+            inputs_embeds=embeddings,
+            attention_mask=_additive(mask, embeddings.dtype)[:, None],
+            position_ids=positions,
+            past_key_values=_as_cache(past),
+            use_cache=True,
+        )
+        return output.last_hidden_state, _as_past(output.past_key_values)
+
+
+def load_head(name: str) -> Tensor | None:
+    """Return the (V, d) output embeddings of a model where they are not the input embeddings, else None.
+
+    Raises:
+        ArtifactError: as `load_backbone`.
+    """
+    place = str(asset_path(name)) if name in ASSETS else name
+    if AutoConfig.from_pretrained(place).tie_word_embeddings:
+        return None
+    lm = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    head: Tensor = lm.get_output_embeddings().weight.detach()
+    return head
+
+
+def _as_past(cache: DynamicCache) -> Past:
+    return tuple((layer.keys, layer.values) for layer in cache.layers)
 
 
 def _as_cache(past: Past | None) -> DynamicCache:
@@ -164,6 +202,9 @@ def _causal_mask(mask: Tensor, n_new: int, dtype: torch.dtype) -> Tensor:
     earlier = position[None, :] <= query
     itself = position[None, :] == query
     allowed = (earlier[None] & (mask[:, None, :] > 0)) | itself[None]
-    return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, torch.finfo(dtype).min)[
-        :, None
-    ]
+    return _additive(allowed, dtype)[:, None]
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    zeros = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return zeros.masked_fill(~allowed, torch.finfo(dtype).min)

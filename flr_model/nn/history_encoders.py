@@ -1,7 +1,8 @@
 """How the backbone reads a history: one position per item, or the titles as text.
 
 Both return states over positions, the item each position belongs to, and the way to go on with a latent token.
-Shapes: B batch, L items of a history, S positions read, d width of the backbone, D width of item vectors.
+Shapes: B batch, L items of a history, S positions read, P positions with the prompt's, d width of the backbone,
+D width of item vectors.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from flr_model.data.text import Ints
 from flr_model.nn.backbone import Past, Trunk
 
 
@@ -18,14 +20,46 @@ class EncodedHistory(NamedTuple):
     """What the backbone made of a history.
 
     states: (B, S, d). mask: (B, S) 1 where real. slot: (B, S) column of the item, 0 <= slot < L.
-    past: cached keys and values, None if none were asked for. before: (B,) positions read before the history began.
+    past: cached keys and values of all places read, None if none were asked for.
+    last: (B, d) state of the last place. past_mask: (B, P) 1 where a place of ``past`` is real; the prompt's are among
+    them. Both None where nothing but the history was read. before: (B,) positions read before the history began.
     """
 
     states: Tensor
     mask: Tensor
     slot: Tensor
     past: Past | None
+    last: Tensor | None = None
+    past_mask: Tensor | None = None
     before: Tensor | None = None
+
+
+class Prompt(nn.Module):
+    """Tokens around a history, for the `title` decoder.
+
+    Args:
+        before: tokens before the history.
+        after: tokens behind it.
+    """
+
+    before: Tensor
+    after: Tensor
+
+    def __init__(self, before: Ints, after: Ints) -> None:
+        super().__init__()
+        self.register_buffer("before", torch.from_numpy(before), persistent=False)
+        self.register_buffer("after", torch.from_numpy(after), persistent=False)
+
+    def read(self, trunk: Trunk, history: Tensor, mask: Tensor, slot: Tensor, *, keep: bool) -> EncodedHistory:
+        """Read (B, S, d) embeddings with a (B, S) mask between the prompt's two parts."""
+        n_before, n_history = len(self.before), history.shape[1]
+        # Sizes come from shapes, not from len(), which a tracer takes for constants.
+        sides = [trunk.embed(tokens.expand(history.shape[0], -1)) for tokens in (self.before, self.after)]
+        embeddings = torch.cat([sides[0], history, sides[1]], dim=1)
+        real = [torch.ones_like(side[..., 0], dtype=mask.dtype) for side in sides]
+        whole = torch.cat([real[0], mask, real[1]], dim=1)
+        states, past = trunk(embeddings, whole, keep=keep)
+        return EncodedHistory(states[:, n_before : n_before + n_history], mask, slot, past, states[:, -1], whole)
 
 
 class ItemsEncoder(nn.Module):
@@ -34,11 +68,13 @@ class ItemsEncoder(nn.Module):
     Args:
         trunk: the backbone.
         embedding_size: D.
+        prompt: around the history; None for none.
     """
 
-    def __init__(self, trunk: Trunk, embedding_size: int) -> None:
+    def __init__(self, trunk: Trunk, embedding_size: int, prompt: Prompt | None = None) -> None:
         super().__init__()
         self.trunk = trunk
+        self.prompt = prompt
         self.projection = nn.Linear(embedding_size, trunk.width)
 
     @torch.no_grad()
@@ -57,8 +93,7 @@ class ItemsEncoder(nn.Module):
 
     def forward(self, vectors: Tensor, mask: Tensor, *, keep: bool) -> EncodedHistory:
         """Read (B, L, D) vectors with a (B, L) mask; no gradient flows into the vectors from here."""
-        states, past = self.trunk(self.projection(vectors.detach()), mask, keep=keep)
-        return EncodedHistory(states, mask, _columns(mask), past)
+        return _read(self.trunk, self.prompt, self.projection(vectors.detach()), mask, _columns(mask), keep=keep)
 
     def forward_shared(self, vectors: Tensor, place: Tensor, *, keep: bool) -> EncodedHistory:
         """Read histories that are windows of sequences, each sequence once (`flr_model.data.passes`).
@@ -78,7 +113,7 @@ class ItemsEncoder(nn.Module):
         if past is not None:
             past = tuple((_windows(keys, index), _windows(values, index)) for keys, values in past)
         before = real.cumsum(1).flatten()[index[:, -1]] - mask.sum(1)
-        return EncodedHistory(gathered, mask, _columns(mask), past, before.clamp(min=0))
+        return EncodedHistory(gathered, mask, _columns(mask), past, before=before.clamp(min=0))
 
 
 def _columns(mask: Tensor) -> Tensor:
@@ -95,13 +130,23 @@ class TextEncoder(nn.Module):
 
     Args:
         trunk: the backbone.
+        prompt: around the history; None for none.
     """
 
-    def __init__(self, trunk: Trunk) -> None:
+    def __init__(self, trunk: Trunk, prompt: Prompt | None = None) -> None:
         super().__init__()
         self.trunk = trunk
+        self.prompt = prompt
 
     def forward(self, input_ids: Tensor, mask: Tensor, slot: Tensor, *, keep: bool) -> EncodedHistory:
         """Read (B, S) tokens with a (B, S) mask and the (B, S) history column of each token."""
-        states, past = self.trunk(self.trunk.embed(input_ids), mask, keep=keep)
-        return EncodedHistory(states, mask, slot.clamp(min=0), past)
+        return _read(self.trunk, self.prompt, self.trunk.embed(input_ids), mask, slot.clamp(min=0), keep=keep)
+
+
+def _read(
+    trunk: Trunk, prompt: Prompt | None, embeddings: Tensor, mask: Tensor, slot: Tensor, *, keep: bool
+) -> EncodedHistory:
+    if prompt is not None:
+        return prompt.read(trunk, embeddings, mask, slot, keep=keep)
+    states, past = trunk(embeddings, mask, keep=keep)
+    return EncodedHistory(states, mask, slot, past)

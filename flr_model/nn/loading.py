@@ -26,10 +26,12 @@ from flr_model.evidence import Evidence
 from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.model import FactorizedModel, build_model
-from flr_model.nn.reader import TorchReader
+from flr_model.nn.recommender import ranking_with
 from flr_model.ranking import Recommender
+from flr_model.title_tree import TitleTree
 
 ITEM_BACKBONE = "item_backbone"
+TITLE_TREE = "title_tree.npz"
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Run:
         evidence: baked, for scoring.
         evidence_weights: the parameters it was baked from, by name, for training on.
         manifest: settings and content.
+        tree: of the catalogue's titles; None for the `catalog` decoder.
     """
 
     config: ModelConfig
@@ -59,6 +62,7 @@ class Run:
     evidence: Evidence
     evidence_weights: dict[str, torch.Tensor]
     manifest: Manifest
+    tree: TitleTree | None = None
 
     def tokenizer(self) -> TitleTokenizer:
         """Return the tokenizer of titles."""
@@ -66,8 +70,10 @@ class Run:
 
     def recommender(self) -> Recommender:
         """Return what ranks, with torch behind it."""
-        reader = TorchReader(self.model, self.item_encoder, self.tokenizer(), self.config)
-        return Recommender(reader, self.catalog, self.vectors, self.evidence, max_history=self.config.max_history)
+        tokenizer = self.tokenizer()
+        return ranking_with(
+            self.model, self.item_encoder, tokenizer, self.config, self.catalog, self.vectors, self.evidence, self.tree
+        )
 
     def write(self, folder: Path, config_toml: str) -> None:
         """Write all files of a run into an existing folder."""
@@ -76,6 +82,8 @@ class Run:
         self.catalog.write(folder / "items.parquet")
         np.save(folder / "item_vectors.npy", self.vectors)
         self.evidence.write(folder / "evidence.npz")
+        if self.tree is not None:
+            self.tree.write(folder / TITLE_TREE)
         self.backbone.save(folder / "backbone")
         self.item_backbone.save(folder / ITEM_BACKBONE)
         state = {f"model.{name}": value for name, value in self.model.state_dict().items() if ".lm." not in name}
@@ -94,9 +102,10 @@ def load_run(folder: Path) -> Run:
     config = build(ModelConfig, read_tables(folder / "config.toml").get("model", {}))
     backbone = load_backbone(str(folder / "backbone"))
     item_backbone = load_backbone(str(folder / ITEM_BACKBONE))
-    model = build_model(config, Trunk(backbone.lm))
-    item_encoder = build_item_encoder(item_backbone, title_tokenizer(backbone, config), config)
     state: dict[str, Any] = load_file(folder / "head.safetensors")
+    tokenizer = title_tokenizer(backbone, config)
+    model = build_model(config, Trunk(backbone.lm), tokenizer, state.get("model.decoder.own_head"))
+    item_encoder = build_item_encoder(item_backbone, tokenizer, config)
     _restore(model, state, "model.")
     _restore(item_encoder, state, "item_encoder.")
     model.eval().requires_grad_(False)
@@ -111,6 +120,7 @@ def load_run(folder: Path) -> Run:
         evidence=Evidence.read(folder / "evidence.npz"),
         evidence_weights=_part(state, "evidence."),
         manifest=manifest,
+        tree=TitleTree.read(folder / TITLE_TREE) if config.decoder == "title" else None,
     )
 
 

@@ -5,7 +5,8 @@ Shapes: B histories, L items of a history, M items, D width of item vectors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -43,18 +44,26 @@ class TorchReader:
     @torch.no_grad()
     def read(self, histories: npt.NDArray[np.int64], vectors: Floats, titles: Sequence[str]) -> UserStates:
         """Read B histories (B, L), padded on the left with PAD."""
-        device = self.model.token_length.device
-        was_training = self.model.training
-        self.model.eval()
-        gathered = np.where((histories != PAD)[..., None], vectors[np.maximum(histories, 0)], 0).astype(np.float32)
-        parts = [gathered, (histories != PAD).astype(np.int64), *self._tokens(histories, titles)]
-        batch = HistoryBatch(*[torch.from_numpy(part).to(device) for part in parts])
-        reading = self.model.read(batch)
-        queries = self.model.decoder(reading.thought, reading.attention, reading.vectors)
-        self.model.train(was_training)
+        with self.still():
+            reading = self.model.read(self.batch(histories, vectors, titles))
+            queries = self.model.queries(reading)
         thought = reading.thought
         outputs = (queries, thought.gates, reading.attention, thought.factors)
         return UserStates(*[tensor.float().cpu().numpy() for tensor in outputs])
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Keep dropout and statistics from running in the block."""
+        was_training = self.model.training
+        self.model.eval()
+        yield
+        self.model.train(was_training)
+
+    def batch(self, histories: npt.NDArray[np.int64], vectors: Floats, titles: Sequence[str]) -> HistoryBatch:
+        """Turn B histories (B, L) into tensors."""
+        gathered = np.where((histories != PAD)[..., None], vectors[np.maximum(histories, 0)], 0).astype(np.float32)
+        parts = [gathered, (histories != PAD).astype(np.int64), *self._tokens(histories, titles)]
+        return HistoryBatch(*[torch.from_numpy(part).to(self.model.token_length.device) for part in parts])
 
     def encode_titles(self, titles: Sequence[str]) -> Floats:
         """Return the (n, D) item vectors of n titles.

@@ -39,16 +39,20 @@ class Reasoner(nn.Module):
         n_factors: K.
         refine_steps: T.
         dropout: on the factors while training.
+        residual: add the thought before; without it, K = 1 and T = 1 are the one attention layer of LatentR3.
 
     Raises:
         ValueError: if a size is not positive.
     """
 
-    def __init__(self, width: int, n_factors: int, refine_steps: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, width: int, n_factors: int, refine_steps: int, *, dropout: float = 0.0, residual: bool = True
+    ) -> None:
         super().__init__()
         if min(width, n_factors, refine_steps) < 1:
             raise ValueError("width, n_factors and refine_steps must be positive")
         self.refine_steps = refine_steps
+        self.residual = residual
         self.query = nn.Linear(width, ATTENTION_WIDTH, bias=False)
         self.key = nn.Linear(width, ATTENTION_WIDTH, bias=False)
         self.factor_query = nn.Parameter(torch.zeros(n_factors, ATTENTION_WIDTH))  # u_k
@@ -88,7 +92,8 @@ class Reasoner(nn.Module):
             factors = per_factor(attention @ history, self.value)
             factors = self.dropout(factors)
             gates = self.weigh(thought, factors)
-            thought = self.norm(thought + (gates[..., None] * factors).sum(1))
+            said = (gates[..., None] * factors).sum(1)
+            thought = self.norm(thought + said if self.residual else said)
         return Thought(thought, factors, self.weigh(thought, factors), attention)
 
     def weigh(self, thought: Tensor, factors: Tensor) -> Tensor:

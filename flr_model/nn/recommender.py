@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,10 +19,17 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.data.passes import share_passes
 from flr_model.data.text import TextHistories, TitleTokenizer
+from flr_model.errors import ConfigError
+from flr_model.evidence import Evidence
 from flr_model.nn.evidence import EvidenceBatch, EvidenceHead
+from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.model import FactorizedModel, HistoryBatch, Reading
 from flr_model.nn.reader import TorchReader
+from flr_model.nn.title_decoder import TitleBatch
+from flr_model.nn.title_reader import TorchWriter
 from flr_model.ranking import Recommender
+from flr_model.title_ranking import TitleRecommender
+from flr_model.title_tree import TitleTree
 
 RESIDUAL_PRIOR = 20.0
 """Interactions at which an item's learned residual counts half."""
@@ -30,7 +39,8 @@ RESIDUAL_LIMIT = 200_000
 
 Batch = dict[str, Tensor]
 """histories (B, L), target (B,), recent, own, own_target, seen (see `EvidenceBatch`); for `text` input_ids, token_mask,
-token_slot (B, S); for `items` while training sequences (U, W) and place (B, L) (see `flr_model.data.passes`): plain
+token_slot (B, S); for `items` while training sequences (U, W) and place (B, L) (see `flr_model.data.passes`); for
+`title` while training title_tokens, title_choice, title_option (see `TitleBatch`): plain
 tensors, so that any data loader can move them."""
 
 
@@ -67,15 +77,26 @@ class TrainableRecommender(nn.Module):
         padded = torch.cat([unit_vectors, torch.zeros(1, unit_vectors.shape[1])])  # the last row stands for padding
         self.register_buffer("unit_vectors", padded, persistent=False)
         self.item_scale = nn.Parameter(torch.ones(unit_vectors.shape[1]))
-        small = len(catalog) <= RESIDUAL_LIMIT
+        writes = config.decoder == "title"
+        self.item_scale.requires_grad_(not writes)  # it would learn through scores of items, which `title` has not
+        small = len(catalog) <= RESIDUAL_LIMIT and not writes
         self.item_residual = nn.Parameter(torch.zeros_like(padded)) if small else None
         degree = F.pad(torch.from_numpy(evidence.events.degree).float(), (0, 1))
         self.register_buffer("trust", (degree / (degree + RESIDUAL_PRIOR))[:, None], persistent=False)
         self.text = text_histories(config, tokenizer, catalog.titles.tolist())
+        self.tree: TitleTree | None = None
+        if writes:
+            end = end_token(model.encoder.trunk.lm.config)
+            self.tree = TitleTree.build(tokenizer.encode(catalog.titles.tolist()), evidence.events.degree, end)
+        self.whole_vocabulary = False
+        """Whether a title's tokens compete with all tokens, so that those without an alternative count too."""
 
     def encode(self, rows: HistoryRows, *, training: bool) -> Batch:
-        """Turn rows into a batch; ``training`` takes the own users' events out of the evidence."""
-        histories = rows.padded(self.config.max_history)
+        """Turn rows into a batch; ``training`` takes the own users' events out of the evidence and adds the titles."""
+        length = self.config.max_history
+        if self.tree is not None:  # nothing keeps states of several batches, so each may be as narrow as it can
+            length = min(length, max(int(rows.lengths.max(initial=0)), 1))
+        histories = rows.padded(length)
         evidence = self.evidence.encode(rows, leave_out_own=training)
         batch = {
             "histories": torch.from_numpy(histories),
@@ -85,7 +106,7 @@ class TrainableRecommender(nn.Module):
             "own_target": evidence.target,
             "seen": evidence.seen,
         }
-        if self.text is None and training:
+        if self.text is None and self.tree is None and training:  # the prompt of `title` follows each history
             shared = share_passes(rows, self.config.max_history)
             batch |= {"sequences": torch.from_numpy(shared.items), "place": torch.from_numpy(shared.place)}
         if self.text is not None:
@@ -95,6 +116,9 @@ class TrainableRecommender(nn.Module):
                 "token_mask": torch.from_numpy(text.attention_mask),
                 "token_slot": torch.from_numpy(text.token_slot),
             }
+        if self.tree is not None and training:
+            choices = self.tree.choices(self.tree.title_of[rows.target], forced=self.whole_vocabulary)
+            batch |= {f"title_{name}": part for name, part in TitleBatch.of(choices)._asdict().items()}
         return batch
 
     def item_vectors(self, index: Tensor | None = None) -> Tensor:
@@ -130,9 +154,41 @@ class TrainableRecommender(nn.Module):
 
     def recommender(self) -> Recommender:
         """Return the present state for ranking; it shares the network and keeps a copy of vectors and evidence."""
-        reader = TorchReader(self.model, None, self.tokenizer, self.config)
         vectors = self.item_vectors().detach().float().cpu().numpy()
-        return Recommender(reader, self.catalog, vectors, self.evidence.bake(), max_history=self.config.max_history)
+        return ranking_with(
+            self.model, None, self.tokenizer, self.config, self.catalog, vectors, self.evidence.bake(), self.tree
+        )
+
+
+def ranking_with(
+    model: FactorizedModel,
+    item_encoder: ItemEncoder | None,
+    tokenizer: TitleTokenizer,
+    config: ModelConfig,
+    catalog: Catalog,
+    vectors: npt.NDArray[np.float32],
+    evidence: Evidence,
+    tree: TitleTree | None,
+) -> Recommender:
+    """Put torch behind a recommender; with a tree, one that writes titles."""
+    if tree is None:
+        reader = TorchReader(model, item_encoder, tokenizer, config)
+        return Recommender(reader, catalog, vectors, evidence, max_history=config.max_history)
+    writer = TorchWriter(model, item_encoder, tokenizer, config)
+    return TitleRecommender(writer, catalog, vectors, evidence, tree, config)
+
+
+def end_token(lm_config: Any) -> int:
+    """Return the token that ends a text of a language model; the first where there are several.
+
+    Raises:
+        ConfigError: if the model's configuration names none.
+    """
+    end = lm_config.eos_token_id
+    end = end[0] if isinstance(end, (list, tuple)) else end
+    if end is None:
+        raise ConfigError("--decoder title needs a backbone whose config.json names an eos_token_id")
+    return int(end)
 
 
 def text_histories(config: ModelConfig, tokenizer: TitleTokenizer, titles: Sequence[str]) -> TextHistories | None:

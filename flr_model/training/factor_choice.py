@@ -20,7 +20,7 @@ from flr_model import metrics
 from flr_model.config import EvalConfig, ModelConfig, TrainConfig
 from flr_model.evaluation import rank_rows
 from flr_model.progress import SILENT, Progress
-from flr_model.training.objectives import SftObjective
+from flr_model.training.objectives import objective_for
 from flr_model.training.setup import set_up
 from flr_model.training.trainer import Rates, RowTrainer, Schedule
 
@@ -100,7 +100,7 @@ def _trial(data: Path, model: ModelConfig, train: TrainConfig, progress: Progres
     steps = min(TRIAL_STEPS, -(-len(setup.rows) // (train.batch_size * train.grad_accumulation)))
     with tempfile.TemporaryDirectory(prefix="flr-factors-") as folder:
         RowTrainer(
-            SftObjective(setup.recommender, train),
+            objective_for(setup.recommender, train),
             setup.recommender,
             setup.rows,
             validate=None,

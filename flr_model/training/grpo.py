@@ -1,7 +1,8 @@
 """Latent group-relative policy optimisation: align the thought itself, with no text of reasoning.
 
-The policy is a Gaussian around the thought, r_j = r + sigma eps_j with eps_0 = 0, followed by the decoder's choice of
-an item. The backbone is frozen; the reasoner and the item projection learn (docs/method.md, "Alignment").
+The policy is a Gaussian around the thought, r_j = r + sigma eps_j with eps_0 = 0, followed by the `catalog` decoder's
+choice of an item; for `title` the thought is all, no text is generated. The backbone is frozen; the reasoner and the
+item projection learn (docs/method.md, "Alignment").
 
 Shapes: B users, G samples, K factors, L history items, D width of item vectors, d width of the thought, M items.
 """
@@ -14,6 +15,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ from flr_model.config import AlignConfig, TrainConfig
 from flr_model.config_io import build, dump_toml
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
-from flr_model.errors import DataError
+from flr_model.errors import ConfigError, DataError
 from flr_model.evidence import PairEvents
 from flr_model.nn.backbone import best_device
 from flr_model.nn.evidence import EvidenceHead
@@ -33,9 +35,11 @@ from flr_model.nn.loading import Run, load_run
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.reasoner import Thought
 from flr_model.nn.recommender import Batch, TrainableRecommender
+from flr_model.nn.title_decoder import TitleBatch
 from flr_model.progress import SILENT, Progress
 from flr_model.segments import popularity_thirds
 from flr_model.training import rewards
+from flr_model.training.objectives import title_batch
 from flr_model.training.state_cache import StateCache
 from flr_model.training.trainer import Rates, RowTrainer, Schedule
 from flr_model.training.validation import validator
@@ -69,7 +73,8 @@ def let_policy_learn(recommender: TrainableRecommender) -> None:
     """Freeze everything but the policy: the reasoner, the latent map and the item projection."""
     recommender.requires_grad_(False)
     model = recommender.model
-    for parameter in (*model.reasoner.parameters(), *model.latent.parameters(), model.decoder.thought_map):
+    of_items = [] if recommender.tree is not None else [model.decoder.thought_map]
+    for parameter in (*model.reasoner.parameters(), *model.latent.parameters(), *of_items):
         parameter.requires_grad_(True)
 
 
@@ -105,8 +110,12 @@ class GrpoObjective(nn.Module):
     _keys_to_ignore_on_save = None  # the Trainer asks every model for it
     popularity: Tensor
 
+    rewards: ClassVar[tuple[str, ...]] = tuple(REWARDS)
+    """What a decoder can be rewarded for, the default first."""
+
     def __init__(self, recommender: TrainableRecommender, config: AlignConfig, cache: StateCache) -> None:
         super().__init__()
+        self.reward = self.rewards[0] if config.reward == "auto" else config.reward
         self.recommender = recommender
         thirds = popularity_thirds(recommender.evidence.events.degree)
         kinds = torch.from_numpy(np.select([thirds == "head", thirds == "middle"], [0, 1], 2))
@@ -120,7 +129,8 @@ class GrpoObjective(nn.Module):
     def train(self, mode: bool = True) -> GrpoObjective:
         """Switch the mode; the decoder's statistics stay those of unperturbed thoughts."""
         super().train(mode)
-        self.recommender.model.decoder.centre.eval()
+        if self.recommender.tree is None:
+            self.recommender.model.decoder.centre.eval()
         return self
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
@@ -130,16 +140,14 @@ class GrpoObjective(nn.Module):
         encoded = self._cache.get(batch["numbers"], batch)
         histories = self.recommender.history_batch(batch)
         with torch.no_grad():
-            fixed = self._fixed_scores(batch)
+            fixed = self._fixed(batch)
             old = self._snapshots["old"].think(encoded, histories)
             thoughts = self._sample(old.thought.thought)
-            old_scores = self._scores(self._snapshots["old"], old, thoughts, fixed)
-            reward = REWARDS[config.reward](old_scores, batch["target"])
+            reward, old_answer = self._judge(self._snapshots["old"], old, thoughts, fixed, batch)
             advantage = self._advantage(reward, batch["target"])
-            old_answer = rewards.logprob_reward(old_scores, batch["target"])
             reference = self._snapshots["sft"].think(encoded, histories).thought.thought
         new = model.think(encoded, histories)
-        answer = rewards.logprob_reward(self._scores(model, new, thoughts, fixed), batch["target"])
+        answer = self._answer(model, new, thoughts, fixed, batch)
         mean, old_mean = new.thought.thought[:, None], old.thought.thought[:, None]
         log_ratio = rewards.latent_log_ratio(thoughts, mean, old_mean, config.noise) + answer - old_answer
         surrogate = rewards.clipped_objective(log_ratio, advantage, config.clip_low, config.clip_high)
@@ -168,7 +176,18 @@ class GrpoObjective(nn.Module):
         noise[:, 0] = 0
         return mean[:, None] + self.settings.noise * noise.to(mean.device)
 
-    def _fixed_scores(self, batch: Batch) -> Tensor:
+    def _judge(
+        self, model: FactorizedModel, reading: Reading, thoughts: Tensor, fixed: Any, batch: Batch
+    ) -> tuple[Tensor, Tensor]:
+        """Return (B, G) rewards, and (B, G) log-probabilities of the true item."""
+        scores = self._scores(model, reading, thoughts, fixed)
+        return REWARDS[self.reward](scores, batch["target"]), rewards.logprob_reward(scores, batch["target"])
+
+    def _answer(self, model: FactorizedModel, reading: Reading, thoughts: Tensor, fixed: Any, batch: Batch) -> Tensor:
+        """(B, G) log-probability of the true item, as far as the policy chooses it."""
+        return rewards.logprob_reward(self._scores(model, reading, thoughts, fixed), batch["target"])
+
+    def _fixed(self, batch: Batch) -> Any:
         """(B, 1, M) what the policy cannot change: the evidence, and the seen items but the target out of the race."""
         scores = self.recommender.evidence_scores(batch)
         own = batch["target"][:, None]
@@ -179,6 +198,26 @@ class GrpoObjective(nn.Module):
     def _scores(self, model: FactorizedModel, reading: Reading, thoughts: Tensor, fixed: Tensor) -> Tensor:
         """(B, G, M) scores of the catalogue."""
         return decode_samples(model, reading, thoughts) @ self.recommender.item_vectors().T + fixed
+
+
+class TitleGrpoObjective(GrpoObjective):
+    """The same for the `title` decoder: the reward is minus the perplexity of the true title."""
+
+    rewards: ClassVar[tuple[str, ...]] = ("perplexity",)
+
+    def _fixed(self, batch: Batch) -> TitleBatch:
+        return title_batch(batch)
+
+    def _judge(
+        self, model: FactorizedModel, reading: Reading, thoughts: Tensor, fixed: Any, batch: Batch
+    ) -> tuple[Tensor, Tensor]:
+        whole = self.recommender.whole_vocabulary
+        likelihood, n_choices = model.title_likelihood(reading, thoughts, fixed, whole_vocabulary=whole)
+        return rewards.perplexity_reward(likelihood, n_choices), torch.zeros_like(likelihood)
+
+    def _answer(self, model: FactorizedModel, reading: Reading, thoughts: Tensor, fixed: Any, batch: Batch) -> Tensor:
+        """Zeros: no title is drawn, so it has no part in the ratio, and no gradient goes through the backbone."""
+        return thoughts.new_zeros(thoughts.shape[:2])
 
 
 def align(
@@ -201,7 +240,7 @@ def align(
         progress: is told of steps and rewards.
 
     Raises:
-        ArtifactError, DataError: if something given cannot be used.
+        ArtifactError, ConfigError, DataError: if something given cannot be used.
     """
     check_free(out, overwrite=overwrite)
     run = load_run(run_folder)
@@ -209,14 +248,18 @@ def align(
     train, valid = dataset.rows("train"), dataset.rows("valid")
     if not len(train) or not len(valid):
         raise DataError(f"{dataset.folder} has no rows to align on or to validate with")
+    kind = GrpoObjective if run.tree is None else TitleGrpoObjective
+    if align.reward not in ("auto", *kind.rewards):
+        known = ", ".join(kind.rewards)
+        raise ConfigError(f"--reward {align.reward} does not fit --decoder {run.config.decoder}, which has {known}")
     set_seed(align.seed)
     recommender = trainable(run, train).to(best_device())
     let_policy_learn(recommender)
     rows = train.select(np.sort(np.random.default_rng(align.seed).permutation(len(train))[: align.max_rows or None]))
-    validate = validator(recommender.recommender, valid)
+    validate = validator(recommender.recommender, valid.spread(align.valid_rows))
     before = validate()
     sft = copy.deepcopy(recommender.model.state_dict())
-    objective = GrpoObjective(recommender, align, StateCache(recommender, rows, align.cache_mb, progress=progress))
+    objective = kind(recommender, align, StateCache(recommender, rows, align.cache_mb, progress=progress))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="flr-align-") as folder:
         trainer = RowTrainer(
@@ -260,6 +303,8 @@ def trainable(run: Run, train: HistoryRows) -> TrainableRecommender:
     """Rebuild what training had from a run and its training rows; the item vectors are final."""
     evidence = EvidenceHead(PairEvents.count(train, len(run.catalog)), max_history=run.config.max_history)
     evidence.load_state_dict(run.evidence_weights)
-    return TrainableRecommender(
+    recommender = TrainableRecommender(
         run.config, run.catalog, run.model, torch.from_numpy(run.vectors), evidence, run.tokenizer()
     )
+    recommender.whole_vocabulary = run.manifest.settings["train"].get("title_softmax") == "vocabulary"
+    return recommender

@@ -5,6 +5,7 @@ Shapes: B batch, M items, N candidates, K factors, L history positions, d width 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,9 @@ from torch.nn import functional as F
 
 from flr_model.config import TrainConfig
 from flr_model.nn import regularizers
-from flr_model.nn.recommender import TrainableRecommender
+from flr_model.nn.model import Reading
+from flr_model.nn.recommender import Batch, TrainableRecommender
+from flr_model.nn.title_decoder import TitleBatch
 
 
 class Candidates(NamedTuple):
@@ -69,8 +72,8 @@ def sampled_cross_entropy(scores: Tensor, target: Tensor, candidates: Candidates
     return F.cross_entropy(logits, own.long().argmax(1))
 
 
-class SftObjective(nn.Module):
-    """Cross-entropy of the next item plus the regularisers (docs/method.md, "Losses").
+class Objective(nn.Module):
+    """What supervised fine-tuning minimises: how the target fits, plus the regularisers (docs/method.md, "Losses").
 
     Args:
         recommender: what learns.
@@ -86,35 +89,79 @@ class SftObjective(nn.Module):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return the loss and its detached parts of a batch of rows."""
-        recommender, config = self.recommender, self.settings
-        n_items, target = len(recommender.catalog), batch["target"]
-        candidates = None
-        if n_items > config.full_softmax_items:
-            candidates = sample_candidates(target, n_items, config.negatives, None)
-        reading = recommender.read(batch)
-        queries = recommender.model.decoder(reading.thought, reading.attention, reading.vectors)
-        chosen = None if candidates is None else candidates.items
-        scores = queries.sum(1) @ recommender.item_vectors(chosen).T + recommender.evidence_scores(batch, chosen)
-        if candidates is None:
-            fit = F.cross_entropy(scores, target)
-        else:
-            fit = sampled_cross_entropy(scores, target, candidates)
+        config, reading = self.settings, self.recommender.read(batch)
+        fit = self.fit(reading, batch)
         parts = {
-            "cross_entropy": fit,
+            **fit,
             "orthogonality": regularizers.orthogonality(reading.thought.factors),
             "diversity": regularizers.attention_diversity(reading.attention),
             "sparsity": regularizers.sparsity(reading.thought.gates),
         }
         loss = (
-            fit
+            torch.stack(list(fit.values())).sum()
             + config.orthogonality * parts["orthogonality"]
             + config.diversity * parts["diversity"]
             + config.sparsity * parts["sparsity"]
         )
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
 
+    @abstractmethod
+    def fit(self, reading: Reading, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms that say how likely the targets are, by name."""
+
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return all but a frozen backbone, which checkpoints need not repeat."""
         frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
         state = super().state_dict(*args, **kwargs)
         return {name: value for name, value in state.items() if name not in frozen}
+
+
+class SftObjective(Objective):
+    """Cross-entropy of the next item among the catalogue's."""
+
+    def fit(self, reading: Reading, batch: Batch) -> dict[str, Tensor]:
+        """Return the cross-entropy, sampled for a large catalogue."""
+        recommender, config = self.recommender, self.settings
+        n_items, target = len(recommender.catalog), batch["target"]
+        candidates = None
+        if n_items > config.full_softmax_items:
+            candidates = sample_candidates(target, n_items, config.negatives, None)
+        chosen = None if candidates is None else candidates.items
+        queries = recommender.model.queries(reading)
+        scores = queries.sum(1) @ recommender.item_vectors(chosen).T + recommender.evidence_scores(batch, chosen)
+        if candidates is None:
+            return {"cross_entropy": F.cross_entropy(scores, target)}
+        return {"cross_entropy": sampled_cross_entropy(scores, target, candidates)}
+
+
+class TitleObjective(Objective):
+    """Cross-entropy of the next item's title, and of the item by the evidence alone, which guides the search.
+
+    The two share no parameter. Only the title's tokens count, not the prompt's.
+    """
+
+    def fit(self, reading: Reading, batch: Batch) -> dict[str, Tensor]:
+        """Return both cross-entropies, each a mean over the rows."""
+        recommender, target = self.recommender, batch["target"]
+        thoughts = reading.thought.thought[:, None]
+        likelihood, _ = recommender.model.title_likelihood(
+            reading, thoughts, title_batch(batch), whole_vocabulary=recommender.whole_vocabulary
+        )
+        fit = {"cross_entropy": -likelihood.mean()}
+        n_items, config = len(recommender.catalog), self.settings
+        if n_items <= config.full_softmax_items:
+            return {**fit, "evidence": F.cross_entropy(recommender.evidence_scores(batch), target)}
+        candidates = sample_candidates(target, n_items, config.negatives, None)
+        scores = recommender.evidence_scores(batch, candidates.items)
+        return {**fit, "evidence": sampled_cross_entropy(scores, target, candidates)}
+
+
+def objective_for(recommender: TrainableRecommender, config: TrainConfig) -> Objective:
+    """Return the objective of a recommender's decoder."""
+    kind = SftObjective if recommender.tree is None else TitleObjective
+    return kind(recommender, config)
+
+
+def title_batch(batch: Batch) -> TitleBatch:
+    """Return the titles of a batch of rows."""
+    return TitleBatch(batch["title_tokens"], batch["title_choice"], batch["title_option"])

@@ -17,7 +17,7 @@ from flr_model.data.histories import HistoryRows
 from flr_model.nn.backbone import best_device
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
-from flr_model.training.objectives import SftObjective
+from flr_model.training.objectives import Objective, objective_for
 from flr_model.training.setup import set_up
 
 TIMED_STEPS = 3
@@ -55,7 +55,7 @@ def plan(data: Path, *, model: ModelConfig, train: TrainConfig, progress: Progre
     """
     set_seed(train.seed)
     setup = set_up(data, model, train, progress=progress)
-    objective = SftObjective(setup.recommender, train)
+    objective = objective_for(setup.recommender, train)
     seconds = _seconds_per_step(objective, setup.recommender, setup.rows, train.batch_size * train.grad_accumulation)
     per_epoch = math.ceil(len(setup.rows) / (train.batch_size * train.grad_accumulation))
     steps = train.max_steps or per_epoch * setup.epochs
@@ -103,7 +103,7 @@ def peak_memory_mb() -> float:
 
 
 def _seconds_per_step(
-    objective: SftObjective, recommender: TrainableRecommender, rows: HistoryRows, batch_size: int
+    objective: Objective, recommender: TrainableRecommender, rows: HistoryRows, batch_size: int
 ) -> float:
     """Time forward and backward passes; the first is a warm-up."""
     device = best_device()

@@ -24,6 +24,16 @@ def ndcg_reward(scores: Tensor, target: Tensor) -> Tensor:
     return 1 / torch.log2(rank + 2.0)
 
 
+def perplexity_reward(likelihood: Tensor, n_choices: Tensor) -> Tensor:
+    """Return (B, G) minus the perplexity of the true title.
+
+    Args:
+        likelihood: (B, G) log-likelihoods.
+        n_choices: (B,) tokens of the title that had an alternative.
+    """
+    return -torch.exp(-likelihood / n_choices.clamp(min=1)[:, None])
+
+
 def batch_advantage(rewards: Tensor, kind: Tensor) -> Tensor:
     """Reward minus the mean of the unperturbed rewards of users of the same kind, over their root mean square.
 

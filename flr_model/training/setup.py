@@ -18,7 +18,7 @@ from flr_model.data.histories import HistoryRows
 from flr_model.data.text import TitleTokenizer
 from flr_model.errors import ConfigError, DataError
 from flr_model.evidence import PairEvents
-from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone
+from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone, load_head
 from flr_model.nn.evidence import EvidenceHead
 from flr_model.nn.history_encoders import ItemsEncoder
 from flr_model.nn.item_encoder import ItemEncoder
@@ -75,7 +75,7 @@ def set_up(
     """
     dataset = Dataset.open(data)
     rows, valid = _rows(dataset, hold_out=hold_out)
-    tuning = choose_tuning(train.tuning, len(rows))
+    tuning = choose_tuning(train.tuning, len(rows), model.decoder)
     backbone = load_backbone(model.backbone, layers=model.layers)
     item_backbone = load_backbone(model.backbone, layers=model.item_layers)
     width = int(backbone.lm.config.hidden_size)
@@ -87,12 +87,14 @@ def set_up(
     states = title_states(item_encoder, titles, tokenizer, progress)
     item_encoder.fit(states)
     unit = item_encoder.whiten(torch.from_numpy(states)).detach()
-    network = build_model(model, Trunk(backbone.lm))
+    head = load_head(model.backbone) if model.decoder == "title" else None
+    network = build_model(model, Trunk(backbone.lm), tokenizer, head)
     if isinstance(network.encoder, ItemsEncoder):
         network.encoder.fit(unit, mean_embeddings(network.encoder.trunk, titles, tokenizer))
     tune(network, tuning, train.lora_rank)
     evidence = EvidenceHead(PairEvents.count(rows, len(dataset.catalog)), max_history=model.max_history)
     recommender = TrainableRecommender(model, dataset.catalog, network, unit, evidence, tokenizer)
+    recommender.whole_vocabulary = train.title_softmax == "vocabulary"
     return Setup(
         dataset,
         rows,

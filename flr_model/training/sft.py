@@ -19,7 +19,7 @@ from flr_model.errors import ConfigError
 from flr_model.nn.loading import Run
 from flr_model.progress import SILENT, Progress
 from flr_model.training.factor_choice import AUTO, choose_n_factors
-from flr_model.training.objectives import SftObjective
+from flr_model.training.objectives import objective_for
 from flr_model.training.setup import Setup, set_up
 from flr_model.training.trainer import Rates, RowTrainer, Schedule
 from flr_model.training.tuning import merge
@@ -97,11 +97,13 @@ def train(
     set_seed(train.seed)
     setup = set_up(data, model, train, hold_out=refit is None, progress=progress)
     train = replace(train, epochs=setup.epochs)
-    validate = None if setup.valid is None else validator(setup.recommender.recommender, setup.valid)
+    validate = None
+    if setup.valid is not None:
+        validate = validator(setup.recommender.recommender, setup.valid.spread(train.valid_rows))
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
     checkpoints = out.parent / f".{out.name}.checkpoints"
-    objective = SftObjective(setup.recommender, train)
+    objective = objective_for(setup.recommender, train)
     trainer = RowTrainer(
         objective,
         setup.recommender,
@@ -200,4 +202,5 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
             content=content,
             source=str(setup.dataset.folder),
         ),
+        tree=recommender.tree,
     )

@@ -27,7 +27,7 @@ class StateCache:
     Args:
         recommender: with a frozen trunk.
         rows: R rows.
-        megabytes: what may be kept; above it, and for `text`, every use computes the states again.
+        megabytes: what may be kept; above it, for `text` and for `title`, every use computes the states again.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class StateCache:
         self._past: Tensor | None = None
         probe = self._compute(rows.select(slice(0, min(2, len(rows)))))
         size = len(rows) * (probe.states[0].nbytes + _stack(probe.past)[0].nbytes) / 2**20
-        if recommender.text is None and size <= megabytes:
+        if recommender.text is None and recommender.tree is None and size <= megabytes:
             self._fill(rows, progress)
         else:
             logger.info("the backbone's states (%.0f MB) are not kept but computed at every step", size)

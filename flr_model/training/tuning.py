@@ -20,10 +20,12 @@ MANY_ROWS = 20
 PASSES, FEW_PASSES = 3, 1
 
 
-def choose_tuning(asked: str, n_rows: int) -> str:
-    """Resolve ``auto`` by the number of training rows (docs/method.md, "What of the backbone learns")."""
+def choose_tuning(asked: str, n_rows: int, decoder: str) -> str:
+    """Resolve ``auto`` by the decoder and the number of rows (docs/method.md, "What of the backbone learns")."""
     if asked != "auto":
         return asked
+    if decoder == "title":  # a frozen backbone has no way to learn what is written here
+        return "lora"
     return "frozen" if n_rows < LORA_ROWS else "lora"
 
 

@@ -1,0 +1,168 @@
+"""Users per second of the `title` decoder beside transformers' constrained `generate`: same weights, same lists.
+
+Both write the best titles with as many beams as the run says, over the same validation rows, without guidance, seen
+items and items of the same title, of which a prefix function knows nothing. Prints the share of equal lists and the
+invalid titles too.
+
+usage: title.py RUN BUNDLE [--rows 64] [--batch 32] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.table import Table
+from stages import console
+from transformers import AutoModelForCausalLM
+
+from export.scorer import load_recommender
+from flr_model.data.dataset import Dataset
+from flr_model.data.histories import HistoryRows
+from flr_model.nn.loading import load_run
+from flr_model.title_ranking import TitleRecommender
+from flr_model.title_search import TitleSearch
+from flr_model.title_tree import TitleTree
+
+Lists = list[list[tuple[int, ...]]]
+
+
+class Reference:
+    """transformers' beam search over the embeddings of the same prompt.
+
+    Args:
+        recommender: with torch behind it.
+        folder: of the run.
+    """
+
+    def __init__(self, recommender: TitleRecommender, folder: Path) -> None:
+        self.recommender = recommender
+        self.lm = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=torch.float32).eval()
+        self.lm.lm_head.weight = torch.nn.Parameter(torch.from_numpy(recommender.reader.head))
+        self.end = recommender.tree.end
+        self.allowed: dict[tuple[int, ...], set[int]] = defaultdict(set)
+        for title in spelled(recommender.tree):
+            for place, token in enumerate((*title, self.end)):
+                self.allowed[title[:place]].add(token)
+        self.allowed = {beginning: sorted(tokens) for beginning, tokens in self.allowed.items()}
+
+    @torch.no_grad()
+    def lists(self, rows: HistoryRows) -> Lists:
+        """Return each user's best titles as tokens."""
+        embeddings, mask = self.prompts(rows)
+        beams = self.recommender.model.beams
+        out = self.lm.generate(
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            num_beams=beams,
+            num_return_sequences=beams,
+            do_sample=False,
+            max_new_tokens=self.recommender.model.title_tokens + 1,
+            prefix_allowed_tokens_fn=self.allow,
+            renormalize_logits=True,
+            length_penalty=0.0,
+            eos_token_id=self.end,
+            pad_token_id=self.end,
+        )
+        titles = [tuple(row[: row.index(self.end)] if self.end in row else row) for row in out.tolist()]
+        return [titles[start : start + beams] for start in range(0, len(titles), beams)]
+
+    def allow(self, _: int, beginning: torch.Tensor) -> list[int]:
+        """Return the tokens that may follow; beams without a valid beginning, which transformers adds, end."""
+        return self.allowed.get(tuple(beginning.tolist()), [self.end])
+
+    def prompts(self, rows: HistoryRows) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (B, P, d) embeddings up to the latent token, and their mask."""
+        recommender, reader = self.recommender, self.recommender.reader
+        model = reader.model
+        titles = recommender.catalog.titles.tolist()
+        batch = reader.batch(rows.padded(recommender.max_history), recommender.vectors, titles)
+        reading, encoder = model.read(batch), model.encoder
+        of_items = batch.input_ids is None
+        history = encoder.projection(batch.vectors) if of_items else encoder.trunk.embed(batch.input_ids)
+        sides = [encoder.trunk.embed(t.expand(len(history), -1)) for t in (encoder.prompt.before, encoder.prompt.after)]
+        latent = model.latent_token(reading.thought.thought)[:, None]
+        mask = torch.nn.functional.pad(reading.past_mask, (0, 1), value=1)
+        return torch.cat([sides[0], history, sides[1], latent], dim=1), mask
+
+
+def spelled(tree: TitleTree) -> Lists:
+    """Return the tokens of every title of a tree, without the end token."""
+    paths = tree.paths(np.arange(tree.n_titles))
+    return [tuple(tree.token[path[path >= 0]][:-1].tolist()) for path in paths]
+
+
+def listed(recommender: TitleRecommender, rows: HistoryRows, titles: Lists) -> Lists:
+    """Return each user's best distinct titles as tokens."""
+    histories = rows.padded(min(recommender.max_history, int(rows.lengths.max())))
+    prompted = recommender.reader.prompt(histories, recommender.vectors, recommender.catalog.titles.tolist())
+    found = TitleSearch(recommender.tree, recommender.reader, prompted, width=recommender.model.beams).run()
+    return [[titles[title] for title in found.title[found.user == user]] for user in range(len(rows))]
+
+
+def timed(search: Callable[[HistoryRows], Lists], rows: HistoryRows, batch: int) -> tuple[Lists, float]:
+    """Search in batches after a warm-up; return the lists and users per second."""
+    search(rows.select(slice(0, 4)))
+    began, lists = time.perf_counter(), []
+    for start in range(0, len(rows), batch):
+        lists += search(rows.select(slice(start, start + batch)))
+    return lists, len(rows) / (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Measure the three searches on the same rows and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    run = load_run(arguments.run)
+    rows = Dataset.of(run.manifest, arguments.data).rows("valid").spread(arguments.rows)
+    threads = torch.get_num_threads()
+    recommenders = {
+        "flr, torch": run.recommender(),
+        "flr, ONNX Runtime": load_recommender(arguments.bundle, threads=threads),
+    }
+    titles = spelled(run.tree)
+    reference = Reference(recommenders["flr, torch"], arguments.run)
+    results = {"transformers generate": timed(reference.lists, rows, arguments.batch)}
+    for name, recommender in recommenders.items():
+        results[name] = timed(lambda part, r=recommender: listed(r, part, titles), rows, arguments.batch)
+    show(results, set(titles), len(rows), threads, arguments.json)
+
+
+def show(results: dict, valid: set, n_rows: int, threads: int, path: Path | None) -> None:  # type: ignore[type-arg]
+    """Print users per second, agreement with the reference and invalid titles."""
+    expected, base = next(iter(results.values()))
+    table = Table(title=f"{n_rows} validation rows, {threads} threads", title_justify="left")
+    for column in ("", "users/s", "times", "same list", "same titles", "invalid"):
+        table.add_column(column, justify="right" if column else "left")
+    figures = {}
+    for name, (lists, rate) in results.items():
+        cut = [(one, other[: len(one)]) for one, other in zip(lists, expected, strict=True)]
+        figures[name] = {
+            "users_per_second": rate,
+            "times": rate / base,
+            "same_list": float(np.mean([one == other for one, other in cut])),
+            "same_titles": float(np.mean([len(set(one) & set(other)) / len(other) for one, other in cut])),
+            "invalid": sum(title not in valid for row in lists for title in row),
+        }
+        row = figures[name]
+        shares = [f"{100 * row[share]:.1f} %" for share in ("same_list", "same_titles")]
+        table.add_row(name, f"{rate:.2f}", f"{row['times']:.1f}", *shares, str(row["invalid"]))
+    console.print(table)
+    if path:
+        path.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""The `title` decoder beside references: LatentR3's two passes, whole passes over the text, transformers' generate."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import LlamaForCausalLM
+
+from flr_model.data.histories import HistoryRows
+from flr_model.data.text import TitleTokenizer
+from flr_model.evidence import Evidence
+from flr_model.nn.backbone import Trunk, load_backbone
+from flr_model.nn.model import build_model
+from flr_model.nn.title_decoder import TitleBatch
+from flr_model.nn.title_reader import TorchWriter
+from flr_model.title_ranking import TitleRecommender
+from flr_model.title_tree import TitleTree
+from tests.builders import TITLES, catalog_of, tiny_model
+
+END = 2
+CATALOG = [*TITLES, "red", "red jazz", TITLES[4]]
+HISTORIES = [[3, 11, 40, 7], [20, 9], [55]]
+NO_EVIDENCE = Evidence(
+    np.zeros(len(CATALOG) + 1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.ones(20, np.float32),
+    1.0, 1.0, 1.0, 0.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_backbone):
+    return TitleTokenizer(tiny_backbone / "tokenizer.json", title_tokens=16)
+
+
+@pytest.fixture(scope="module")
+def tree(tokenizer):
+    return TitleTree.build(tokenizer.encode(CATALOG), np.arange(len(CATALOG)), END)
+
+
+@pytest.fixture(scope="module")
+def build(tiny_backbone, tokenizer, tree):
+    """Recommenders with random weights in every part."""
+
+    def build(**changes):
+        config = tiny_model(tiny_backbone, decoder="title", encoding="text", dropout=0.0, **changes)
+        torch.manual_seed(0)
+        model = build_model(config, Trunk(load_backbone(str(tiny_backbone)).lm), tokenizer)
+        for name, parameter in model.named_parameters():
+            if ".lm." not in name:
+                torch.nn.init.normal_(parameter, std=0.2)
+        model.eval().requires_grad_(False)
+        model.decoder.log_scale.zero_()  # the references scale no logits
+        writer = TorchWriter(model, None, tokenizer, config)
+        vectors = np.zeros((len(CATALOG), 16), np.float32)
+        return TitleRecommender(writer, catalog_of(CATALOG), vectors, NO_EVIDENCE, tree, config)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_backbone):
+    return LlamaForCausalLM.from_pretrained(tiny_backbone).eval()
+
+
+def prompt_tokens(tokenizer, config, history):
+    before, after = config.prompt.split("{history}")
+    text = before + "".join(f"{CATALOG[item]}\n" for item in history) + after
+    pieces = [before, *(part for item in history for part in (CATALOG[item], "\n")), after]
+    tokens = [token for piece in pieces for token in tokenizer.encode([piece])[0].tolist()]
+    assert text == "".join(pieces)
+    return torch.tensor([tokens]), len(tokenizer.encode([before])[0]), len(tokenizer.encode([after])[0])
+
+
+def thoughts_of(recommender, histories):
+    padded = HistoryRows.from_lists(histories).padded(recommender.max_history)
+    return recommender.reader.model.read(recommender.reader.batch(padded, recommender.vectors, CATALOG))
+
+
+def test_one_factor_and_one_step_are_the_two_passes_of_latentr3(build, tokenizer, tree, generator):
+    recommender = build(n_factors=1, refine_steps=1, latent_tokens=1)
+    model = recommender.reader.model
+    model.reasoner.slope.zero_()  # LatentR3 has no recency, and no query of a factor's own
+    model.reasoner.factor_query.zero_()
+    history, title = HISTORIES[0], 17
+    tokens, n_before, n_after = prompt_tokens(tokenizer, recommender.model, history)
+    # First pass; one attention layer from the last state over the history's.
+    states = generator.model(tokens).last_hidden_state
+    normed = F.rms_norm(states, states.shape[-1:])
+    attended = F.scaled_dot_product_attention(
+        normed[:, -1:] @ model.reasoner.query.weight.T,
+        normed[:, n_before:-n_after] @ model.reasoner.key.weight.T,
+        normed[:, n_before:-n_after] @ model.reasoner.value[0],
+    )
+    thought = F.normalize(attended @ model.latent.weight.T, dim=-1) * model.token_length
+    # Second pass, whole, with the layer's output as the input embedding of the thought token.
+    own = torch.tensor([[*tokenizer.encode([CATALOG[title]])[0], END]])
+    embed = generator.get_input_embeddings()
+    logits = generator(inputs_embeds=torch.cat([embed(tokens), thought, embed(own)], dim=1)).logits[
+        0, -own.shape[1] - 1 :
+    ]
+    reading = thoughts_of(recommender, [history])
+    torch.testing.assert_close(model.latent_token(reading.thought.thought)[:, None], thought)
+    titles = TitleBatch.of(tree.choices(tree.title_of[[title]], forced=True))
+    likelihood, n_tokens = model.title_likelihood(
+        reading, reading.thought.thought[:, None], titles, whole_vocabulary=True
+    )
+    expected = logits.log_softmax(-1)[torch.arange(own.shape[1]), own[0]].sum()
+    torch.testing.assert_close(likelihood[0, 0], expected, rtol=1e-4, atol=1e-4)
+    assert n_tokens.tolist() == [own.shape[1]]
+
+
+@pytest.mark.parametrize("latent_tokens", [1, 2])
+def test_thoughts_of_a_user_do_not_see_each_other(build, tree, latent_tokens):
+    model = build(latent_tokens=latent_tokens).reader.model
+    reading = thoughts_of(build(latent_tokens=latent_tokens), HISTORIES)
+    thoughts = reading.thought.thought[:, None] + torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(0))
+    titles = TitleBatch.of(tree.choices(tree.title_of[[3, 60, 61]]))
+    together, _ = model.title_likelihood(reading, thoughts, titles)
+    for member in range(4):
+        alone, _ = model.title_likelihood(reading, thoughts[:, member : member + 1], titles)
+        torch.testing.assert_close(together[:, member : member + 1], alone)
+    assert together.std(dim=1).min() > 1e-3
+
+
+def exhaustive(recommender, tree):
+    """(B, M) log-likelihoods of all items, by the function that trains."""
+    model, out = recommender.reader.model, []
+    reading = thoughts_of(recommender, HISTORIES)
+    for item in range(len(CATALOG)):
+        titles = TitleBatch.of(tree.choices(tree.title_of[[item] * len(HISTORIES)]))
+        likelihood = model.title_likelihood(reading, reading.thought.thought[:, None], titles)[0][:, 0]
+        out.append(likelihood + tree.log_share[item])
+    return torch.stack(out, dim=1).numpy()
+
+
+def test_a_wide_beam_ranks_as_all_likelihoods_do(build, tree):
+    recommender = build(beams=len(CATALOG))
+    recommender.reader.model.decoder.log_scale.fill_(0.3)
+    found = recommender.recommend(HistoryRows.from_lists(HISTORIES), len(CATALOG), allow_seen=True)
+    scores = exhaustive(recommender, tree)
+    np.testing.assert_allclose(found.scores, np.take_along_axis(scores, found.items, axis=1), atol=1e-4)
+    for row, line in zip(found.items, scores, strict=True):
+        assert sorted(row) == list(range(len(CATALOG)))
+        assert (np.diff(line[row]) < 1e-5).all()
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-4)
+
+
+def generated(recommender, generator, tree, history, width):
+    """The titles that transformers' constrained beam search gives, and their scores."""
+    reader = recommender.reader
+    padded = HistoryRows.from_lists([history]).padded(recommender.max_history)
+    reading = reader.model.read(reader.batch(padded, recommender.vectors, CATALOG))
+    tokens, *_ = prompt_tokens(reader.tokenizer, recommender.model, history)
+    embeddings = generator.get_input_embeddings()(tokens)
+    embeddings = torch.cat([embeddings, reader.model.latent_token(reading.thought.thought)[:, None]], dim=1)
+
+    def allowed(_, beginning):
+        node = 0
+        for token in beginning.tolist():
+            _, children = tree.children(np.asarray([node]))
+            if token not in tree.token[children]:
+                return [END]
+            node = int(children[tree.token[children] == token][0])
+        options = tree.token[tree.children(np.asarray([node]))[1]].tolist()
+        return options or [END]
+
+    out = generator.generate(
+        inputs_embeds=embeddings, num_beams=width, num_return_sequences=width, do_sample=False, max_new_tokens=20,
+        prefix_allowed_tokens_fn=allowed, renormalize_logits=True, length_penalty=0.0, eos_token_id=END,
+        pad_token_id=END, return_dict_in_generate=True, output_scores=True,
+    )  # fmt: skip
+    titles = [tuple(row[: row.index(END)]) for row in out.sequences.tolist()]
+    return titles, out.sequences_scores.numpy()
+
+
+@pytest.mark.parametrize("width", [2, 5, 10])
+@pytest.mark.parametrize("history", HISTORIES)
+def test_the_lists_are_those_of_transformers_generate(build, generator, tree, tokenizer, history, width):
+    recommender = build(beams=width)
+    recommender.tree = dataclasses.replace(tree)  # of titles alone: their items do not share them
+    recommender.tree.__dict__["log_share"] = np.zeros(len(CATALOG))
+    titles, scores = generated(recommender, generator, tree, history, width)
+    found = recommender.recommend(HistoryRows.from_lists([history]), width, allow_seen=True)
+    ours = list(dict.fromkeys(tuple(tokenizer.encode([CATALOG[item]])[0].tolist()) for item in found.items[0]))
+    assert ours == titles[: len(ours)]
+    np.testing.assert_allclose(np.unique(found.scores[0])[::-1], scores[: len(ours)], atol=1e-4)
+
+
+def test_the_parts_of_a_score_are_the_gates_shares(build):
+    recommender = build(n_factors=3)
+    rows = HistoryRows.from_lists(HISTORIES)
+    found = recommender.recommend(rows, 5)
+    np.testing.assert_allclose(found.contributions.sum(axis=2), found.scores, rtol=1e-5)
+    gates = recommender.states(rows).gates
+    np.testing.assert_allclose(found.contributions[:, 0, :3] / found.scores[:, :1], gates, rtol=1e-4)
+    assert (found.contributions[..., 3] == 0).all()
+
+
+def test_no_seen_item_and_no_item_twice(build):
+    found = build(beams=3).recommend(HistoryRows.from_lists(HISTORIES), 30)
+    for items, history in zip(found.items.tolist(), HISTORIES, strict=True):
+        assert len(set(items)) == 30
+        assert not set(items) & {-1, *history}
+
+
+def test_new_items_can_be_written(build, tokenizer):
+    class WithVectors(TorchWriter):
+        def encode_titles(self, titles):
+            return np.zeros((len(titles), 16), np.float32)
+
+    known = build()
+    known.reader = WithVectors(known.reader.model, None, tokenizer, known.model)
+    wider = known.with_items(["new", "twin"], ["red jazz days", "red"])
+    found = wider.recommend(HistoryRows.from_lists([[3], [64]]), len(CATALOG) + 2, allow_seen=True)
+    assert sorted(found.items[0]) == list(range(len(CATALOG) + 2))
+    place = {item: rank for rank, item in enumerate(found.items[0].tolist())}
+    assert place[64] > place[60]  # the same title: the known item first

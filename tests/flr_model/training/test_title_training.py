@@ -1,0 +1,106 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flr_model.config import AlignConfig, ModelConfig
+from flr_model.data.dataset import Dataset
+from flr_model.errors import ConfigError
+from flr_model.nn.loading import load_recommender, load_run
+from flr_model.training.grpo import align
+from flr_model.training.rewards import perplexity_reward
+from flr_model.training.sft import train
+from flr_model.training.validation import validator
+from tests.builders import tiny_model, tiny_train
+
+
+def report_of(run):
+    return json.loads((run / "manifest.json").read_text())["content"]["report"]
+
+
+@pytest.fixture(scope="module")
+def aligned(tiny_title_run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("aligned") / "run"
+    return out, align(tiny_title_run, out, align=AlignConfig(batch_size=64, max_steps=4, learning_rate=1e-3))
+
+
+def test_it_learns_to_write_what_comes_next(tiny_title_run):
+    report = report_of(tiny_title_run)
+    assert report["tuning"] == "lora"
+    assert report["valid"]["NDCG@10"] > 2 * report["untrained"]["NDCG@10"]
+
+
+def test_a_loaded_run_ranks_as_training_measured(tiny_title_run, tiny_dataset):
+    rows = Dataset.open(tiny_dataset).rows("valid")
+    run = load_recommender(tiny_title_run)
+    assert validator(lambda: run, rows)() == pytest.approx(report_of(tiny_title_run)["valid"])
+
+
+def test_the_prompt_is_saved_with_the_run(tiny_title_run):
+    assert load_run(tiny_title_run).config.prompt == ModelConfig().prompt
+
+
+@pytest.mark.parametrize("changes", [{"title_softmax": "vocabulary"}, {"tuning": "frozen"}, {"tuning": "full"}])
+def test_other_losses_and_tunings_train_too(tiny_dataset, tiny_backbone, tmp_path, changes):
+    model = tiny_model(tiny_backbone, decoder="title", latent_tokens=2, encoding="text")
+    report = train(tiny_dataset, tmp_path / "run", model=model, train=tiny_train(max_steps=2, valid_rows=5, **changes))
+    assert report.steps == 2
+    assert report.trainable > 0
+
+
+def test_a_backbone_with_output_embeddings_of_its_own_keeps_them(tiny_dataset, tiny_backbone, tmp_path):
+    from transformers import LlamaForCausalLM
+
+    lm = LlamaForCausalLM.from_pretrained(tiny_backbone)
+    lm.config.tie_word_embeddings = False
+    lm.lm_head.weight = torch.nn.Parameter(torch.randn(lm.lm_head.weight.shape))
+    lm.save_pretrained(tmp_path / "untied")
+    shutil.copyfile(tiny_backbone / "tokenizer.json", tmp_path / "untied" / "tokenizer.json")
+    model = tiny_model(tmp_path / "untied", decoder="title")
+    report = train(tiny_dataset, tmp_path / "run", model=model, train=tiny_train(max_steps=1, valid_rows=20))
+    run = load_run(tmp_path / "run")
+    assert torch.equal(run.model.decoder.own_head, lm.lm_head.weight)
+    torch.testing.assert_close(run.model.output_embeddings(), lm.lm_head.weight, rtol=0.05, atol=0)
+    rows = Dataset.open(tiny_dataset).rows("valid").spread(20)
+    assert validator(run.recommender, rows)() == pytest.approx(report.valid)
+
+
+def test_the_evidence_learns_beside_the_titles(tiny_title_run, tiny_run):
+    distance = load_file(tiny_title_run / "head.safetensors")["evidence.distance"]
+    start = -torch.log(torch.arange(1, distance.shape[1] + 1).float()).expand_as(distance)
+    assert (distance - start).abs().max() > 1e-3
+
+
+def test_the_title_decoder_needs_a_latent_token():
+    with pytest.raises(ConfigError, match="--latent-tokens of 1"):
+        ModelConfig(decoder="title", latent_tokens=0)
+
+
+def test_minus_perplexity_of_three_even_choices_is_minus_two():
+    likelihood = torch.log(torch.tensor([[1 / 8, 1.0], [1 / 9, 1 / 3]]))
+    expected = torch.tensor([[-2.0, -1.0], [-3.0, -(3**0.5)]])
+    torch.testing.assert_close(perplexity_reward(likelihood, torch.tensor([3, 2])), expected)
+
+
+def test_alignment_starts_from_what_training_measured(aligned, tiny_title_run):
+    assert aligned[1].before == pytest.approx(report_of(tiny_title_run)["valid"])
+    assert aligned[1].steps == 4
+
+
+def test_only_the_reasoner_is_aligned(tiny_title_run, tmp_path):
+    report = align(tiny_title_run, tmp_path / "run", align=AlignConfig(batch_size=64, max_steps=3, learning_rate=3e-3))
+    files = ("item_vectors.npy", "evidence.npz", "title_tree.npz", "backbone/model.safetensors")
+    for name in files:
+        assert (tmp_path / "run" / name).read_bytes() == (tiny_title_run / name).read_bytes()
+    before, after = (load_file(run / "head.safetensors") for run in (tiny_title_run, tmp_path / "run"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert all(name.startswith("model.reasoner.") for name in changed)
+    assert bool(changed) == (report.kept == "aligned")
+
+
+def test_a_reward_of_the_other_decoder_is_refused(tiny_title_run, tiny_run, tmp_path):
+    for run, reward in ((tiny_title_run, "ndcg"), (tiny_run, "perplexity")):
+        with pytest.raises(ConfigError, match=f"--reward {reward} does not fit"):
+            align(run, tmp_path / "run", align=AlignConfig(reward=reward))
