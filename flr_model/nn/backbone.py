@@ -113,13 +113,7 @@ class Trunk(nn.Module):
         return self.lm.get_input_embeddings()(input_ids)  # type: ignore[no-any-return]
 
     def forward(
-        self,
-        embeddings: Tensor,
-        mask: Tensor,
-        past: Past | None = None,
-        *,
-        before: Tensor | None = None,
-        keep: bool = False,
+        self, embeddings: Tensor, mask: Tensor, past: Past | None = None, *, keep: bool = False
     ) -> tuple[Tensor, Past | None]:
         """Run positions after the cached ones.
 
@@ -127,18 +121,16 @@ class Trunk(nn.Module):
             embeddings: (B, S, d) of the new positions.
             mask: (B, P + S) 1 where a position is real, for the P cached and the S new ones.
             past: what an earlier call returned; it stays as it is and can be used again.
-            before: (B,) positions that were read before the cached ones and are not among them; None means none.
             keep: return keys and values for a later call.
 
         Returns:
             (B, S, d) states of the last layer, and the keys and values of all positions if kept.
         """
         cache = _as_cache(past) if keep or past is not None else None
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -embeddings.shape[1] :]
         output = self.lm(
             inputs_embeds=embeddings,
             attention_mask=_causal_mask(mask, embeddings.shape[1], embeddings.dtype),
-            position_ids=positions if before is None else positions + before[:, None],
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -embeddings.shape[1] :],
             past_key_values=cache,
             use_cache=cache is not None,
         )

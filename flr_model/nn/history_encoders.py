@@ -22,7 +22,7 @@ class EncodedHistory(NamedTuple):
     states: (B, S, d). mask: (B, S) 1 where real. slot: (B, S) column of the item, 0 <= slot < L.
     past: cached keys and values of all places read, None if none were asked for.
     last: (B, d) state of the last place. past_mask: (B, P) 1 where a place of ``past`` is real; the prompt's are among
-    them. Both None where nothing but the history was read. before: (B,) positions read before the history began.
+    them. Both None where nothing but the history was read.
     """
 
     states: Tensor
@@ -31,7 +31,6 @@ class EncodedHistory(NamedTuple):
     past: Past | None
     last: Tensor | None = None
     past_mask: Tensor | None = None
-    before: Tensor | None = None
 
 
 class Prompt(nn.Module):
@@ -93,36 +92,8 @@ class ItemsEncoder(nn.Module):
 
     def forward(self, vectors: Tensor, mask: Tensor, *, keep: bool) -> EncodedHistory:
         """Read (B, L, D) vectors with a (B, L) mask; no gradient flows into the vectors from here."""
-        return _read(self.trunk, self.prompt, self.projection(vectors.detach()), mask, _columns(mask), keep=keep)
-
-    def forward_shared(self, vectors: Tensor, place: Tensor, *, keep: bool) -> EncodedHistory:
-        """Read histories that are windows of sequences, each sequence once (`flr_model.data.passes`).
-
-        A state has then seen what its sequence holds before the window too.
-
-        Args:
-            vectors: (U, W, D) of the sequences' items, zero at padding.
-            place: (B, L) index into the U * W places; negative where a history is empty.
-            keep: return keys and values for latent tokens.
-        """
-        real = torch.zeros(vectors.shape[:2], dtype=torch.long, device=place.device)
-        real.view(-1)[place[place >= 0]] = 1
-        states, past = self.trunk(self.projection(vectors.detach()), real, keep=keep)
-        mask, index = (place >= 0).long(), place.clamp(min=0)
-        gathered = states.flatten(0, 1)[index] * mask[..., None]
-        if past is not None:
-            past = tuple((_windows(keys, index), _windows(values, index)) for keys, values in past)
-        before = real.cumsum(1).flatten()[index[:, -1]] - mask.sum(1)
-        return EncodedHistory(gathered, mask, _columns(mask), past, before=before.clamp(min=0))
-
-
-def _columns(mask: Tensor) -> Tensor:
-    return torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-
-
-def _windows(cached: Tensor, index: Tensor) -> Tensor:
-    """Gather (U, heads, W, width) keys or values at (B, L) places: (B, heads, L, width)."""
-    return cached.transpose(1, 2).flatten(0, 1)[index].transpose(1, 2)
+        slot = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        return _read(self.trunk, self.prompt, self.projection(vectors.detach()), mask, slot, keep=keep)
 
 
 class TextEncoder(nn.Module):

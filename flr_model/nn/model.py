@@ -28,7 +28,6 @@ class HistoryBatch(NamedTuple):
 
     vectors: (B, L, D) item vectors, zero at padding. mask: (B, L) 1 where an item is. Only for `text`:
     input_ids, token_mask, token_slot: (B, S) tokens, 1 where real, and the history column of each.
-    Only for `items`, where rows share passes while training: sequences (U, W, D) and place (B, L), see `ItemsEncoder`.
     """
 
     vectors: Tensor
@@ -36,8 +35,6 @@ class HistoryBatch(NamedTuple):
     input_ids: Tensor | None = None
     token_mask: Tensor | None = None
     token_slot: Tensor | None = None
-    sequences: Tensor | None = None
-    place: Tensor | None = None
 
 
 class Reading(NamedTuple):
@@ -101,8 +98,7 @@ class FactorizedModel(nn.Module):
         mask, past = encoded.mask if encoded.past_mask is None else encoded.past_mask, encoded.past
         for _ in range(self.latent_tokens - isinstance(self.decoder, TitleDecoder)):
             mask = F.pad(mask, (0, 1), value=1)
-            token = self.latent_token(thought.thought)[:, None]
-            state, past = self.encoder.trunk(token, mask, past, before=encoded.before, keep=True)
+            state, past = self.encoder.trunk(self.latent_token(thought.thought)[:, None], mask, past, keep=True)
             thought = self.reasoner(state[:, -1] + thought.thought, encoded.states, encoded.mask, age)
         return Reading(thought, self._per_item(thought.attention, encoded, batch.mask), batch.vectors, past, mask)
 
@@ -173,8 +169,6 @@ class FactorizedModel(nn.Module):
             return self.encoder(  # type: ignore[no-any-return]
                 batch.input_ids, batch.token_mask, batch.token_slot, keep=keep
             )
-        if batch.sequences is not None and batch.place is not None:
-            return self.encoder.forward_shared(batch.sequences, batch.place, keep=keep)
         return self.encoder(batch.vectors, batch.mask, keep=keep)  # type: ignore[no-any-return]
 
     def latent_token(self, thought: Tensor) -> Tensor:

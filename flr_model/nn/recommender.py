@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from flr_model.config import ModelConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
-from flr_model.data.passes import share_passes
 from flr_model.data.text import TextHistories, TitleTokenizer
 from flr_model.errors import ConfigError
 from flr_model.evidence import Evidence
@@ -39,8 +38,7 @@ RESIDUAL_LIMIT = 200_000
 
 Batch = dict[str, Tensor]
 """histories (B, L), target (B,), recent, own, own_target, seen (see `EvidenceBatch`); for `text` input_ids, token_mask,
-token_slot (B, S); for `items` while training sequences (U, W) and place (B, L) (see `flr_model.data.passes`); for
-`title` while training title_tokens, title_choice, title_option (see `TitleBatch`): plain
+token_slot (B, S); for `title` while training title_tokens, title_choice, title_option (see `TitleBatch`): plain
 tensors, so that any data loader can move them."""
 
 
@@ -106,9 +104,6 @@ class TrainableRecommender(nn.Module):
             "own_target": evidence.target,
             "seen": evidence.seen,
         }
-        if self.text is None and self.tree is None and training:  # the prompt of `title` follows each history
-            shared = share_passes(rows, self.config.max_history)
-            batch |= {"sequences": torch.from_numpy(shared.items), "place": torch.from_numpy(shared.place)}
         if self.text is not None:
             text = self.text.encode(histories)
             batch |= {
@@ -136,16 +131,12 @@ class TrainableRecommender(nn.Module):
 
     def history_batch(self, batch: Batch) -> HistoryBatch:
         """Look up the vectors of a batch's histories."""
-        vectors, mask = self._padded_vectors(batch["histories"]), (batch["histories"] != PAD).long()
-        if self.text is not None:
-            return HistoryBatch(vectors, mask, batch["input_ids"], batch["token_mask"], batch["token_slot"])
-        if "place" not in batch:
+        histories = batch["histories"]
+        vectors = self.item_vectors(histories.where(histories != PAD, len(self.unit_vectors) - 1))
+        mask = (histories != PAD).long()
+        if self.text is None:
             return HistoryBatch(vectors, mask)
-        return HistoryBatch(vectors, mask, sequences=self._padded_vectors(batch["sequences"]), place=batch["place"])
-
-    def _padded_vectors(self, items: Tensor) -> Tensor:
-        """(..., D) vectors of items, zero at PAD."""
-        return self.item_vectors(items.where(items != PAD, len(self.unit_vectors) - 1))
+        return HistoryBatch(vectors, mask, batch["input_ids"], batch["token_mask"], batch["token_slot"])
 
     def evidence_scores(self, batch: Batch, candidates: Tensor | None = None) -> Tensor:
         """Return the (B, N) evidence of candidates, or of all items."""

@@ -6,7 +6,6 @@ The Trainer brings resume, mixed precision, accumulation, several GPUs and early
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,9 +38,6 @@ logger = logging.getLogger(__name__)
 
 SCALAR_LIMIT = 200
 """Parameters with fewer numbers than this (slopes, scales, kernels) learn at their own rate, without decay."""
-
-TOGETHER = 8
-"""Neighbouring rows in one piece of a batch."""
 
 RESIDUAL_DECAY = 0.1
 """Weight decay of the items' residuals: single items have few rows to learn from."""
@@ -107,26 +103,17 @@ class Schedule:
         )
 
 
-class RowNumbers(TorchDataset[list[int]]):
-    """Numbers of rows, a few neighbours of a user's sequence at a time: they share passes through the backbone.
+class RowNumbers(TorchDataset[int]):
+    """The numbers 0..n-1: batches are made from all their rows at once, by the collator."""
 
-    Args:
-        rows: R rows, a user's in order of time.
-        together: neighbours in one piece.
-    """
-
-    def __init__(self, rows: HistoryRows, together: int) -> None:
-        users: dict[str, int] = {}
-        codes = [users.setdefault(user, len(users)) for user in rows.user_id.tolist()]
-        self._order = np.argsort(codes, kind="stable")
-        self._together = together
+    def __init__(self, n_rows: int) -> None:
+        self.n_rows = n_rows
 
     def __len__(self) -> int:
-        return -(-len(self._order) // self._together)
+        return self.n_rows
 
-    def __getitem__(self, index: int) -> list[int]:
-        piece: list[int] = self._order[index * self._together : (index + 1) * self._together].tolist()
-        return piece
+    def __getitem__(self, index: int) -> int:
+        return index
 
 
 class RowTrainer(Trainer):  # type: ignore[misc]
@@ -155,10 +142,7 @@ class RowTrainer(Trainer):  # type: ignore[misc]
         folder: Path,
         progress: Progress,
     ) -> None:
-        together = math.gcd(schedule.batch_size, TOGETHER)
-
-        def collate(pieces: list[list[int]]) -> Batch:
-            numbers = [number for piece in pieces for number in piece]
+        def collate(numbers: list[int]) -> Batch:
             batch = recommender.encode(rows.select(np.asarray(numbers)), training=True)
             return {**batch, "numbers": torch.tensor(numbers)}
 
@@ -169,11 +153,9 @@ class RowTrainer(Trainer):  # type: ignore[misc]
             callbacks.append(EarlyStoppingCallback(schedule.patience))
         super().__init__(
             model=objective,
-            args=_arguments(schedule, rates, folder, together, validating=validate is not None),
-            train_dataset=RowNumbers(rows, together),
-            eval_dataset=RowNumbers(rows.select(slice(0)), 1)
-            if validate is not None
-            else None,  # `evaluate` ranks rows of its own
+            args=_arguments(schedule, rates, folder, validating=validate is not None),
+            train_dataset=RowNumbers(len(rows)),
+            eval_dataset=RowNumbers(0) if validate is not None else None,  # `evaluate` ranks rows of its own
             data_collator=collate,
             callbacks=callbacks,
         )
@@ -261,7 +243,7 @@ def _only_errors() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
 
 
-def _arguments(schedule: Schedule, rates: Rates, folder: Path, together: int, *, validating: bool) -> TrainingArguments:
+def _arguments(schedule: Schedule, rates: Rates, folder: Path, *, validating: bool) -> TrainingArguments:
     cuda = torch.cuda.is_available()
     precision = schedule.precision
     if precision == "auto":
@@ -270,7 +252,7 @@ def _arguments(schedule: Schedule, rates: Rates, folder: Path, together: int, *,
         output_dir=str(folder),
         num_train_epochs=schedule.epochs,
         max_steps=schedule.max_steps or -1,
-        per_device_train_batch_size=schedule.batch_size // together,
+        per_device_train_batch_size=schedule.batch_size,
         gradient_accumulation_steps=schedule.grad_accumulation,
         learning_rate=rates.items,
         lr_scheduler_type="cosine",
