@@ -62,7 +62,7 @@ def main() -> None:
         bars = []
         for bar in measure(given.bundle, given.run, given.histories, Path(folder), quick=given.quick):
             print(bar.what, bar.measured, sep=": ", flush=True)
-            bars.append(bar)
+            bars.append(bar._replace(passed=None if bar.passed is None else bool(bar.passed)))  # numpy has its own
     table = Table(title=f"scoring on {CORES} cores", title_justify="left")
     for column in ("", "measured", "bar", ""):
         table.add_column(column)

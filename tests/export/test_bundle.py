@@ -46,7 +46,7 @@ def test_folder_of_another_kind_is_refused(folder):
         Bundle.open(folder)
 
 
-@pytest.mark.parametrize("settings", [{}, {"model": {"refine_steps": 0}}, {"model": {"nonsense": 1}}])
+@pytest.mark.parametrize("settings", [{}, {"model": {"n_factors": -1}}, {"model": {"nonsense": 1}}])
 def test_manifest_without_a_usable_model_is_refused(folder, settings):
     body = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps({**body, "settings": settings}))

@@ -70,7 +70,8 @@ def test_ray_with_two_workers_gives_what_one_process_gives(bundle, users, tmp_pa
     ray = pytest.importorskip("ray")
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)  # one for reading
     try:
-        scored = score_dataset(bundle, ray.data.read_parquet(str(tmp_path / "users")), config=CONFIG, workers=2)
+        data = ray.data.read_parquet(str(tmp_path / "users")).repartition(4)  # so that both have something to do
+        scored = score_dataset(bundle, data, config=CONFIG, workers=2)
         rows = scored.take_all()
     finally:
         ray.shutdown()

@@ -33,7 +33,7 @@ def test_an_unknown_choice_lists_the_choices():
 
 def test_all_problems_are_in_one_message():
     with pytest.raises(ConfigError) as caught:
-        TrainConfig(epochs=0, precision="fp8")
+        TrainConfig(epochs=-1, precision="fp8")
     assert "--epochs" in caught.value.message
     assert "--precision" in caught.value.message
 
