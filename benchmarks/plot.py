@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 
 mpl.use("svg")
+mpl.rcParams["svg.fonttype"] = "none"
 from matplotlib import pyplot as plt
 
 PUBLISHED = {
