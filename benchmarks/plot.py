@@ -9,11 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-
-mpl.use("svg")
-mpl.rcParams["svg.fonttype"] = "none"
 from matplotlib import pyplot as plt
 
 PUBLISHED = {
@@ -42,6 +38,7 @@ def main() -> None:
     }
     names, values = list(bars), list(bars.values())
     colours = ["#2b6cb0" if name.startswith("flr") else "#d0d7de" if name in PUBLISHED else "#8b949e" for name in names]
+    plt.rcParams["svg.fonttype"] = "none"
     figure, axes = plt.subplots(figsize=(7.5, 2.6))
     spread = [np.ptp(own) / 2 if name.startswith("flr") else 0.0 for name in names]
     drawn = axes.barh(names, values, xerr=spread, color=colours, error_kw={"linewidth": 1})
