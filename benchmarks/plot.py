@@ -42,7 +42,7 @@ def main() -> None:
     figure, axes = plt.subplots(figsize=(7.5, 2.6))
     spread = [np.ptp(own) / 2 if name.startswith("flr") else 0.0 for name in names]
     drawn = axes.barh(names, values, xerr=spread, color=colours, error_kw={"linewidth": 1})
-    axes.bar_label(drawn, labels=[f" {value:.4f}" for value in values], fontsize=8)
+    axes.bar_label(drawn, labels=[f"{value:.4f}" for value in values], padding=4, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, max(values) * 1.15)
     axes.set_xlabel("NDCG@10, full ranking of 5,841 items (light grey: published)", fontsize=8)
