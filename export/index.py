@@ -54,7 +54,7 @@ class ItemIndex:
         n_lists = max(1, len(vectors) // ITEMS_PER_LIST)
         n_sample = min(len(vectors), TRAINING_PER_LIST * n_lists)
         sample = np.sort(np.random.default_rng(seed).choice(len(vectors), n_sample, replace=False))
-        index = faiss.index_factory(vectors.shape[1], f"IVF{n_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+        index: Any = faiss.index_factory(vectors.shape[1], f"IVF{n_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1
         index.nprobe = LISTS_READ
         log.info("indexing %s items in %s lists", f"{len(vectors):,}", f"{n_lists:,}")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from flr_model.data.histories import PAD
 from flr_model.nn.item_encoder import ItemEncoder
-from flr_model.nn.model import FactorizedModel, HistoryBatch
+from flr_model.nn.model import FactorizedModel, HistoryBatch, Reading
 
 Axes = Mapping[str, dict[int, str]]
 
@@ -49,8 +49,11 @@ class ReaderModule(nn.Module):
         Returns:
             queries (B, K, D), gates (B, K), attention (B, K, L), factors (B, K, d).
         """
-        batch = HistoryBatch(item_vectors, history_mask, input_ids, attention_mask, token_slot)
-        reading = self.model.read(batch)
+        reading = self.model.read(HistoryBatch(item_vectors, history_mask, input_ids, attention_mask, token_slot))
+        return self.outputs(reading)
+
+    def outputs(self, reading: Reading) -> dict[str, Tensor]:
+        """Return the graph's outputs by name."""
         return {
             "queries": self.model.decoder(reading.thought, reading.attention, reading.vectors),
             "gates": reading.thought.gates,

@@ -23,7 +23,6 @@ from export.verify import (
     largest_difference,
     made_up_histories,
     odd_titles,
-    overlap,
 )
 from flr_model import metrics
 from flr_model.config import ExportConfig
@@ -128,16 +127,7 @@ def compare_lists(
         ranks.append([metrics.target_ranks(scores, part.target) for scores in (one, other)])
         progress.advance(len(part))
     progress.finish()
-    tops = [np.concatenate(side) for side in zip(*lists, strict=True)]
-    figures = [metrics.means(np.concatenate(side), (TOP,)) for side in zip(*ranks, strict=True)]
-    return RankingParity(
-        rows=len(rows),
-        max_score_difference=worst,
-        identical_top10=float((tops[0] == tops[1]).all(axis=1).mean()),
-        top10_overlap=overlap(tops[0], tops[1]),
-        reference=figures[0],
-        candidate=figures[1],
-    )
+    return RankingParity.of(lists, ranks, worst)
 
 
 def _difference(one: Floats, other: Floats) -> float:

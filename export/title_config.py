@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from export.onnx_config import Axes, DeclaredConfig, ItemsReaderConfig, TextReaderConfig
+from export.onnx_config import Axes, DeclaredConfig, ItemsReaderConfig, ReaderModule, TextReaderConfig
 from flr_model.nn.backbone import Past, Trunk
-from flr_model.nn.model import FactorizedModel, HistoryBatch
+from flr_model.nn.model import Reading
 
 _BATCH, _CACHED, _NEW = 3, 5, 4
 
@@ -29,33 +29,14 @@ PROMPT_OUTPUTS: Axes = {
 }
 
 
-class PromptModule(nn.Module):
-    """Histories to everything that writing starts from: what `flr_model.title_search.TitleReader.prompt` promises.
+class PromptModule(ReaderModule):
+    """Histories to everything that writing starts from: what `flr_model.title_search.TitleReader.prompt` promises."""
 
-    Args:
-        model: the network.
-    """
+    def outputs(self, reading: Reading) -> dict[str, Tensor]:
+        """Return gates (B, K), attention (B, K, L), factors (B, K, d), state (B, d), past_mask (B, P) and past.
 
-    def __init__(self, model: FactorizedModel) -> None:
-        super().__init__()
-        self.model = model
-        self.config = model.encoder.trunk.lm.config  # Optimum looks for it
-
-    def forward(
-        self,
-        item_vectors: Tensor,
-        history_mask: Tensor,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_slot: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Read (B, L, D) vectors with a (B, L) mask; for `text` also (B, S) tokens, mask and history columns.
-
-        Returns:
-            gates (B, K), attention (B, K, L), factors (B, K, d), state (B, d), past_mask (B, P), past (A, B, H, P, h).
+        ``past`` is (A, B, H, P, h).
         """
-        batch = HistoryBatch(item_vectors, history_mask, input_ids, attention_mask, token_slot)
-        reading = self.model.read(batch)
         state, mask, past = self.model.end_prompt(reading)
         parts = (reading.thought.gates, reading.attention, reading.thought.factors, state, mask, _stack(past))
         return dict(zip(PROMPT_OUTPUTS, parts, strict=True))

@@ -5,7 +5,7 @@ Shapes: B users, L history columns, K factors, D width of item vectors, M items,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -45,6 +45,26 @@ class RankingParity:
     top10_overlap: float
     reference: dict[str, float]
     candidate: dict[str, float]
+
+    @classmethod
+    def of(cls, best: Sequence[Sequence[Ints]], ranks: Sequence[Sequence[Ints]], worst: float) -> RankingParity:
+        """Sum up batches, each with what the reference and what the candidate gave.
+
+        Args:
+            best: (B, k) items of both, batch after batch.
+            ranks: (B,) of the targets.
+            worst: the largest difference of scores.
+        """
+        tops = [np.concatenate(side) for side in zip(*best, strict=True)]
+        figures = [metrics.means(np.concatenate(side), (TOP,)) for side in zip(*ranks, strict=True)]
+        return cls(
+            rows=len(tops[0]),
+            max_score_difference=worst,
+            identical_top10=float((tops[0] == tops[1]).all(axis=1).mean()),
+            top10_overlap=overlap(tops[0], tops[1]),
+            reference=figures[0],
+            candidate=figures[1],
+        )
 
     @property
     def ndcg_loss(self) -> float:
@@ -118,16 +138,7 @@ def compare_rankings(
             hide_seen(one, batch)
         best.append([best_items(one, TOP) for one in scores])
         ranks.append([metrics.target_ranks(one, batch.target) for one in scores])
-    tops = [np.concatenate(side) for side in zip(*best, strict=True)]
-    figures = [metrics.means(np.concatenate(side), (TOP,)) for side in zip(*ranks, strict=True)]
-    return RankingParity(
-        rows=len(rows),
-        max_score_difference=worst,
-        identical_top10=float((tops[0] == tops[1]).all(axis=1).mean()),
-        top10_overlap=overlap(tops[0], tops[1]),
-        reference=figures[0],
-        candidate=figures[1],
-    )
+    return RankingParity.of(best, ranks, worst)
 
 
 def check_parity(differences: dict[str, float], ranking: RankingParity | None, tolerance: float) -> None:
