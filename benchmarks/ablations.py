@@ -2,7 +2,7 @@
 
 Every variant changes one thing of the default recipe. Metrics are means over seeds; the difference to the default is
 paired by row (NDCG@10 averaged over seeds, bootstrap over rows). The ranks of a finished run are kept in the folder, so
-a stopped script goes on where it was.
+a stopped script goes on where it was; take a folder for each dataset.
 
 usage: ablations.py DATASET [--seeds 3] [--epochs N] [--only NAME ...] [--folder ablations]
 """
@@ -153,7 +153,7 @@ def main() -> None:
     ranks: dict[str, list[Any]] = {name: [] for name in dict.fromkeys(["default", *arguments.only])}
     for seed in range(arguments.seeds):
         for name, runs in ranks.items():
-            file = arguments.folder / f"{name.replace(' ', '-')}.{seed}.npy"
+            file = arguments.folder / f"{name.replace(' ', '-')}.epochs{arguments.epochs}.seed{seed}.npy"
             if not file.exists():
                 np.save(file, run(arguments.dataset, VARIANTS[name], seed, arguments.epochs))
                 shown = metrics.means(np.load(file), (10,))
