@@ -30,9 +30,8 @@ from flr_model.data.dataset import Dataset
 from flr_model.evaluation import rank_rows
 from flr_model.progress import SILENT
 from flr_model.segments import segment_masks
-from flr_model.training.objectives import objective_for
 from flr_model.training.setup import Setup, mean_embeddings, set_up, title_states
-from flr_model.training.trainer import Rates, RowTrainer, Schedule
+from flr_model.training.sft import fit
 from flr_model.training.validation import validator
 
 console = Console()
@@ -123,11 +122,13 @@ class Variant:
 
 VARIANTS = {
     "default": Variant(),
-    "history not read (no trunk)": Variant(change=without_trunk),
+    "history not read (no trunk)": Variant(train={"tuning": "frozen"}, change=without_trunk),
     "history read by a random trunk": Variant(change=random_trunk),
+    "trunk frozen": Variant(train={"tuning": "frozen"}),
+    "trunk's forecast left out": Variant(train={"forecast": 0.0}),
     "titles without layers": Variant(change=titles_without_layers),
     "titles by a random model": Variant(change=titles_by_a_random_model),
-    "no language model at all": Variant(change=no_language_model),
+    "no language model at all": Variant(train={"tuning": "frozen"}, change=no_language_model),
     "no latent reasoning": Variant(change=no_reasoning),
     "no evidence": Variant(change=no_evidence),
     "evidence alone": Variant(change=evidence_alone),
@@ -171,18 +172,10 @@ def run(data: Path, variant: Variant, seed: int, epochs: int) -> Any:
     assert setup.valid is not None
     if variant.change is not None:
         variant.change(setup)
+    validate = validator(setup.recommender.recommender, setup.valid)
+    train = replace(train, epochs=setup.epochs)
     with tempfile.TemporaryDirectory(prefix="flr-ablation-") as folder:
-        trainer = RowTrainer(
-            objective_for(setup.recommender, train),
-            setup.recommender,
-            setup.rows,
-            validate=validator(setup.recommender.recommender, setup.valid),
-            rates=Rates.of(train),
-            schedule=Schedule.of(replace(train, epochs=setup.epochs)),
-            folder=Path(folder),
-            progress=SILENT,
-        )
-        trainer.run(resume=False)
+        fit(setup, train, validate=validate, folder=Path(folder), resume=False, progress=SILENT)
     present = setup.recommender.recommender()
     return rank_rows(present, setup.valid, present.catalog, EvalConfig())[0]
 

@@ -55,7 +55,7 @@ class ReaderModule(nn.Module):
     def outputs(self, reading: Reading) -> dict[str, Tensor]:
         """Return the graph's outputs by name."""
         return {
-            "queries": self.model.decoder(reading.thought, reading.attention, reading.vectors),
+            "queries": self.model.queries(reading),
             "gates": reading.thought.gates,
             "attention": reading.attention,
             "factors": reading.thought.factors,

@@ -149,8 +149,16 @@ class TrainConfig(Settings):
 
     tuning: str = setting(
         "auto",
-        "what of the backbone learns; auto: by the number of training rows, see docs/method.md",
-        choices=("auto", "frozen", "lora", "full"),
+        "what of the backbone learns: the trunk on whole sequences before the head, nothing, or low-rank additions or "
+        "all of the trunk with the head; auto: see docs/method.md",
+        choices=("auto", "sequences", "frozen", "lora", "full"),
+    )
+    sequence_epochs: int = setting(4, "passes over the sequences with --tuning sequences", low=1)
+    forecast: float = setting(
+        -1.0,
+        "weight of the trunk's own forecast of the next item beside the head, with --tuning sequences; "
+        "-1: chosen on the validation rows",
+        low=-1.0,
     )
     lora_rank: int = setting(8, "rank of the LoRA matrices", low=1)
     epochs: int = setting(

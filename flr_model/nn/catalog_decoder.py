@@ -1,4 +1,4 @@
-"""The `catalog` decoder: each factor speaks in item space (docs/method.md, "Prediction").
+"""The `catalog` decoder: each factor, and the trunk itself, speak in item space (docs/method.md, "Prediction").
 
 Shapes: B batch, K factors, L items of a history, d width of the backbone, D width of item vectors, r rank.
 """
@@ -16,9 +16,10 @@ from flr_model.nn.reasoner import Thought, per_factor
 class CatalogDecoder(nn.Module):
     """Make K queries in item space of a thought.
 
-    p_k = sum_l A_kl e_l (I + U_k) + P_k standard(f_k + r), query_k = tau g_k p_k
+    p_k = sum_l A_kl e_l (I + U_k) + P_k standard(f_k + r), query_k = g_k (tau p_k + W h / sqrt(d))
 
-    U_k and P_k start at zero: the untrained model ranks by similarity of titles to a recency-weighted history.
+    U_k and P_k start at zero: the untrained model ranks by similarity of titles to a recency-weighted history. W stays
+    zero unless the trunk learned to forecast (`flr_model.training.sequences`).
 
     Args:
         width: d.
@@ -27,22 +28,26 @@ class CatalogDecoder(nn.Module):
         dropout: on what U_k and P_k read, while training.
     """
 
+    forecast: Tensor
+
     def __init__(self, width: int, embedding_size: int, n_factors: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.item_map = nn.Parameter(torch.zeros(n_factors, embedding_size, embedding_size))  # U_k
         self.thought_map = nn.Parameter(torch.zeros(n_factors, width, embedding_size))  # P_k
+        self.register_buffer("forecast", torch.zeros(width, embedding_size))  # W
         # What all users' thoughts have in common would become a learned popularity, which time makes wrong.
         self.centre = nn.BatchNorm1d(n_factors * width, affine=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(12.0)))  # log tau
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, thought: Thought, attention: Tensor, vectors: Tensor) -> Tensor:
+    def forward(self, thought: Thought, attention: Tensor, vectors: Tensor, newest: Tensor) -> Tensor:
         """Speak in item space.
 
         Args:
             thought: what the reasoner ended with; its ``thought`` and ``gates`` may be perturbed ones.
             attention: (B, K, L) over the history's items.
             vectors: (B, L, D) the items' vectors, zero at padding.
+            newest: (B, d) h, the trunk's state at the newest item.
 
         Returns:
             (B, K, D) queries; their sum is the user's vector.
@@ -52,7 +57,8 @@ class CatalogDecoder(nn.Module):
         latent = self._standard(thought.factors + thought.thought[:, None])
         latent = latent / math.sqrt(latent.shape[-1])  # (B, K, d), about as long as e_i
         said = per_factor(self.dropout(latent), self.thought_map)
-        return self.log_scale.exp() * thought.gates[..., None] * (read + said)
+        forecast = newest @ self.forecast / math.sqrt(newest.shape[-1])  # (B, D), of no factor: each tells its share
+        return thought.gates[..., None] * (self.log_scale.exp() * (read + said) + forecast[:, None])
 
     def _standard(self, latent: Tensor) -> Tensor:
         """Centre and scale every place of (B, K, d) by its spread over users."""

@@ -41,12 +41,14 @@ class Reading(NamedTuple):
     """What the model says of a batch of histories, all that decoding a (perturbed) thought needs.
 
     thought: of the reasoner. attention: (B, K, L) over items. vectors: (B, L, D) the history's items.
+    newest: (B, d) the backbone's state at the end of what it read, before any latent token.
     past, past_mask: keys and values of what was read and a (B, P) mask of them; only `title` needs them.
     """
 
     thought: Thought
     attention: Tensor
     vectors: Tensor
+    newest: Tensor
     past: Past | None
     past_mask: Tensor
 
@@ -100,13 +102,14 @@ class FactorizedModel(nn.Module):
             mask = F.pad(mask, (0, 1), value=1)
             state, past = self.encoder.trunk(self.latent_token(thought.thought)[:, None], mask, past, keep=True)
             thought = self.reasoner(state[:, -1] + thought.thought, encoded.states, encoded.mask, age)
-        return Reading(thought, self._per_item(thought.attention, encoded, batch.mask), batch.vectors, past, mask)
+        attention = self._per_item(thought.attention, encoded, batch.mask)
+        return Reading(thought, attention, batch.vectors, start, past, mask)
 
     def queries(self, reading: Reading) -> Tensor:
         """Return the (B, K, D) queries in item space; the `title` decoder has none and gives (B, K, 0)."""
         if isinstance(self.decoder, TitleDecoder):
             return reading.thought.gates.new_zeros(*reading.thought.gates.shape, 0)
-        queries: Tensor = self.decoder(reading.thought, reading.attention, reading.vectors)
+        queries: Tensor = self.decoder(reading.thought, reading.attention, reading.vectors, reading.newest)
         return queries
 
     def end_prompt(self, reading: Reading) -> tuple[Tensor, Tensor, Past]:

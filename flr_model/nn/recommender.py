@@ -129,10 +129,14 @@ class TrainableRecommender(nn.Module):
         """Run the network over a batch."""
         return self.model.read(self.history_batch(batch))
 
+    def history_vectors(self, histories: Tensor) -> Tensor:
+        """Return the (B, L, D) vectors of histories (B, L), zero at padding."""
+        return self.item_vectors(histories.where(histories != PAD, len(self.unit_vectors) - 1))
+
     def history_batch(self, batch: Batch) -> HistoryBatch:
         """Look up the vectors of a batch's histories."""
         histories = batch["histories"]
-        vectors = self.item_vectors(histories.where(histories != PAD, len(self.unit_vectors) - 1))
+        vectors = self.history_vectors(histories)
         mask = (histories != PAD).long()
         if self.text is None:
             return HistoryBatch(vectors, mask)

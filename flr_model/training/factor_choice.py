@@ -22,7 +22,7 @@ from flr_model.evaluation import rank_rows
 from flr_model.progress import SILENT, Progress
 from flr_model.training.objectives import objective_for
 from flr_model.training.setup import set_up
-from flr_model.training.trainer import Rates, RowTrainer, Schedule
+from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +99,9 @@ def _trial(data: Path, model: ModelConfig, train: TrainConfig, progress: Progres
     assert setup.valid is not None
     steps = min(TRIAL_STEPS, -(-len(setup.rows) // (train.batch_size * train.grad_accumulation)))
     with tempfile.TemporaryDirectory(prefix="flr-factors-") as folder:
-        RowTrainer(
+        StageTrainer(
             objective_for(setup.recommender, train),
-            setup.recommender,
-            setup.rows,
+            Samples.of_rows(setup.recommender, setup.rows),
             validate=None,
             rates=Rates.of(train),
             schedule=replace(Schedule.of(train), max_steps=steps),

@@ -41,7 +41,7 @@ from flr_model.segments import popularity_thirds
 from flr_model.training import rewards
 from flr_model.training.objectives import title_batch
 from flr_model.training.state_cache import StateCache
-from flr_model.training.trainer import Rates, RowTrainer, Schedule
+from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer
 from flr_model.training.validation import validator
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ def decode_samples(model: FactorizedModel, reading: Reading, thoughts: Tensor) -
 
     flat, factors, attention = thoughts.flatten(0, 1), repeat(reading.thought.factors), repeat(reading.attention)
     gates = model.reasoner.weigh(flat, factors)
-    queries = model.decoder(Thought(flat, factors, gates, attention), attention, repeat(reading.vectors))
+    thought = Thought(flat, factors, gates, attention)
+    queries = model.decoder(thought, attention, repeat(reading.vectors), repeat(reading.newest))
     return queries.sum(1).view(n_users, group, -1)  # type: ignore[no-any-return]
 
 
@@ -262,10 +263,9 @@ def align(
     objective = kind(recommender, align, StateCache(recommender, rows, align.cache_mb, progress=progress))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="flr-align-") as folder:
-        trainer = RowTrainer(
+        trainer = StageTrainer(
             objective,
-            recommender,
-            rows,
+            Samples.of_rows(recommender, rows),
             validate=validate,
             rates=Rates(0.0, 0.0, align.learning_rate, align.learning_rate, 0.0, 0.0),
             schedule=Schedule(

@@ -72,12 +72,26 @@ def sampled_cross_entropy(scores: Tensor, target: Tensor, candidates: Candidates
     return F.cross_entropy(logits, own.long().argmax(1))
 
 
-class Objective(nn.Module):
-    """What supervised fine-tuning minimises: how the target fits, plus the regularisers (docs/method.md, "Losses").
+def candidates_for(target: Tensor, n_items: int, config: TrainConfig) -> Candidates | None:
+    """Return the items that a batch's softmax ranks; None stands for all of them, if the catalogue is small."""
+    if n_items <= config.full_softmax_items:
+        return None
+    return sample_candidates(target, n_items, config.negatives, None)
+
+
+def item_cross_entropy(scores: Tensor, target: Tensor, candidates: Candidates | None) -> Tensor:
+    """Return the () mean cross-entropy of the targets (B,) under the scores of candidates (B, N), or of all items."""
+    if candidates is None:
+        return F.cross_entropy(scores, target)
+    return sampled_cross_entropy(scores, target, candidates)
+
+
+class Learner(nn.Module):
+    """A module that the training loop runs; checkpoints leave out what does not learn in it.
 
     Args:
-        recommender: what learns.
-        config: weights of the terms.
+        recommender: what learns, or a part of it.
+        config: of the training.
     """
 
     _keys_to_ignore_on_save = None  # the Trainer asks every model for it
@@ -86,6 +100,21 @@ class Objective(nn.Module):
         super().__init__()
         self.recommender = recommender
         self.settings = config  # `config` is what the Trainer takes for a transformers one
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Return all but what is frozen, which checkpoints need not repeat."""
+        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if name not in frozen}
+
+
+class Objective(Learner):
+    """What supervised fine-tuning minimises: how the target fits, plus the regularisers (docs/method.md, "Losses").
+
+    Args:
+        recommender: what learns.
+        config: weights of the terms.
+    """
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return the loss and its detached parts of a batch of rows."""
@@ -109,29 +138,18 @@ class Objective(nn.Module):
     def fit(self, reading: Reading, batch: Batch) -> dict[str, Tensor]:
         """Return the terms that say how likely the targets are, by name."""
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return all but a frozen backbone, which checkpoints need not repeat."""
-        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        state = super().state_dict(*args, **kwargs)
-        return {name: value for name, value in state.items() if name not in frozen}
-
 
 class SftObjective(Objective):
     """Cross-entropy of the next item among the catalogue's."""
 
     def fit(self, reading: Reading, batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropy, sampled for a large catalogue."""
-        recommender, config = self.recommender, self.settings
-        n_items, target = len(recommender.catalog), batch["target"]
-        candidates = None
-        if n_items > config.full_softmax_items:
-            candidates = sample_candidates(target, n_items, config.negatives, None)
+        recommender, target = self.recommender, batch["target"]
+        candidates = candidates_for(target, len(recommender.catalog), self.settings)
         chosen = None if candidates is None else candidates.items
         queries = recommender.model.queries(reading)
         scores = queries.sum(1) @ recommender.item_vectors(chosen).T + recommender.evidence_scores(batch, chosen)
-        if candidates is None:
-            return {"cross_entropy": F.cross_entropy(scores, target)}
-        return {"cross_entropy": sampled_cross_entropy(scores, target, candidates)}
+        return {"cross_entropy": item_cross_entropy(scores, target, candidates)}
 
 
 class TitleObjective(Objective):
@@ -147,13 +165,9 @@ class TitleObjective(Objective):
         likelihood, _ = recommender.model.title_likelihood(
             reading, thoughts, title_batch(batch), whole_vocabulary=recommender.whole_vocabulary
         )
-        fit = {"cross_entropy": -likelihood.mean()}
-        n_items, config = len(recommender.catalog), self.settings
-        if n_items <= config.full_softmax_items:
-            return {**fit, "evidence": F.cross_entropy(recommender.evidence_scores(batch), target)}
-        candidates = sample_candidates(target, n_items, config.negatives, None)
-        scores = recommender.evidence_scores(batch, candidates.items)
-        return {**fit, "evidence": sampled_cross_entropy(scores, target, candidates)}
+        candidates = candidates_for(target, len(recommender.catalog), self.settings)
+        scores = recommender.evidence_scores(batch, None if candidates is None else candidates.items)
+        return {"cross_entropy": -likelihood.mean(), "evidence": item_cross_entropy(scores, target, candidates)}
 
 
 def objective_for(recommender: TrainableRecommender, config: TrainConfig) -> Objective:

@@ -17,8 +17,16 @@ from flr_model.data.histories import HistoryRows
 from flr_model.nn.backbone import best_device
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
-from flr_model.training.objectives import Objective, objective_for
+from flr_model.training.objectives import Learner, objective_for
+from flr_model.training.sequences import (
+    PIECES_PER_STEP,
+    SequenceObjective,
+    learning,
+    sequence_learners,
+    sequence_samples,
+)
 from flr_model.training.setup import set_up
+from flr_model.training.trainer import Samples
 
 TIMED_STEPS = 3
 
@@ -31,7 +39,8 @@ class TrainPlan:
         examples: two training rows as the model reads them.
         tuning: of the backbone. rows: to train on. positions: of one history, the longest.
         parameters: by part of the model. trainable: those that would learn.
-        steps: in all epochs. seconds_per_step: measured. minutes: for all steps, without validation.
+        sequence_steps: of the trunk on sequences. steps: of the head, in all epochs. seconds_per_step: of the head,
+        measured. minutes: for all steps of both, without validation.
         peak_memory_mb: of this process so far.
     """
 
@@ -41,6 +50,7 @@ class TrainPlan:
     positions: int
     parameters: dict[str, int]
     trainable: int
+    sequence_steps: int
     steps: int
     seconds_per_step: float
     minutes: float
@@ -55,28 +65,42 @@ def plan(data: Path, *, model: ModelConfig, train: TrainConfig, progress: Progre
     """
     set_seed(train.seed)
     setup = set_up(data, model, train, progress=progress)
-    objective = objective_for(setup.recommender, train)
-    seconds = _seconds_per_step(objective, setup.recommender, setup.rows, train.batch_size * train.grad_accumulation)
-    per_epoch = math.ceil(len(setup.rows) / (train.batch_size * train.grad_accumulation))
-    steps = train.max_steps or per_epoch * setup.epochs
-    sample = setup.recommender.encode(setup.rows.select(slice(0, 256)), training=False)
-    network = setup.recommender.model
+    recommender = setup.recommender
+    objective = objective_for(recommender, train)
+    learners = {parameter for parameter in objective.parameters() if parameter.requires_grad}
+    rows = Samples.of_rows(recommender, setup.rows)
+    steps, seconds = _steps(objective, rows, train.batch_size * train.grad_accumulation, setup.epochs, train.max_steps)
+    sequence_steps, per_sequence_step = 0, 0.0
+    if setup.tuning == "sequences":
+        on_sequences, samples = SequenceObjective(recommender, train), sequence_samples(recommender, setup.rows)
+        learners |= sequence_learners(recommender)
+        with learning(recommender, sequence_learners(recommender)):
+            sequence_steps, per_sequence_step = _steps(
+                on_sequences,
+                samples,
+                PIECES_PER_STEP * train.grad_accumulation,
+                train.sequence_epochs,
+                train.max_steps,
+            )
+    sample = recommender.encode(setup.rows.select(slice(0, 256)), training=False)
+    network = recommender.model
     parts: dict[str, Any] = {
         "backbone": network.encoder.trunk.lm,
         "reasoner": network.reasoner,
         "decoder": network.decoder,
-        "evidence": setup.recommender.evidence,
+        "evidence": recommender.evidence,
     }
     return TrainPlan(
-        examples=[describe_row(setup.recommender, setup.rows, row) for row in range(min(2, len(setup.rows)))],
+        examples=[describe_row(recommender, setup.rows, row) for row in range(min(2, len(setup.rows)))],
         tuning=setup.tuning,
         rows=len(setup.rows),
         positions=sample.get("input_ids", sample["histories"]).shape[1] + model.latent_tokens,
         parameters={name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
-        trainable=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        trainable=sum(parameter.numel() for parameter in learners),
+        sequence_steps=sequence_steps,
         steps=steps,
         seconds_per_step=seconds,
-        minutes=steps * seconds / 60,
+        minutes=(steps * seconds + sequence_steps * per_sequence_step) / 60,
         peak_memory_mb=peak_memory_mb(),
     )
 
@@ -102,19 +126,16 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def _seconds_per_step(
-    objective: Objective, recommender: TrainableRecommender, rows: HistoryRows, batch_size: int
-) -> float:
-    """Time forward and backward passes; the first is a warm-up."""
+def _steps(objective: Learner, samples: Samples, batch_size: int, epochs: int, max_steps: int) -> tuple[int, float]:
+    """Return the number of steps, and the seconds of one: forward and backward passes, the first as a warm-up."""
     device = best_device()
     objective.to(device)
     durations = []
     for step in range(TIMED_STEPS):
-        numbers = np.arange(step * batch_size, (step + 1) * batch_size) % len(rows)
-        batch = recommender.encode(rows.select(numbers), training=True)
+        batch = samples.batch(np.arange(step * batch_size, (step + 1) * batch_size) % samples.n)
         began = time.perf_counter()
         loss = objective(**{name: value.to(device) for name, value in batch.items()})["loss"]
         loss.backward()
         loss.item()
         durations.append(time.perf_counter() - began)
-    return min(durations[1:])
+    return max_steps or math.ceil(samples.n / batch_size) * epochs, min(durations[1:])

@@ -41,7 +41,7 @@ class Setup:
         item_backbone: of the item vectors.
         item_encoder: fitted to the catalogue.
         recommender: untrained, its trunk frozen, extended or free.
-        tuning: frozen, lora or full.
+        tuning: sequences, frozen, lora or full.
         epochs: passes over the rows.
     """
 
@@ -75,7 +75,7 @@ def set_up(
     """
     dataset = Dataset.open(data)
     rows, valid = _rows(dataset, hold_out=hold_out)
-    tuning = choose_tuning(train.tuning, len(rows), model.decoder)
+    tuning = choose_tuning(train.tuning, len(rows), model)
     backbone = load_backbone(model.backbone, layers=model.layers)
     item_backbone = load_backbone(model.backbone, layers=model.item_layers)
     width = int(backbone.lm.config.hidden_size)

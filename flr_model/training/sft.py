@@ -1,4 +1,8 @@
-"""Supervised fine-tuning: from a dataset folder to a run folder."""
+"""Supervised fine-tuning: from a dataset folder to a run folder.
+
+`train` is the command: settings, folders, report. `fit` is the training itself: the trunk on sequences, the head on
+rows, the weight of the two beside each other.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,11 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from accelerate import PartialState
+from torch import nn
 from transformers import set_seed
 
 from flr_model.artifacts import Manifest, check_free, open_folder, writing_folder
@@ -20,8 +26,9 @@ from flr_model.nn.loading import Run
 from flr_model.progress import SILENT, Progress
 from flr_model.training.factor_choice import AUTO, choose_n_factors
 from flr_model.training.objectives import objective_for
+from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_forecast
 from flr_model.training.setup import Setup, set_up
-from flr_model.training.trainer import Rates, RowTrainer, Schedule
+from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, Validate
 from flr_model.training.tuning import merge
 from flr_model.training.validation import validator
 
@@ -34,7 +41,8 @@ class TrainReport:
 
     Args:
         run: the folder written.
-        tuning: of the backbone: frozen, lora or full.
+        tuning: of the backbone: sequences, frozen, lora or full.
+        forecast: weight of the trunk's own forecast beside the head.
         rows: training rows.
         parameters: all of the model.
         trainable: those that learned.
@@ -48,6 +56,7 @@ class TrainReport:
 
     run: str
     tuning: str
+    forecast: float
     rows: int
     parameters: int
     trainable: int
@@ -103,50 +112,92 @@ def train(
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
     checkpoints = out.parent / f".{out.name}.checkpoints"
-    objective = objective_for(setup.recommender, train)
-    trainer = RowTrainer(
-        objective,
-        setup.recommender,
-        setup.rows,
-        validate=validate,
-        rates=Rates.of(train),
-        schedule=Schedule.of(train),
-        folder=checkpoints,
-        progress=progress,
-    )
-    with trainer.accelerator.main_process_first():  # several under `accelerate launch`; the first one writes
-        if trainer.is_world_process_zero():
+    state = PartialState()
+    with state.main_process_first():  # several under `accelerate launch`; the first one writes
+        if state.is_main_process:
             _begin(checkpoints, toml, resume=resume)
     began = time.perf_counter()
-    trainer.run(resume=resume)
+    fitted = fit(setup, train, validate=validate, folder=checkpoints, resume=resume, progress=progress)
+    network = setup.recommender
     report = TrainReport(
         run=str(out),
         tuning=setup.tuning,
+        forecast=fitted.forecast,
         rows=len(setup.rows),
-        parameters=sum(p.numel() for p in objective.parameters()),
-        trainable=sum(p.numel() for p in objective.parameters() if p.requires_grad),
-        steps=trainer.state.global_step,
-        best_epoch=_best_epoch(trainer.state),
+        parameters=sum(p.numel() for p in network.parameters()),
+        trainable=sum(p.numel() for p in fitted.learned),
+        steps=fitted.steps,
+        best_epoch=fitted.best_epoch,
         seconds=time.perf_counter() - began,
         valid=validate() if validate else {},
         untrained=untrained,
         n_factors=str(model.n_factors) if choice is None else f"{model.n_factors}: {choice.why}",
     )
-    if trainer.is_world_process_zero():
+    if state.is_main_process:
         run = _finish(setup, model, train, report)
         with writing_folder(out, overwrite=overwrite) as folder:
             run.write(folder, toml)
         shutil.rmtree(checkpoints, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
+    state.wait_for_everyone()
     return report
 
 
+class Fitted(NamedTuple):
+    """How a training ended.
+
+    forecast: weight of the trunk's forecast. steps: of the head's training. best_epoch: whose weights were kept.
+    learned: the parameters that learned in any stage.
+    """
+
+    forecast: float
+    steps: int
+    best_epoch: float
+    learned: set[nn.Parameter]
+
+
+def fit(
+    setup: Setup, train: TrainConfig, *, validate: Validate | None, folder: Path, resume: bool, progress: Progress
+) -> Fitted:
+    """Train the model of a setup in place.
+
+    Args:
+        setup: untrained.
+        train: settings; its epochs are those of the setup.
+        validate: ranks the validation rows; None for a refit.
+        folder: for checkpoints.
+        resume: go on from checkpoints in it.
+        progress: is told of steps and losses.
+    """
+    recommender, learned, map_of_forecast = setup.recommender, set(), None
+    if setup.tuning == "sequences":
+        map_of_forecast = learn_sequences(
+            recommender, setup.rows, train, folder=folder / "sequences", resume=resume, progress=progress
+        )
+        learned |= sequence_learners(recommender)
+    objective = objective_for(recommender, train)
+    learned |= {parameter for parameter in objective.parameters() if parameter.requires_grad}
+    trainer = StageTrainer(
+        objective,
+        Samples.of_rows(recommender, setup.rows),
+        validate=validate,
+        rates=Rates.of(train),
+        schedule=Schedule.of(train),
+        folder=folder,
+        progress=progress,
+    )
+    trainer.run(resume=resume)
+    forecast = 0.0
+    if map_of_forecast is not None:
+        forecast = weigh_forecast(recommender, map_of_forecast, train.forecast, validate)
+    return Fitted(forecast, trainer.state.global_step, _best_epoch(trainer.state), learned)
+
+
 def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:
-    """Return the settings of a finished run, with the number of epochs that was best there."""
-    content = open_folder(run, "run").content
+    """Return the settings of a finished run, with what it chose on its validation rows."""
+    report = open_folder(run, "run").content["report"]
     tables = read_tables(run / "config.toml")
     model, train = build(ModelConfig, tables["model"]), build(TrainConfig, tables["train"])
-    return model, replace(train, epochs=max(1, round(content["report"]["best_epoch"])))
+    return model, replace(train, epochs=max(1, round(report["best_epoch"])), forecast=report["forecast"])
 
 
 def _best_epoch(state: Any) -> float:

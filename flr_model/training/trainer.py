@@ -1,4 +1,4 @@
-"""The one training loop: transformers.Trainer with our rows, our groups of parameters and our validation.
+"""The one training loop: transformers.Trainer with our batches, our groups of parameters and our validation.
 
 The Trainer brings resume, mixed precision, accumulation, several GPUs and early stopping.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils.data import Dataset as TorchDataset
@@ -45,6 +46,8 @@ RESIDUAL_DECAY = 0.1
 BEST = "eval_NDCG@10"
 
 Validate = Callable[[], dict[str, float]]
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -103,26 +106,50 @@ class Schedule:
         )
 
 
-class RowNumbers(TorchDataset[int]):
-    """The numbers 0..n-1: batches are made from all their rows at once, by the collator."""
+class Numbers(TorchDataset[int]):
+    """The numbers 0..n-1: a batch is made from all its samples at once, by the collator."""
 
-    def __init__(self, n_rows: int) -> None:
-        self.n_rows = n_rows
+    def __init__(self, n: int) -> None:
+        self.n = n
 
     def __len__(self) -> int:
-        return self.n_rows
+        return self.n
 
     def __getitem__(self, index: int) -> int:
         return index
 
 
-class RowTrainer(Trainer):  # type: ignore[misc]
-    """Trains an objective over rows of histories.
+@dataclass(frozen=True)
+class Samples:
+    """What to train on: n samples, and how a batch is made of some of them.
+
+    Args:
+        n: how many.
+        batch: from (B,) numbers below n to the keyword arguments of the objective.
+        unit: what they are called.
+    """
+
+    n: int
+    batch: Callable[[Ints], Batch]
+    unit: str = "rows"
+
+    @classmethod
+    def of_rows(cls, recommender: TrainableRecommender, rows: HistoryRows) -> Samples:
+        """Return rows of histories, encoded by a recommender; a batch has the ``numbers`` of its rows too."""
+
+        def batch(numbers: Ints) -> Batch:
+            encoded = recommender.encode(rows.select(numbers), training=True)
+            return {**encoded, "numbers": torch.from_numpy(numbers)}
+
+        return cls(len(rows), batch)
+
+
+class StageTrainer(Trainer):  # type: ignore[misc]
+    """Trains an objective over samples.
 
     Args:
         objective: a module whose ``forward(**batch)`` returns a dictionary with ``loss``.
-        recommender: encodes the rows.
-        rows: to train on.
+        samples: to train on.
         validate: returns metrics, among them NDCG@10; None trains without validation.
         rates: learning rates.
         schedule: length and steps.
@@ -133,8 +160,7 @@ class RowTrainer(Trainer):  # type: ignore[misc]
     def __init__(
         self,
         objective: nn.Module,
-        recommender: TrainableRecommender,
-        rows: HistoryRows,
+        samples: Samples,
         *,
         validate: Validate | None,
         rates: Rates,
@@ -143,19 +169,18 @@ class RowTrainer(Trainer):  # type: ignore[misc]
         progress: Progress,
     ) -> None:
         def collate(numbers: list[int]) -> Batch:
-            batch = recommender.encode(rows.select(np.asarray(numbers)), training=True)
-            return {**batch, "numbers": torch.tensor(numbers)}
+            return samples.batch(np.asarray(numbers, np.int64))
 
         self.validate = validate
         self.rates = rates
-        callbacks: list[TrainerCallback] = [ProgressReporter(progress, len(rows), schedule)]
+        callbacks: list[TrainerCallback] = [ProgressReporter(progress, schedule, samples.unit)]
         if validate is not None and schedule.patience is not None:
             callbacks.append(EarlyStoppingCallback(schedule.patience))
         super().__init__(
             model=objective,
             args=_arguments(schedule, rates, folder, validating=validate is not None),
-            train_dataset=RowNumbers(len(rows)),
-            eval_dataset=RowNumbers(0) if validate is not None else None,  # `evaluate` ranks rows of its own
+            train_dataset=Numbers(samples.n),
+            eval_dataset=Numbers(0) if validate is not None else None,  # `evaluate` ranks rows of its own
             data_collator=collate,
             callbacks=callbacks,
         )
@@ -203,14 +228,15 @@ class RowTrainer(Trainer):  # type: ignore[misc]
 class ProgressReporter(TrainerCallback):  # type: ignore[misc]
     """Passes steps and losses to a `Progress`."""
 
-    def __init__(self, progress: Progress, n_rows: int, schedule: Schedule) -> None:
+    def __init__(self, progress: Progress, schedule: Schedule, unit: str) -> None:
         self._progress = progress
+        self._unit = unit
         self._per_step = schedule.batch_size * schedule.grad_accumulation
         self._figures: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start with the steps that a resumed run has behind it."""
-        self._progress.start(state.max_steps * self._per_step, "samples")
+        self._progress.start(state.max_steps * self._per_step, self._unit)
         self._progress.advance(state.global_step * self._per_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 
+from flr_model.config import ModelConfig
 from flr_model.data.histories import HistoryRows
-from flr_model.errors import MissingExtraError
+from flr_model.errors import ConfigError, MissingExtraError
 from flr_model.nn.history_encoders import ItemsEncoder
 from flr_model.nn.model import FactorizedModel
 
 logger = logging.getLogger(__name__)
 
 LORA_ROWS = 1_000_000
-"""Below this many training rows a tuned trunk learned the rows by heart in our measurements (docs/results.md)."""
+"""Below this many rows a trunk tuned on single rows learned them by heart in our measurements (docs/results.md)."""
 
 MANY_ROWS = 20
 """Users with more rows than this on average are learned by heart in a second pass (docs/results.md)."""
@@ -20,11 +21,20 @@ MANY_ROWS = 20
 PASSES, FEW_PASSES = 3, 1
 
 
-def choose_tuning(asked: str, n_rows: int, decoder: str) -> str:
-    """Resolve ``auto`` by the decoder and the number of rows (docs/method.md, "What of the backbone learns")."""
+def choose_tuning(asked: str, n_rows: int, model: ModelConfig) -> str:
+    """Resolve ``auto`` by the model's shape and the number of rows (docs/method.md, "What of the backbone learns").
+
+    Raises:
+        ConfigError: if ``sequences`` is asked for and the model does not read and rank items.
+    """
+    of_items = model.encoding == "items" and model.decoder == "catalog"
+    if asked == "sequences" and not of_items:
+        raise ConfigError("--tuning sequences needs --encoding items and --decoder catalog")
     if asked != "auto":
         return asked
-    if decoder == "title":  # a frozen backbone has no way to learn what is written here
+    if of_items:
+        return "sequences"
+    if model.decoder == "title":  # a frozen backbone has no way to learn what is written here
         return "lora"
     return "frozen" if n_rows < LORA_ROWS else "lora"
 
@@ -39,7 +49,8 @@ def choose_epochs(asked: int, rows: HistoryRows) -> int:
 def tune(model: FactorizedModel, tuning: str, lora_rank: int) -> None:
     """Freeze, extend or free the trunk of a model, in place.
 
-    With a frozen trunk the projection into it is frozen too: the states of a history then need no gradient.
+    With a frozen trunk the projection into it is frozen too: the states of a history then need no gradient. That is
+    also how `sequences` starts, and ends.
 
     Raises:
         MissingExtraError: if LoRA is asked for and peft is not installed.
@@ -48,7 +59,7 @@ def tune(model: FactorizedModel, tuning: str, lora_rank: int) -> None:
     if tuning == "full":
         return
     trunk.lm.requires_grad_(False)
-    if tuning == "frozen":
+    if tuning in ("frozen", "sequences"):
         if isinstance(model.encoder, ItemsEncoder):
             model.encoder.projection.requires_grad_(False)
         return

@@ -129,5 +129,5 @@ def test_item_vectors_learn_through_the_decoder_but_not_through_the_backbone(bui
     batch = batch._replace(vectors=batch.vectors.clone().requires_grad_())
     reading = model.read(batch)
     assert not reading.thought.thought.requires_grad
-    model.decoder(reading.thought, reading.attention, reading.vectors).sum().backward()
+    model.queries(reading).sum().backward()
     assert batch.vectors.grad.abs().sum() > 0

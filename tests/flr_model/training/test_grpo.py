@@ -97,6 +97,6 @@ def test_the_unperturbed_sample_is_decoded_as_the_thought_itself(tiny_run, tiny_
         thoughts = reading.thought.thought[:, None].repeat(1, 3, 1)
         thoughts[:, 1:] += torch.randn(8, 2, thoughts.shape[-1])
         vectors = decode_samples(recommender.model, reading, thoughts)
-        expected = recommender.model.decoder(reading.thought, reading.attention, reading.vectors).sum(1)
+        expected = recommender.model.queries(reading).sum(1)
     torch.testing.assert_close(vectors[:, 0], expected)
     assert (vectors[:, 1] - expected).abs().max() > 1e-4

@@ -13,10 +13,11 @@ class Interrupted(Exception):
 
 
 class StopAfter:
-    """Progress that raises after a number of training rows."""
+    """Progress that raises after a number of training samples of one kind."""
 
-    def __init__(self, rows):
-        self.left = rows
+    def __init__(self, samples, kind="rows"):
+        self.left = samples
+        self.kind = kind
         self.unit = None
         self.steps = 0
 
@@ -24,7 +25,7 @@ class StopAfter:
         self.unit = unit
 
     def advance(self, amount, **figures):
-        if self.unit == "samples":
+        if self.unit == self.kind:
             self.left -= amount
             self.steps += amount == 64  # a resumed training reports what lies behind it at once
             if self.left < 0:
@@ -61,7 +62,7 @@ def report_of(run):
     return {name: value for name, value in report.items() if name not in ("run", "seconds")}
 
 
-@pytest.mark.parametrize("tuning", ["frozen", "lora"])
+@pytest.mark.parametrize("tuning", ["sequences", "frozen", "lora"])
 def test_interrupted_and_resumed_equals_uninterrupted(fit, interrupt, tmp_path, tuning):
     fit(tmp_path / "whole", settings={"tuning": tuning})
     run = interrupt(tuning=tuning)
@@ -71,6 +72,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(fit, interrupt, tmp_path, 
         assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert report_of(run) == report_of(tmp_path / "whole")
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_training_that_was_killed_while_the_trunk_learned_is_resumed(fit, tmp_path):
+    fit(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "run", progress=StopAfter(2.5 * 140, "sequences"))
+    rest = StopAfter(math.inf, "sequences")
+    fit(tmp_path / "run", resume=True, progress=rest)
+    assert report_of(tmp_path / "run") == report_of(tmp_path / "whole")
 
 
 def test_resuming_goes_on_from_the_last_finished_epoch(fit, interrupt):

@@ -45,7 +45,7 @@ def test_training_improves_validation_and_reports_it(tiny_run, tiny_dataset):
     assert report["valid"]["NDCG@10"] > report["untrained"]["NDCG@10"] + 0.1
     assert report["rows"] == len(Dataset.open(tiny_dataset).rows("train"))
     assert report["steps"] == 2 * math.ceil(report["rows"] / 64)
-    assert report["tuning"] == "frozen"
+    assert report["tuning"] == "sequences"
     assert 0 < report["trainable"] < report["parameters"]
 
 
@@ -167,7 +167,7 @@ def test_a_refit_takes_settings_and_epochs_of_its_run_and_learns_from_validation
     assert report.valid == {}
     before, after = (read_tables(run / "config.toml") for run in (tiny_run, tmp_path / "refit"))
     assert after["model"] == before["model"]
-    assert after["train"] == {**before["train"], "epochs": epochs}
+    assert after["train"] == {**before["train"], "epochs": epochs, "forecast": report_of(tiny_run)["forecast"]}
 
 
 def test_early_stopping_keeps_the_best_epoch(fit, tmp_path):
@@ -208,11 +208,14 @@ def test_items_with_interactions_learn_beyond_their_titles_and_others_do_not(fit
     assert moved[~known].max(initial=0) < 1e-4
 
 
-def test_a_frozen_trunk_stays_as_it_is(tiny_run, tiny_backbone):
+@pytest.mark.parametrize(("tuning", "stays"), [("frozen", True), ("sequences", False)])
+def test_a_frozen_trunk_stays_as_it_is(fit, tmp_path, tiny_backbone, tuning, stays):
+    fit(tmp_path / "run", settings={"tuning": tuning, "max_steps": 2})
     weights = load_file(tiny_backbone / "model.safetensors")
-    trunk = load_file(tiny_run / "backbone" / "model.safetensors")
-    assert all(torch.equal(trunk[name], weights[f"model.{name}"]) for name in trunk)
-    assert not any(".lm." in f".{name}" for name in load_file(tiny_run / "head.safetensors"))
+    trunk = load_file(tmp_path / "run" / "backbone" / "model.safetensors")
+    assert all(torch.equal(trunk[name], weights[f"model.{name}"]) for name in trunk) == stays
+    assert torch.equal(trunk["embed_tokens.weight"], weights["model.embed_tokens.weight"])
+    assert not any(".lm." in f".{name}" for name in load_file(tmp_path / "run" / "head.safetensors"))
 
 
 def test_accumulated_steps_are_as_many_as_those_of_larger_batches(fit, tmp_path, tiny_run):

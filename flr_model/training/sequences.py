@@ -1,0 +1,188 @@
+"""Sequence training: the trunk learns to forecast the next item at every place of the users' sequences.
+
+One pass of the trunk over a piece of a sequence trains all its places, where supervised fine-tuning trains one row a
+pass, so a laptop can afford it; then the trunk is frozen and the head learns. For the `items` encoding and the
+`catalog` decoder (docs/method.md, "What of the backbone learns").
+
+Shapes: B pieces, S places of a piece, n places that are not padding, M items, D width of item vectors, d width of the
+backbone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flr_model.config import TrainConfig
+from flr_model.data.histories import PAD, HistoryRows
+from flr_model.evidence import Ints, sequences
+from flr_model.nn.history_encoders import ItemsEncoder
+from flr_model.nn.recommender import TrainableRecommender
+from flr_model.progress import Progress
+from flr_model.training.objectives import Learner, candidates_for, item_cross_entropy
+from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, Validate
+
+logger = logging.getLogger(__name__)
+
+DROPOUT = 0.2
+"""On the item vectors that the trunk reads and on its states."""
+
+PIECES_PER_STEP = 32
+
+WEIGHTS = (0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
+"""Of the forecast, tried in this order until validation falls."""
+
+
+class SequenceObjective(Learner):
+    """Cross-entropy of the next item at every place: softmax over the catalogue of <c W h / sqrt(d), e_i>.
+
+    Args:
+        recommender: whose trunk, map into it, item scale and residuals learn; nothing else of it is used.
+        config: how large a catalogue has the full softmax.
+    """
+
+    def __init__(self, recommender: TrainableRecommender, config: TrainConfig) -> None:
+        super().__init__(recommender, config)
+        width, size = recommender.model.encoder.trunk.width, recommender.config.embedding_size
+        self.forecast = nn.Linear(width, size, bias=False)  # W
+        nn.init.zeros_(self.forecast.weight)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))  # log c
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, pieces: Tensor) -> dict[str, Tensor]:
+        """Return the loss of (B, S + 1) pieces, padded on the left."""
+        recommender, encoder = self.recommender, self.recommender.model.encoder
+        assert isinstance(encoder, ItemsEncoder)
+        read, following = pieces[:, :-1], pieces[:, 1:]
+        mask = (read != PAD).long()
+        vectors = recommender.history_vectors(read)
+        states, _ = encoder.trunk(encoder.projection(self.dropout(vectors)), mask)
+        states, target = states[mask > 0], following[mask > 0]  # (n, d), (n,)
+        queries = self.forecast(self.dropout(states)) * (self.log_scale.exp() / math.sqrt(states.shape[-1]))
+        candidates = candidates_for(target, len(recommender.catalog), self.settings)
+        vectors = recommender.item_vectors(None if candidates is None else candidates.items)
+        return {"loss": item_cross_entropy(queries @ vectors.T, target, candidates)}
+
+    def learned(self) -> Tensor:
+        """Return the (d, D) map c W, as the decoder takes it."""
+        return (self.forecast.weight * self.log_scale.exp()).detach().T.clone()
+
+
+def pieces(rows: HistoryRows, length: int) -> Ints:
+    """Cut every user's sequence into pieces of at most ``length`` + 1 items, (n, length + 1), padded on the left.
+
+    Neighbouring pieces share one item, so every interaction but a user's first is a target exactly once.
+    """
+    user, item, _, _ = sequences(rows)
+    cut = []
+    for sequence in np.split(item, np.flatnonzero(np.diff(user)) + 1):
+        for start in range(0, len(sequence) - 1, length):
+            piece = sequence[start : start + length + 1]
+            cut.append(np.pad(piece, (length + 1 - len(piece), 0), constant_values=PAD))
+    return np.array(cut, np.int64).reshape(-1, length + 1)
+
+
+def sequence_samples(recommender: TrainableRecommender, rows: HistoryRows) -> Samples:
+    """Return the pieces of training rows, as long as the histories that the model reads."""
+    cut = pieces(rows, recommender.config.max_history)
+    return Samples(len(cut), lambda numbers: {"pieces": torch.from_numpy(cut[numbers])}, "sequences")
+
+
+def sequence_learners(recommender: TrainableRecommender) -> set[nn.Parameter]:
+    """Return what of a recommender learns on sequences: the trunk, the map into it, the items' scale and residuals."""
+    encoder, residual = recommender.model.encoder, recommender.item_residual
+    assert isinstance(encoder, ItemsEncoder)
+    embeddings = encoder.trunk.lm.get_input_embeddings().weight
+    layers = {weight for weight in encoder.trunk.lm.parameters() if weight is not embeddings}
+    items = {recommender.item_scale} if residual is None else {recommender.item_scale, residual}
+    return layers | items | set(encoder.projection.parameters())
+
+
+def learn_sequences(
+    recommender: TrainableRecommender,
+    rows: HistoryRows,
+    config: TrainConfig,
+    *,
+    folder: Path,
+    resume: bool,
+    progress: Progress,
+) -> Tensor:
+    """Train the trunk, which is frozen before and after.
+
+    Args:
+        recommender: whose trunk learns.
+        rows: training rows.
+        config: length, steps and rates.
+        folder: for checkpoints.
+        resume: go on from the newest checkpoint.
+        progress: is told of every step.
+
+    Returns:
+        The (d, D) map of the forecast.
+    """
+    objective = SequenceObjective(recommender, config)
+    trainer = StageTrainer(
+        objective,
+        sequence_samples(recommender, rows),
+        validate=None,
+        rates=replace(Rates.of(config), reasoner=config.learning_rate),  # of the maps into and out of the trunk
+        schedule=replace(Schedule.of(config), epochs=config.sequence_epochs, batch_size=PIECES_PER_STEP, patience=None),
+        folder=folder,
+        progress=progress,
+    )
+    with learning(recommender, sequence_learners(recommender)):
+        trainer.run(resume=resume)
+    return objective.learned()
+
+
+@contextmanager
+def learning(module: nn.Module, chosen: set[nn.Parameter]) -> Iterator[None]:
+    """Let only the chosen parameters of a module learn in the block."""
+    before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(parameter in chosen)
+    yield
+    for parameter, learns in before:
+        parameter.requires_grad_(learns)
+
+
+@torch.no_grad()
+def weigh_forecast(
+    recommender: TrainableRecommender, learned: Tensor, asked: float, validate: Validate | None
+) -> float:
+    """Give the forecast to the decoder, with the weight asked for or, below 0, the best one by validation NDCG@10.
+
+    A weight learned on the training rows would be too large: the trunk has seen them several times.
+
+    Args:
+        recommender: trained.
+        learned: (d, D) map that `learn_sequences` returned.
+        asked: weight, or below 0.
+        validate: ranks the validation rows; None leaves the forecast out where no weight is asked for.
+
+    Returns:
+        The weight; 0 where the forecast does not help.
+    """
+    forecast = recommender.model.decoder.forecast
+    if asked >= 0 or validate is None:
+        forecast.copy_(max(asked, 0.0) * learned)
+        return max(asked, 0.0)
+    tried = {0.0: validate()["NDCG@10"]}
+    for weight in WEIGHTS:
+        forecast.copy_(weight * learned)
+        tried[weight] = validate()["NDCG@10"]
+        if tried[weight] < max(tried.values()):
+            break
+    best = max(tried, key=tried.__getitem__)
+    forecast.copy_(best * learned)
+    figures = ", ".join(f"{weight:g}: {value:.4f}" for weight, value in tried.items())
+    logger.info("weight of the trunk's forecast: %g (validation NDCG@10 by weight: %s)", best, figures)
+    return best
