@@ -1,10 +1,11 @@
-"""The ablations of docs/results.md: what the language model and each part of the method add, on validation rows.
+"""The ablations of docs/results.md: what the language model and each part of the method add.
 
 Every variant changes one thing of the default recipe. Metrics are means over seeds; the difference to the default is
 paired by row (NDCG@10 averaged over seeds, bootstrap over rows). The ranks of a finished run are kept in the folder, so
-a stopped script goes on where it was; take a folder for each dataset.
+a stopped script goes on where it was; take a folder for each dataset. Choose on the validation rows; the test rows are
+for what is settled.
 
-usage: ablations.py DATASET [--seeds 3] [--epochs N] [--only NAME ...] [--folder ablations]
+usage: ablations.py DATASET [--split valid] [--seeds 3] [--epochs N] [--only NAME ...] [--folder ablations]
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from flr_model.training.sft import fit
 from flr_model.training.validation import validator
 
 console = Console()
+SPLITS = ("valid", "test")
 GROUPS = (("popularity", "head"), ("popularity", "tail"), ("target", "cold"))
 
 
@@ -144,6 +146,7 @@ def main() -> None:
     """Train what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
+    parser.add_argument("--split", choices=SPLITS, default="valid")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=0, help="0: as the default recipe")
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
@@ -154,17 +157,17 @@ def main() -> None:
     ranks: dict[str, list[Any]] = {name: [] for name in dict.fromkeys(["default", *arguments.only])}
     for seed in range(arguments.seeds):
         for name, runs in ranks.items():
-            file = arguments.folder / f"{name.replace(' ', '-')}.epochs{arguments.epochs}.seed{seed}.npy"
+            file = arguments.folder / f"{name.replace(' ', '-')}.epochs{arguments.epochs}.seed{seed}.npz"
             if not file.exists():
-                np.save(file, run(arguments.dataset, VARIANTS[name], seed, arguments.epochs))
-                shown = metrics.means(np.load(file), (10,))
-                console.print(f"{name}, seed {seed}: NDCG@10 {shown['NDCG@10']:.4f}", highlight=False)
-            runs.append(np.load(file))
-    show(Dataset.open(arguments.dataset), {name: np.stack(runs) for name, runs in ranks.items()})
+                np.savez(file, **run(arguments.dataset, VARIANTS[name], seed, arguments.epochs))
+                shown = metrics.means(np.load(file)["valid"], (10,))
+                console.print(f"{name}, seed {seed}: validation NDCG@10 {shown['NDCG@10']:.4f}", highlight=False)
+            runs.append(np.load(file)[arguments.split])
+    show(Dataset.open(arguments.dataset), arguments.split, {name: np.stack(runs) for name, runs in ranks.items()})
 
 
-def run(data: Path, variant: Variant, seed: int, epochs: int) -> Any:
-    """Train one variant; return (R,) the ranks of the validation rows' targets under its best epoch."""
+def run(data: Path, variant: Variant, seed: int, epochs: int) -> dict[str, Any]:
+    """Train one variant; return (R,) the ranks of the targets under its best epoch, by split."""
     model = replace(ModelConfig(), **variant.model)
     train = replace(TrainConfig(seed=seed, epochs=epochs), **variant.train)
     set_seed(seed)
@@ -177,13 +180,16 @@ def run(data: Path, variant: Variant, seed: int, epochs: int) -> Any:
     with tempfile.TemporaryDirectory(prefix="flr-ablation-") as folder:
         fit(setup, train, validate=validate, folder=Path(folder), resume=False, progress=SILENT)
     present = setup.recommender.recommender()
-    return rank_rows(present, setup.valid, present.catalog, EvalConfig())[0]
+    return {
+        split: rank_rows(present, setup.dataset.rows(split), present.catalog, EvalConfig(split=split))[0]
+        for split in SPLITS
+    }
 
 
-def show(dataset: Dataset, ranks: dict[str, Any]) -> None:
+def show(dataset: Dataset, split: str, ranks: dict[str, Any]) -> None:
     """Print means over seeds, the paired difference to the default, and NDCG@10 of groups of targets."""
-    masks = segment_masks(dataset.rows("valid"), dataset.rows("train"), len(dataset.catalog))
-    table = Table(title="validation rows, means over seeds", title_justify="left")
+    masks = segment_masks(dataset.rows(split), dataset.rows("train"), len(dataset.catalog))
+    table = Table(title=f"{split} rows, means over seeds", title_justify="left")
     for column in ("", "HR@10", "NDCG@10", "by seed", "minus default (95 %)", *(group for _, group in GROUPS)):
         table.add_column(column, justify="right" if column else "left")
     gain = {name: np.stack([metrics.ndcg(line, 10) for line in runs]) for name, runs in ranks.items()}

@@ -6,6 +6,7 @@ Shapes: B batch, K factors, L items of a history, d width of the backbone, D wid
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +14,23 @@ from torch import Tensor, nn
 from flr_model.nn.reasoner import Thought, per_factor
 
 
+class Forecast(NamedTuple):
+    """How the next item follows from what the trunk read.
+
+    states: (d, D) map of the trunk's state, over sqrt(d). newest: () weight of the newest item's own vector.
+    """
+
+    states: Tensor
+    newest: Tensor
+
+
 class CatalogDecoder(nn.Module):
     """Make K queries in item space of a thought.
 
-    p_k = sum_l A_kl e_l (I + U_k) + P_k standard(f_k + r), query_k = g_k (tau p_k + W h / sqrt(d))
+    p_k = sum_l A_kl e_l (I + U_k) + P_k standard(f_k + r), query_k = g_k (tau p_k + W h / sqrt(d) + b e_L)
 
-    U_k and P_k start at zero: the untrained model ranks by similarity of titles to a recency-weighted history. W stays
-    zero unless the trunk learned to forecast (`flr_model.training.sequences`).
+    U_k and P_k start at zero: the untrained model ranks by similarity of titles to a recency-weighted history. W and b
+    are zero unless the trunk learned to forecast (`flr_model.training.sequences`).
 
     Args:
         width: d.
@@ -29,12 +40,14 @@ class CatalogDecoder(nn.Module):
     """
 
     forecast: Tensor
+    echo: Tensor
 
     def __init__(self, width: int, embedding_size: int, n_factors: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.item_map = nn.Parameter(torch.zeros(n_factors, embedding_size, embedding_size))  # U_k
         self.thought_map = nn.Parameter(torch.zeros(n_factors, width, embedding_size))  # P_k
         self.register_buffer("forecast", torch.zeros(width, embedding_size))  # W
+        self.register_buffer("echo", torch.zeros(()))  # b
         # What all users' thoughts have in common would become a learned popularity, which time makes wrong.
         self.centre = nn.BatchNorm1d(n_factors * width, affine=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(12.0)))  # log tau
@@ -57,8 +70,15 @@ class CatalogDecoder(nn.Module):
         latent = self._standard(thought.factors + thought.thought[:, None])
         latent = latent / math.sqrt(latent.shape[-1])  # (B, K, d), about as long as e_i
         said = per_factor(self.dropout(latent), self.thought_map)
-        forecast = newest @ self.forecast / math.sqrt(newest.shape[-1])  # (B, D), of no factor: each tells its share
+        # (B, D) what the trunk itself says; it is of no factor, and each factor tells its gate's share of it.
+        forecast = newest @ self.forecast / math.sqrt(newest.shape[-1]) + self.echo * vectors[:, -1]
         return thought.gates[..., None] * (self.log_scale.exp() * (read + said) + forecast[:, None])
+
+    @torch.no_grad()
+    def take_forecast(self, learned: Forecast, weight: float) -> None:
+        """Add what the trunk forecasts to the queries, with a weight."""
+        self.forecast.copy_(weight * learned.states)
+        self.echo.copy_(weight * learned.newest)
 
     def _standard(self, latent: Tensor) -> Tensor:
         """Centre and scale every place of (B, K, d) by its spread over users."""

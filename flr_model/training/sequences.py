@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from flr_model.config import TrainConfig
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.evidence import Ints, sequences
+from flr_model.nn.catalog_decoder import Forecast
 from flr_model.nn.history_encoders import ItemsEncoder
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import Progress
@@ -42,7 +43,9 @@ WEIGHTS = (0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 
 
 class SequenceObjective(Learner):
-    """Cross-entropy of the next item at every place: softmax over the catalogue of <c W h / sqrt(d), e_i>.
+    """Cross-entropy of the next item at every place: softmax over the catalogue of c <W h / sqrt(d) + b e, e_i>.
+
+    h is the trunk's state at the place and e the vector of the item there; W starts at zero.
 
     Args:
         recommender: whose trunk, map into it, item scale and residuals learn; nothing else of it is used.
@@ -54,6 +57,7 @@ class SequenceObjective(Learner):
         width, size = recommender.model.encoder.trunk.width, recommender.config.embedding_size
         self.forecast = nn.Linear(width, size, bias=False)  # W
         nn.init.zeros_(self.forecast.weight)
+        self.echo = nn.Parameter(torch.tensor(0.5))  # b
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))  # log c
         self.dropout = nn.Dropout(DROPOUT)
 
@@ -61,19 +65,20 @@ class SequenceObjective(Learner):
         """Return the loss of (B, S + 1) pieces, padded on the left."""
         recommender, encoder = self.recommender, self.recommender.model.encoder
         assert isinstance(encoder, ItemsEncoder)
-        read, following = pieces[:, :-1], pieces[:, 1:]
-        mask = (read != PAD).long()
+        read, mask = pieces[:, :-1], (pieces[:, :-1] != PAD).long()
         vectors = recommender.history_vectors(read)
         states, _ = encoder.trunk(encoder.projection(self.dropout(vectors)), mask)
-        states, target = states[mask > 0], following[mask > 0]  # (n, d), (n,)
-        queries = self.forecast(self.dropout(states)) * (self.log_scale.exp() / math.sqrt(states.shape[-1]))
+        states, vectors, target = states[mask > 0], vectors[mask > 0], pieces[:, 1:][mask > 0]  # (n, d), (n, D), (n,)
+        said = self.forecast(self.dropout(states)) / math.sqrt(states.shape[-1]) + self.echo * vectors
         candidates = candidates_for(target, len(recommender.catalog), self.settings)
-        vectors = recommender.item_vectors(None if candidates is None else candidates.items)
-        return {"loss": item_cross_entropy(queries @ vectors.T, target, candidates)}
+        answers = recommender.item_vectors(None if candidates is None else candidates.items)
+        return {"loss": item_cross_entropy(self.log_scale.exp() * said @ answers.T, target, candidates)}
 
-    def learned(self) -> Tensor:
-        """Return the (d, D) map c W, as the decoder takes it."""
-        return (self.forecast.weight * self.log_scale.exp()).detach().T.clone()
+    @torch.no_grad()
+    def learned(self) -> Forecast:
+        """Return what the decoder takes: c W and c b."""
+        scale = self.log_scale.exp()
+        return Forecast((self.forecast.weight * scale).T.clone(), (self.echo * scale).clone())
 
 
 def pieces(rows: HistoryRows, length: int) -> Ints:
@@ -114,7 +119,7 @@ def learn_sequences(
     folder: Path,
     resume: bool,
     progress: Progress,
-) -> Tensor:
+) -> Forecast:
     """Train the trunk, which is frozen before and after.
 
     Args:
@@ -126,7 +131,7 @@ def learn_sequences(
         progress: is told of every step.
 
     Returns:
-        The (d, D) map of the forecast.
+        What the decoder needs to forecast from the trunk's states.
     """
     objective = SequenceObjective(recommender, config)
     trainer = StageTrainer(
@@ -154,9 +159,8 @@ def learning(module: nn.Module, chosen: set[nn.Parameter]) -> Iterator[None]:
         parameter.requires_grad_(learns)
 
 
-@torch.no_grad()
 def weigh_forecast(
-    recommender: TrainableRecommender, learned: Tensor, asked: float, validate: Validate | None
+    recommender: TrainableRecommender, learned: Forecast, asked: float, validate: Validate | None
 ) -> float:
     """Give the forecast to the decoder, with the weight asked for or, below 0, the best one by validation NDCG@10.
 
@@ -164,25 +168,25 @@ def weigh_forecast(
 
     Args:
         recommender: trained.
-        learned: (d, D) map that `learn_sequences` returned.
+        learned: what `learn_sequences` returned.
         asked: weight, or below 0.
         validate: ranks the validation rows; None leaves the forecast out where no weight is asked for.
 
     Returns:
         The weight; 0 where the forecast does not help.
     """
-    forecast = recommender.model.decoder.forecast
+    decoder = recommender.model.decoder
     if asked >= 0 or validate is None:
-        forecast.copy_(max(asked, 0.0) * learned)
+        decoder.take_forecast(learned, max(asked, 0.0))
         return max(asked, 0.0)
     tried = {0.0: validate()["NDCG@10"]}
     for weight in WEIGHTS:
-        forecast.copy_(weight * learned)
+        decoder.take_forecast(learned, weight)
         tried[weight] = validate()["NDCG@10"]
         if tried[weight] < max(tried.values()):
             break
     best = max(tried, key=tried.__getitem__)
-    forecast.copy_(best * learned)
+    decoder.take_forecast(learned, best)
     figures = ", ".join(f"{weight:g}: {value:.4f}" for weight, value in tried.items())
     logger.info("weight of the trunk's forecast: %g (validation NDCG@10 by weight: %s)", best, figures)
     return best

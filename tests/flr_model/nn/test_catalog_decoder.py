@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from flr_model.nn.catalog_decoder import CatalogDecoder
+from flr_model.nn.catalog_decoder import CatalogDecoder, Forecast
 from flr_model.nn.reasoner import Thought
 
 NEWEST = torch.tensor([[3.0, 4.0]])
@@ -69,7 +69,7 @@ def test_the_forecast_adds_what_the_trunk_says_in_shares_of_the_gates():
     thought = thought_of(factors=[[[1, 2], [4, 5]]], thought=[[1, 1]], gates=[[0.25, 0.75]])
     attention, vectors = torch.full((1, 2, 1), 1.0), torch.tensor([[[2.0, 0]]])
     before = decoder(thought, attention, vectors, NEWEST)
-    decoder.forecast.copy_(torch.tensor([[1.0, 0], [0, -1]]))  # (3, 4) -> (3, -4), over sqrt(2)
-    said = torch.tensor([3.0, -4.0]) / 2**0.5
+    decoder.take_forecast(Forecast(torch.tensor([[2.0, 0], [0, -2]]), torch.tensor(3.0)), 0.5)
+    said = torch.tensor([3.0, -4.0]) / 2**0.5 + 1.5 * torch.tensor([2.0, 0])  # of (3, 4), and of the newest item (2, 0)
     after = decoder(thought, attention, vectors, NEWEST)
     torch.testing.assert_close(after - before, torch.stack([0.25 * said, 0.75 * said])[None])

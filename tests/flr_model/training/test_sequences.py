@@ -8,6 +8,7 @@ from flr_model.config import ModelConfig
 from flr_model.data.histories import PAD
 from flr_model.errors import ConfigError
 from flr_model.evidence import sequences
+from flr_model.nn.catalog_decoder import Forecast
 from flr_model.progress import SILENT
 from flr_model.training.sequences import SequenceObjective, learn_sequences, learning, pieces, weigh_forecast
 from flr_model.training.setup import set_up
@@ -38,10 +39,12 @@ def test_every_interaction_but_the_first_of_a_user_is_forecast_once(setup):
     assert sorted(targets.tolist()) == sorted(item[~first].tolist())
 
 
-def test_before_training_every_item_is_equally_likely(setup):
-    objective = SequenceObjective(setup.recommender, tiny_train())
-    loss = objective(torch.from_numpy(pieces(setup.rows, 6)[:8]))["loss"]
-    assert loss.item() == pytest.approx(np.log(60), abs=1e-4)
+def test_the_untrained_forecast_is_what_is_like_the_newest_item(setup):
+    objective = SequenceObjective(setup.recommender, tiny_train()).eval()
+    vectors = setup.recommender.item_vectors()
+    logits = 10 * 0.5 * vectors[20] @ vectors.T
+    loss = objective(torch.tensor([[PAD, 20, 33]]))["loss"]
+    assert loss.item() == pytest.approx(-logits.log_softmax(-1)[33].item(), abs=1e-4)
 
 
 def test_padding_counts_for_nothing(setup):
@@ -71,8 +74,9 @@ def test_the_trunk_learns_the_order_and_leaves_the_head_alone(setup, tmp_path):
     recommender.eval()
     rows = setup.valid
     with torch.no_grad():
-        newest = recommender.read(recommender.encode(rows, training=False)).newest
-        scores = newest @ learned @ recommender.item_vectors().T
+        reading = recommender.read(recommender.encode(rows, training=False))
+        said = reading.newest @ learned.states / 32**0.5 + learned.newest * reading.vectors[:, -1]
+        scores = said @ recommender.item_vectors().T
     ranks = (scores >= scores.gather(1, torch.from_numpy(rows.target)[:, None])).sum(1)
     assert (ranks <= 5).float().mean() > 0.6  # the next title of the shelf follows with 85 %; chance is 8 %
     moved = {name for name, value in recommender.state_dict().items() if not torch.equal(value, before[name])}
@@ -112,18 +116,19 @@ class Validation:
 def test_the_weight_grows_until_validation_falls(setup, values, best, asked):
     decoder = setup.recommender.model.decoder
     validate = Validation(decoder, values)
-    learned = torch.ones_like(decoder.forecast)
+    learned = Forecast(torch.ones_like(decoder.forecast), torch.tensor(2.0))
     assert weigh_forecast(setup.recommender, learned, -1.0, validate) == best
     assert validate.asked == asked
-    torch.testing.assert_close(decoder.forecast, best * learned)
+    torch.testing.assert_close(decoder.forecast, best * learned.states)
+    assert decoder.echo.item() == pytest.approx(best * 2)
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0.5, 0.5), (0.0, 0.0), (-1.0, 0.0)])
 def test_a_weight_that_was_asked_for_needs_no_validation(setup, asked, given):
     decoder = setup.recommender.model.decoder
-    learned = torch.ones_like(decoder.forecast)
+    learned = Forecast(torch.ones_like(decoder.forecast), torch.tensor(2.0))
     assert weigh_forecast(setup.recommender, learned, asked, None) == given
-    torch.testing.assert_close(decoder.forecast, given * learned)
+    torch.testing.assert_close(decoder.forecast, given * learned.states)
 
 
 def test_a_refit_takes_the_weight_that_was_chosen(tiny_dataset, tiny_backbone, tmp_path):
