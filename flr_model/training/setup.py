@@ -75,7 +75,7 @@ def set_up(
     """
     dataset = Dataset.open(data)
     rows, valid = _rows(dataset, hold_out=hold_out)
-    tuning = choose_tuning(train.tuning, len(rows), model)
+    tuning = choose_tuning(train.tuning, len(rows), len(dataset.catalog), model)
     backbone = load_backbone(model.backbone, layers=model.layers)
     item_backbone = load_backbone(model.backbone, layers=model.item_layers)
     width = int(backbone.lm.config.hidden_size)

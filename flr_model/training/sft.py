@@ -168,9 +168,9 @@ def fit(
         resume: go on from checkpoints in it.
         progress: is told of steps and losses.
     """
-    recommender, learned, map_of_forecast = setup.recommender, set(), None
+    recommender, learned, trunk_forecast = setup.recommender, set(), None
     if setup.tuning == "sequences":
-        map_of_forecast = learn_sequences(
+        trunk_forecast = learn_sequences(
             recommender, setup.rows, train, folder=folder / "sequences", resume=resume, progress=progress
         )
         learned |= sequence_learners(recommender)
@@ -187,8 +187,8 @@ def fit(
     )
     trainer.run(resume=resume)
     forecast = 0.0
-    if map_of_forecast is not None:
-        forecast = weigh_forecast(recommender, map_of_forecast, train.forecast, validate)
+    if trunk_forecast is not None:
+        forecast = weigh_forecast(recommender, trunk_forecast, train.forecast, validate)
     return Fitted(forecast, trainer.state.global_step, _best_epoch(trainer.state), learned)
 
 

@@ -15,14 +15,17 @@ logger = logging.getLogger(__name__)
 LORA_ROWS = 1_000_000
 """Below this many rows a trunk tuned on single rows learned them by heart in our measurements (docs/results.md)."""
 
+DENSE_ROWS = 5
+"""From so many training rows an item on, sequences teach the trunk something (docs/results.md)."""
+
 MANY_ROWS = 20
 """Users with more rows than this on average are learned by heart in a second pass (docs/results.md)."""
 
 PASSES, FEW_PASSES = 3, 1
 
 
-def choose_tuning(asked: str, n_rows: int, model: ModelConfig) -> str:
-    """Resolve ``auto`` by the model's shape and the number of rows (docs/method.md, "What of the backbone learns").
+def choose_tuning(asked: str, n_rows: int, n_items: int, model: ModelConfig) -> str:
+    """Resolve ``auto`` by the model's shape and the training rows (docs/method.md, "What of the backbone learns").
 
     Raises:
         ConfigError: if ``sequences`` is asked for and the model does not read and rank items.
@@ -32,7 +35,7 @@ def choose_tuning(asked: str, n_rows: int, model: ModelConfig) -> str:
         raise ConfigError("--tuning sequences needs --encoding items and --decoder catalog")
     if asked != "auto":
         return asked
-    if of_items:
+    if of_items and n_rows >= DENSE_ROWS * n_items:
         return "sequences"
     if model.decoder == "title":  # a frozen backbone has no way to learn what is written here
         return "lora"

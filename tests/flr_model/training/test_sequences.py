@@ -140,19 +140,20 @@ def test_a_refit_takes_the_weight_that_was_chosen(tiny_dataset, tiny_backbone, t
 
 
 @pytest.mark.parametrize(
-    ("shape", "n_rows", "tuning"),
+    ("shape", "n_rows", "n_items", "tuning"),
     [
-        ({}, 10, "sequences"),
-        ({}, LORA_ROWS, "sequences"),
-        ({"encoding": "text"}, 10, "frozen"),
-        ({"encoding": "text"}, LORA_ROWS, "lora"),
-        ({"decoder": "title"}, 10, "lora"),
+        ({}, 5 * 60, 60, "sequences"),
+        ({}, 5 * 60 - 1, 60, "frozen"),
+        ({}, LORA_ROWS, LORA_ROWS, "lora"),
+        ({"encoding": "text"}, 600, 60, "frozen"),
+        ({"encoding": "text"}, LORA_ROWS, 60, "lora"),
+        ({"decoder": "title"}, 600, 60, "lora"),
     ],
 )
-def test_what_auto_means(shape, n_rows, tuning):
-    assert choose_tuning("auto", n_rows, ModelConfig(**shape)) == tuning
+def test_what_auto_means(shape, n_rows, n_items, tuning):
+    assert choose_tuning("auto", n_rows, n_items, ModelConfig(**shape)) == tuning
 
 
 def test_sequences_need_items():
     with pytest.raises(ConfigError, match="--encoding items"):
-        choose_tuning("sequences", 10, ModelConfig(encoding="text"))
+        choose_tuning("sequences", 600, 60, ModelConfig(encoding="text"))
