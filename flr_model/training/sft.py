@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import PartialState
 from torch import nn
 from transformers import set_seed
 
@@ -28,7 +27,7 @@ from flr_model.training.factor_choice import AUTO, choose_n_factors
 from flr_model.training.objectives import objective_for
 from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_forecast
 from flr_model.training.setup import Setup, set_up
-from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, Validate
+from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, Validate, processes
 from flr_model.training.tuning import merge
 from flr_model.training.validation import validator
 
@@ -112,7 +111,7 @@ def train(
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
     checkpoints = out.parent / f".{out.name}.checkpoints"
-    state = PartialState()
+    state = processes(checkpoints)
     with state.main_process_first():  # several under `accelerate launch`; the first one writes
         if state.is_main_process:
             _begin(checkpoints, toml, resume=resume)

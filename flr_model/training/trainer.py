@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Dataset as TorchDataset
 from transformers import (
@@ -142,6 +143,14 @@ class Samples:
             return {**encoded, "numbers": torch.from_numpy(numbers)}
 
         return cls(len(rows), batch)
+
+
+def processes(folder: Path) -> PartialState:
+    """Return the processes of this training, connected as the Trainer connects them; ``folder`` is not written."""
+    arguments = TrainingArguments(output_dir=str(folder), report_to=[])
+    _ = arguments.device  # connects them
+    state: PartialState = arguments.distributed_state
+    return state
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
