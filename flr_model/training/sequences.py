@@ -154,9 +154,11 @@ def learning(module: nn.Module, chosen: set[nn.Parameter]) -> Iterator[None]:
     before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     for parameter, _ in before:
         parameter.requires_grad_(parameter in chosen)
-    yield
-    for parameter, learns in before:
-        parameter.requires_grad_(learns)
+    try:
+        yield
+    finally:
+        for parameter, learns in before:
+            parameter.requires_grad_(learns)
 
 
 def weigh_forecast(
