@@ -33,6 +33,7 @@ from recbole.utils import init_seed
 from scipy import sparse
 from torch.utils.data import DataLoader
 
+from flr_model.config import ModelConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking import Floats, Scorer
 
@@ -40,6 +41,9 @@ Setting = Mapping[str, Any]
 
 _MODELS = {"sasrec": SASRec, "gru4rec": GRU4Rec}
 _TRAINING = {"train_batch_size": 256, "learning_rate": 1e-3, "epochs": 200}
+
+LENGTH = ModelConfig().max_history
+"""Items of a history that the sequential models read, the newest: as many as flr's network does."""
 
 torch.autograd.set_detect_anomaly(False)  # a module of RecBole turns it on for everybody, which doubles the time
 
@@ -97,7 +101,7 @@ def fit_sequential(
         validate: the metric of a scorer, higher is better.
         patience: epochs without a better metric before stopping.
     """
-    length = int(train.lengths.max())
+    length = min(int(train.lengths.max()), LENGTH)
     config = _config(name, {**_TRAINING, "stopping_step": patience - 1, "MAX_ITEM_LIST_LENGTH": length, **setting})
     init_seed(seed, reproducibility=True)
     model = _MODELS[name](config, SimpleNamespace(num=lambda field: n_items + 1))

@@ -43,7 +43,9 @@ class Layout:
         return [name for name in (MANIFEST, *self.files) if not (folder / name).exists()]
 
 
-DATASET = Layout("dataset", ("items.parquet", "train.parquet", "valid.parquet", "test.parquet"), "flr prepare")
+DATASET = Layout(
+    "dataset", ("items.parquet", "train.parquet", "valid.parquet", "test.parquet", "earlier.npz"), "flr prepare"
+)
 RUN = Layout(
     "run",
     (

@@ -86,7 +86,9 @@ class PrepareConfig(Settings):
     valid_fraction: float = setting(0.1, "share of the rows for validation (temporal split)", low=0.0, high=0.9)
     test_fraction: float = setting(0.1, "share of the rows for the test (temporal split)", low=0.0, high=0.9)
     k_core: int = setting(1, "keep users and items with at least this many interactions; 1 keeps all", low=1)
-    max_history: int = setting(20, "longest history of a row, newest kept", low=1, high=10_000)
+    max_history: int = setting(
+        20, "items of history that a row shows, the newest; the others are known as had", low=1, high=10_000
+    )
 
     def problems(self) -> list[str]:
         """The two held-out shares must leave something to train on."""

@@ -245,7 +245,8 @@ def _with_targets(rows: HistoryRows, split: str) -> HistoryRows:
 
 def _protocol(rows: HistoryRows, catalog: Catalog, config: EvalConfig) -> dict[str, Any]:
     by_title = config.match == "title"
-    seen = np.unique(rows.row_of_item()[rows.items == rows.target[rows.row_of_item()]])
+    row, item = rows.had()
+    seen = np.unique(row[item == rows.target[row]])
     return {
         "split": config.split,
         "match": config.match,

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flr_model.data.histories import HistoryRows
+from flr_model.data.histories import HistoryRows, ranges
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -125,7 +125,7 @@ class PairEvents:
         known = number >= 0
         start, stop = begin[np.where(known, number, 0)], begin[np.where(known, number + 1, 0)]
         length = np.where(known, stop - start, 0)
-        event = order[_ranges(start, length)]
+        event = order[ranges(start, length)]
         row = np.repeat(np.arange(len(rows)), length)
         # match (row, source item) of the events with (row, history item) of the rows, every combination
         n_items = len(self.degree)
@@ -133,7 +133,7 @@ class PairEvents:
         ours = rows.row_of_item() * n_items + rows.items
         by_key = np.argsort(ours, kind="stable")
         left, right = (np.searchsorted(ours[by_key], theirs, side=side) for side in ("left", "right"))
-        slot = by_key[_ranges(left, right - left)]
+        slot = by_key[ranges(left, right - left)]
         event = np.repeat(event, right - left)
         found = Lookup(rows.row_of_item()[slot], ages(rows)[slot], same_times(rows)[slot], self.event_pair[event])
         return found, self.event_channel[event]
@@ -153,7 +153,7 @@ class Evidence:
         kernel: (L,) weight of a history item by its age, newest first; older items count nothing.
         same_time: factor for history items that share the newest one's time.
         scale: of the sum inside the logarithm. weight: of the logarithm.
-        seen: added to the score of the history's own items.
+        seen: added to the score of what the user had.
     """
 
     indptr: Ints
@@ -171,7 +171,7 @@ class Evidence:
         return len(self.indptr) - 1
 
     def sparse(self, rows: HistoryRows) -> SparseScores:
-        """Score what the histories meet: ``weight * log1p(scale * weighed counts)``, plus ``seen`` for their own items.
+        """Score what the histories meet: ``weight * log1p(scale * weighed counts)``, plus ``seen`` for what users had.
 
         Every other item's evidence is 0.
         """
@@ -179,10 +179,11 @@ class Evidence:
         weight = self.kernel[ages(recent)] * np.where(same_times(recent) == 1, np.float32(self.same_time), 1)
         start = self.indptr[recent.items]
         length = self.indptr[recent.items + 1] - start
-        pair = _ranges(start, length)
+        pair = ranges(start, length)
         met = np.repeat(recent.row_of_item() * self.n_items, length) + self.neighbour[pair]
         met, counts = _sums(met, self.value[pair] * np.repeat(weight, length), len(rows) * self.n_items)
-        own = np.unique(rows.row_of_item() * self.n_items + rows.items)
+        row, item = rows.had()
+        own = np.unique(row * self.n_items + item)
         values = [self.weight * np.log1p(self.scale * counts), np.full(len(own), self.seen)]
         key, value = _sums(np.concatenate([met, own]), np.concatenate(values), len(rows) * self.n_items)
         return SparseScores(key // self.n_items, key % self.n_items, value.astype(np.float32))
@@ -227,13 +228,6 @@ def sequences(rows: HistoryRows) -> tuple[Ints, Ints, Ints, dict[str, int]]:
     order = np.argsort(user, kind="stable")
     item = np.concatenate([start.items, rows.target])[order]
     return user[order], item, np.concatenate([start.times, rows.target_time])[order], users
-
-
-def _ranges(start: Ints, length: Ints) -> Ints:
-    """Concatenate the ranges ``start[i] : start[i] + length[i]``."""
-    ends = np.cumsum(length)
-    total = int(ends[-1]) if len(ends) else 0
-    return (np.repeat(start - (ends - length), length) + np.arange(total)).astype(np.int64)
 
 
 def _sums(key: Ints, value: npt.NDArray[Any], n_keys: int) -> tuple[Ints, npt.NDArray[np.float64]]:

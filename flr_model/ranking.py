@@ -165,7 +165,7 @@ class Recommender:
         states, evidence = self.states(rows), self.evidence.sparse(rows)
         users = states.queries.sum(axis=1)
         none = np.zeros(0, np.int64)
-        hidden = (none, none) if allow_seen else (rows.row_of_item(), rows.items)
+        hidden = (none, none) if allow_seen else rows.had()
         if candidates is None and self.index is not None:
             candidates = self._near(users, evidence, rows, top_k)
         if candidates is None:
@@ -179,8 +179,8 @@ class Recommender:
     def _near(self, users: Floats, evidence: SparseScores, rows: HistoryRows, top_k: int) -> list[Ints]:
         """Candidates of an approximate index: items near the user's vector, and all that have evidence."""
         assert self.index is not None
-        longest = int(rows.lengths.max(initial=0))
-        near = self.index.search(users, max(NEAR * top_k, top_k + longest))
+        most = int(np.bincount(rows.had()[0]).max(initial=0))
+        near = self.index.search(users, max(NEAR * top_k, top_k + most))
         starts = np.searchsorted(evidence.row, np.arange(len(users) + 1))
         return [
             np.union1d(line[line != PAD], evidence.item[starts[user] : starts[user + 1]])
@@ -217,7 +217,7 @@ class Recommender:
 
 
 def candidate_scores(scorer: Scorer, rows: HistoryRows, *, allow_seen: bool) -> Floats:
-    """Return (B, M) scores; items of the own history, unless allowed, and what a `Lister` does not list have -inf."""
+    """Return (B, M) scores; what the user had, unless allowed, and what a `Lister` does not list have -inf."""
     if isinstance(scorer, Lister):
         return scorer.listed_scores(rows, allow_seen=allow_seen)
     scores = scorer.scores(rows)
@@ -227,5 +227,5 @@ def candidate_scores(scorer: Scorer, rows: HistoryRows, *, allow_seen: bool) -> 
 
 
 def hide_seen(scores: npt.NDArray[Any], rows: HistoryRows) -> None:
-    """Set the scores of each row's own history to -inf, in place."""
-    scores[rows.row_of_item(), rows.items] = -np.inf
+    """Set the scores of all that each row's user had to -inf, in place."""
+    scores[rows.had()] = -np.inf

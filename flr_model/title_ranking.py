@@ -191,7 +191,8 @@ class Eligible:
     ) -> Eligible:
         """Combine the histories and the candidates of B users."""
         n_items, n_titles = len(tree.items), tree.n_titles
-        hidden = np.unique(rows.row_of_item() * n_items + rows.items) if hide_seen else np.zeros(0, np.int64)
+        row, item = rows.had()
+        hidden = np.unique(row * n_items + item) if hide_seen else np.zeros(0, np.int64)
         title_key = hidden // n_items * n_titles + tree.title_of[hidden % n_items]
         titles, count = np.unique(title_key, return_counts=True)
         gone = titles[count == np.diff(tree.first_item)[titles % n_titles]]

@@ -8,7 +8,7 @@ import numpy as np
 from flr_model.artifacts import Manifest
 from flr_model.config import ModelConfig, PrepareConfig, TrainConfig
 from flr_model.data.catalog import Catalog
-from flr_model.data.dataset import SPLITS
+from flr_model.data.dataset import SPLITS, write_rows
 from flr_model.data.histories import HistoryRows
 from flr_model.data.prepare import Sources, prepare
 
@@ -90,8 +90,7 @@ def write_dataset(folder: Path, catalog: Catalog, splits: dict[str, HistoryRows]
     """A dataset folder of given rows; a split that is not given repeats the validation rows."""
     folder.mkdir(parents=True)
     catalog.write(folder / "items.parquet")
-    for split in SPLITS:
-        splits.get(split, splits["valid"]).write(folder / f"{split}.parquet")
+    write_rows(folder, {split: splits.get(split, splits["valid"]) for split in SPLITS})
     Manifest("dataset").write(folder)
     return folder
 

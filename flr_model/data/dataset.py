@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from flr_model.artifacts import DATASET, Manifest, fingerprint, open_folder
 from flr_model.data.catalog import Catalog
-from flr_model.data.histories import HistoryRows
+from flr_model.data.histories import Earlier, HistoryRows
 from flr_model.errors import ArtifactError
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
+
+EARLIER = "earlier.npz"
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,21 @@ class Dataset:
 
     def rows(self, split: str) -> HistoryRows:
         """Return the rows of "train", "valid" or "test"."""
-        return HistoryRows.read(self.folder / f"{split}.parquet")
+        rows = HistoryRows.read(self.folder / f"{split}.parquet")
+        with np.load(self.folder / EARLIER, allow_pickle=False) as arrays:
+            earlier = Earlier(*(arrays[f"{split}_{field.name}"] for field in fields(Earlier)))
+        return replace(rows, earlier=earlier)
 
     def fingerprint(self) -> str:
         """Identify the content: equal for copies of the folder."""
         return fingerprint(self.folder, DATASET.files)
+
+
+def write_rows(folder: Path, splits: Mapping[str, HistoryRows]) -> None:
+    """Write the rows of every split, and apart from them what their users had before, which many rows share."""
+    earlier: dict[str, Any] = {}
+    for split, rows in splits.items():
+        rows.write(folder / f"{split}.parquet")
+        arrays = vars(rows.earlier or Earlier.nothing(len(rows)))
+        earlier |= {f"{split}_{name}": array for name, array in arrays.items()}
+    np.savez_compressed(folder / EARLIER, **earlier)

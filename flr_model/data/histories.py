@@ -23,6 +23,47 @@ PAD = -1
 Ints = npt.NDArray[np.int64]
 
 
+def ranges(start: Ints, length: Ints) -> Ints:
+    """Concatenate the ranges ``start[i] : start[i] + length[i]``."""
+    ends = np.cumsum(length)
+    total = int(ends[-1]) if len(ends) else 0
+    return (np.repeat(start - (ends - length), length) + np.arange(total)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What users had before the items that their rows show: slices of an array that rows share.
+
+    Args:
+        items: (N,) positions in the catalogue.
+        start: (R,) where each row's slice begins.
+        stop: (R,) where it ends.
+    """
+
+    items: Ints
+    start: Ints
+    stop: Ints
+
+    @classmethod
+    def nothing(cls, n_rows: int) -> Earlier:
+        """Return an empty slice for each row."""
+        return cls(*(np.zeros(n, np.int64) for n in (0, n_rows, n_rows)))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Earlier]) -> Earlier:
+        """Join the slices of several sets of rows."""
+        shifts = np.cumsum([0, *(len(part.items) for part in parts[:-1])])
+        return cls(
+            np.concatenate([part.items for part in parts]),
+            np.concatenate([part.start + shift for part, shift in zip(parts, shifts, strict=True)]),
+            np.concatenate([part.stop + shift for part, shift in zip(parts, shifts, strict=True)]),
+        )
+
+    def select(self, rows: Ints) -> Earlier:
+        """Return the slices of some rows."""
+        return Earlier(self.items, self.start[rows], self.stop[rows])
+
+
 @dataclass(frozen=True)
 class HistoryRows:
     """Ragged histories in flat arrays.
@@ -34,6 +75,7 @@ class HistoryRows:
         offsets: (R + 1,) row r is ``items[offsets[r]:offsets[r + 1]]``.
         target: (R,) position of the next item; PAD where unknown.
         target_time: (R,) seconds of the target; 0 where unknown.
+        earlier: what the users had before the history; None where the history is all.
     """
 
     user_id: npt.NDArray[Any]
@@ -42,6 +84,7 @@ class HistoryRows:
     offsets: Ints
     target: Ints
     target_time: Ints
+    earlier: Earlier | None = None
 
     def __len__(self) -> int:
         return len(self.user_id)
@@ -79,14 +122,16 @@ class HistoryRows:
         lengths = np.concatenate([part.lengths for part in parts])
         names = ("user_id", "items", "times", "target", "target_time")
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        return cls(**joined, offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        known = any(part.earlier is not None for part in parts)
+        earlier = Earlier.concatenate([part.earlier or Earlier.nothing(len(part)) for part in parts]) if known else None
+        return cls(**joined, offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), earlier=earlier)
 
     def select(self, index: npt.NDArray[Any] | slice) -> HistoryRows:
         """Return the rows of an index array, boolean mask or slice, in that order."""
         rows = np.arange(len(self))[index]
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        source = ranges(self.offsets[rows], lengths)
         return HistoryRows(
             self.user_id[rows],
             self.items[source],
@@ -94,6 +139,7 @@ class HistoryRows:
             offsets,
             self.target[rows],
             self.target_time[rows],
+            None if self.earlier is None else self.earlier.select(rows),
         )
 
     def spread(self, limit: int) -> HistoryRows:
@@ -108,8 +154,22 @@ class HistoryRows:
             return self
         lengths = np.minimum(self.lengths, limit)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = np.repeat(self.offsets[1:] - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
+        source = ranges(self.offsets[1:] - lengths, lengths)
         return replace(self, items=self.items[source], times=self.times[source], offsets=offsets)
+
+    def cut(self, limit: int) -> HistoryRows:
+        """Return the rows with at most the ``limit`` newest items of each history; the others become `earlier`."""
+        kept = self.newest(limit)
+        return replace(kept, earlier=Earlier(self.items, self.offsets[:-1], self.offsets[1:] - kept.lengths))
+
+    def had(self) -> tuple[Ints, Ints]:
+        """Return (H,) rows and (H,) items: all that the rows' users had, history and earlier, in no order."""
+        row, item = self.row_of_item(), self.items
+        if self.earlier is None:
+            return row, item
+        lengths = self.earlier.stop - self.earlier.start
+        before = self.earlier.items[ranges(self.earlier.start, lengths)]
+        return np.concatenate([row, np.repeat(np.arange(len(self)), lengths)]), np.concatenate([item, before])
 
     def padded(self, length: int) -> Ints:
         """Return (R, length) positions, padded on the left with PAD, the newest items kept."""

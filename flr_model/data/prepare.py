@@ -13,7 +13,7 @@ import pandas as pd
 from flr_model.artifacts import Manifest, check_free, writing_folder
 from flr_model.config import PrepareConfig
 from flr_model.data.catalog import Catalog
-from flr_model.data.dataset import SPLITS
+from flr_model.data.dataset import SPLITS, write_rows
 from flr_model.data.histories import HistoryRows
 from flr_model.data.interactions import Interactions, read_interactions
 from flr_model.data.items import ItemFile, build_catalog, read_items
@@ -168,8 +168,7 @@ def _ready_made(sources: Sources, items: ItemFile, config: PrepareConfig, progre
 
 def _write(folder: Path, prepared: _Prepared, report: DataReport, config: PrepareConfig) -> None:
     prepared.catalog.write(folder / "items.parquet")
-    for name, rows in prepared.splits.items():
-        rows.write(folder / f"{name}.parquet")
+    write_rows(folder, prepared.splits)
     body = asdict(report)
     (folder / REPORT).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     Manifest("dataset", settings={config.table: config.as_dict()}, content={"report": body}).write(folder)

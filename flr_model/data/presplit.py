@@ -67,7 +67,7 @@ class SplitFile:
             self.offsets,
             catalog.positions(self.item_id),
             self.target_time,
-        ).newest(max_history)
+        ).cut(max_history)
 
 
 def read_split(path: Path, names: Mapping[str, str]) -> SplitFile:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flr_model.config import PrepareConfig
-from flr_model.data.histories import HistoryRows
+from flr_model.data.histories import Earlier, HistoryRows, ranges
 from flr_model.data.interactions import Interactions
 from flr_model.data.values import MICROSECONDS, Ints
 from flr_model.errors import DataError
@@ -85,18 +85,20 @@ class Timeline:
             events: (R,) the targets; none of them the first of its user.
             user_ids: (U,) external ids.
             positions: (I,) the catalogue's position of each item number.
-            max_history: the longest history; the newest items are kept.
+            max_history: items that a row shows, the newest.
         """
         lengths = np.minimum(self.index[events], max_history)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = np.repeat(events - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
+        source = ranges(events - lengths, lengths)
+        items = positions[self.item]
         return HistoryRows(
             user_id=user_ids[self.user[events]],
-            items=positions[self.item[source]],
+            items=items[source],
             times=self.time[source] // MICROSECONDS,
             offsets=offsets,
-            target=positions[self.item[events]],
+            target=items[events],
             target_time=self.time[events] // MICROSECONDS,
+            earlier=Earlier(items, events - self.index[events], events - lengths),
         )
 
 

@@ -25,7 +25,7 @@ class EvidenceBatch(NamedTuple):
 
     recent: (4, S) row, item, age and same_time of the histories' newest items. own: (5, O) row, age, same_time, pair
     and channel of the own users' events, to be taken out. target: (B,) the rows' targets, whose degree the own
-    interaction is taken out of; PAD takes nothing out. seen: (2, H) row and item of the whole histories.
+    interaction is taken out of; PAD takes nothing out. seen: (2, H) row and item of all that the users had.
     """
 
     recent: Tensor
@@ -84,7 +84,7 @@ class EvidenceHead(nn.Module):
             found, channels = self.events.own(recent)
             own = np.stack([*found, channels])
         target = rows.target if leave_out_own else np.full(len(rows), PAD, np.int64)
-        seen = np.stack([rows.row_of_item(), rows.items])
+        seen = np.stack(rows.had())
         return EvidenceBatch(*[torch.from_numpy(array) for array in (np.stack(parts), own, target, seen)])
 
     def pair_values(self) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 from flr_cli.app import main
 from flr_model.artifacts import BUNDLE, RUN, Manifest
 from flr_model.data.catalog import Catalog
-from flr_model.data.dataset import SPLITS, Dataset
+from flr_model.data.dataset import SPLITS, Dataset, write_rows
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking import Recommender, UserStates
 
@@ -34,8 +34,8 @@ def dataset(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     Catalog(np.array(["a", "b", "c"], object), np.array(["A", "B", "C"], object)).write(folder / "items.parquet")
-    for split in SPLITS:
-        HistoryRows.from_lists([[0], [0]], user_id=["u", "v"], target=[1, 2]).write(folder / f"{split}.parquet")
+    rows = HistoryRows.from_lists([[0], [0]], user_id=["u", "v"], target=[1, 2])
+    write_rows(folder, dict.fromkeys(SPLITS, rows))
     Manifest("dataset").write(folder)
     return Dataset.open(folder)
 

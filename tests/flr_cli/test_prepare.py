@@ -4,6 +4,7 @@ import json
 import pytest
 
 from flr_cli.app import main
+from flr_model.artifacts import DATASET
 
 EVENTS = [f"u{n % 2},i{n % 5},{1_500_000_000 + n}" for n in range(22)]
 LOG = "\n".join(["user_id,item_id,timestamp", *EVENTS, ""])
@@ -45,9 +46,7 @@ def _fails(place, capsys, *said, code=3, extra=()):
 def test_prepare_writes_a_dataset_and_says_what_is_next(place, capsys):
     assert _prepare("--overwrite") == 0
     streams = capsys.readouterr()
-    assert {"manifest.json", "items.parquet", "train.parquet", "valid.parquet", "test.parquet", "report.json"} == set(
-        _state(place / "data")
-    )
+    assert set(_state(place / "data")) == {"manifest.json", *DATASET.files, "report.json"}
     assert "interactions" in streams.out
     assert "flr train data --out" in streams.err
     assert "Title 0 -> Title 2" in streams.err

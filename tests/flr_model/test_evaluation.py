@@ -5,7 +5,7 @@ import pytest
 from flr_model.artifacts import Manifest
 from flr_model.config import EvalConfig
 from flr_model.data.catalog import Catalog
-from flr_model.data.dataset import SPLITS, Dataset
+from flr_model.data.dataset import SPLITS, Dataset, write_rows
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, DataError
 from flr_model.evaluation import evaluate, evaluate_with_baselines
@@ -51,8 +51,7 @@ def run(scorer, rows, items, config=CONFIG):
 def dataset(tmp_path):
     items = catalog("a", "b", "c", "d")
     items.write(tmp_path / "items.parquet")
-    for split in SPLITS:
-        HistoryRows.from_lists([[0], [1]], target=[1, 3]).write(tmp_path / f"{split}.parquet")
+    write_rows(tmp_path, dict.fromkeys(SPLITS, HistoryRows.from_lists([[0], [1]], target=[1, 3])))
     Manifest("dataset").write(tmp_path)
     return Dataset.open(tmp_path)
 

@@ -67,6 +67,12 @@ def test_recommendations_hide_the_whole_history_and_explain_themselves(recommend
     assert ranking.contributions[1, 0].tolist() == [1, 1, 0.5]
 
 
+def test_what_was_had_before_the_history_is_hidden_too(recommender):
+    row = HistoryRows.from_lists([[2, 0]])
+    assert recommender.recommend(row.newest(1), 4).items.tolist() == [[2, 3, 1, PAD]]
+    assert recommender.recommend(row.cut(1), 4).items.tolist() == [[3, 1, PAD, PAD]]
+
+
 def test_seen_items_can_be_kept(recommender):
     ranking = recommender.recommend(ROWS, 2, allow_seen=True)
     assert ranking.items.tolist() == [[2, 0], [3, 1]]

@@ -3,7 +3,7 @@ import pytest
 
 from flr_model.artifacts import Manifest
 from flr_model.data.catalog import Catalog
-from flr_model.data.dataset import SPLITS, Dataset
+from flr_model.data.dataset import SPLITS, Dataset, write_rows
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
 
@@ -11,8 +11,7 @@ from flr_model.errors import ArtifactError
 def write_dataset(folder, target=0):
     folder.mkdir()
     Catalog(np.array(["a", "b"], object), np.array(["A", "B"], object)).write(folder / "items.parquet")
-    for split in SPLITS:
-        HistoryRows.from_lists([[1]], target=[target]).write(folder / f"{split}.parquet")
+    write_rows(folder, dict.fromkeys(SPLITS, HistoryRows.from_lists([[1]], target=[target])))
     Manifest("dataset").write(folder)
     return folder
 

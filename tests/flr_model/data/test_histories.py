@@ -26,6 +26,9 @@ def rows_of(items):
 
 def assert_equal(one, other):
     for name, value in vars(one).items():
+        if value is None:
+            assert getattr(other, name) is None
+            continue
         np.testing.assert_array_equal(getattr(other, name), value, err_msg=name)
         assert getattr(other, name).dtype == value.dtype, name
 
@@ -107,3 +110,22 @@ def test_no_rows_can_be_selected_padded_and_cut():
     assert len(none) == 0
     assert none.padded(3).shape == (0, 3)
     assert len(none.newest(2)) == 0
+
+
+def as_sets(rows):
+    row, item = rows.had()
+    return [set(item[row == number].tolist()) for number in range(len(rows))]
+
+
+def test_what_a_cut_leaves_out_is_still_had():
+    rows = HistoryRows.from_lists([[0, 1, 2], [3], [4, 5]]).cut(1)
+    assert rows.items.tolist() == [2, 3, 5]
+    assert as_sets(rows) == [{0, 1, 2}, {3}, {4, 5}]
+    assert as_sets(rows.select(np.array([2, 0]))) == [{4, 5}, {0, 1, 2}]
+
+
+def test_joined_rows_keep_what_each_user_had():
+    parts = [HistoryRows.from_lists([[0, 1, 2]]).cut(1), HistoryRows.from_lists([[3]])]
+    parts.append(HistoryRows.from_lists([[4, 5], [6]]).cut(1))
+    assert as_sets(HistoryRows.concatenate(parts)) == [{0, 1, 2}, {3}, {4, 5}, {6}]
+    assert HistoryRows.concatenate([parts[1], parts[1]]).earlier is None
