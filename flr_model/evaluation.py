@@ -1,6 +1,6 @@
 """Full-catalogue evaluation of any scorer, and of a recommender beside the baselines.
 
-The protocol, stated in every result: every item is a candidate except those of the row's own history (unless
+The protocol, stated in every result: every item is a candidate except what the row's user had before (unless
 ``allow_seen``); the target's rank counts every candidate that scores at least as much; a target among the seen items
 is no candidate and counts as a miss. With ``match="title"`` items of the same title are one candidate, which has
 the best score among them, and ranks count distinct titles, as the papers do.

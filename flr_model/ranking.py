@@ -158,7 +158,7 @@ class Recommender:
         Args:
             rows: B histories.
             top_k: items per user.
-            allow_seen: keep the history's own items among the candidates.
+            allow_seen: keep what the user had among the candidates.
             candidates: per row the positions to choose from, ascending; None means all items (with an index: those that
                 it finds near, and those with evidence).
         """
