@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from flr_model.config import TrainConfig
-from flr_model.data.histories import PAD, HistoryRows
+from flr_model.data.histories import PAD, HistoryRows, ranges
 from flr_model.evidence import Ints, sequences
 from flr_model.nn.catalog_decoder import Forecast
 from flr_model.nn.history_encoders import ItemsEncoder
-from flr_model.nn.recommender import TrainableRecommender
+from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.progress import Progress
 from flr_model.training.objectives import Learner, candidates_for, item_cross_entropy
 from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, Validate
@@ -43,7 +43,7 @@ WEIGHTS = (0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 
 
 class SequenceObjective(Learner):
-    """Cross-entropy of the next item at every place: softmax over the catalogue of c <W h / sqrt(d) + b e, e_i>.
+    """Cross-entropy of the next item at every place: softmax over items not had yet of c <W h / sqrt(d) + b e, e_i>.
 
     h is the trunk's state at the place and e the vector of the item there; W starts at zero.
 
@@ -61,8 +61,12 @@ class SequenceObjective(Learner):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))  # log c
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(self, pieces: Tensor) -> dict[str, Tensor]:
-        """Return the loss of (B, S + 1) pieces, padded on the left."""
+    def forward(self, pieces: Tensor, had: Tensor) -> dict[str, Tensor]:
+        """Return the loss of (B, S + 1) pieces, padded on the left.
+
+        ``had`` (2, H) are the numbers of the places that are read, and the items out of the race at each: all that its
+        user had until then, but the target.
+        """
         recommender, encoder = self.recommender, self.recommender.model.encoder
         assert isinstance(encoder, ItemsEncoder)
         read, mask = pieces[:, :-1], (pieces[:, :-1] != PAD).long()
@@ -72,7 +76,10 @@ class SequenceObjective(Learner):
         said = self.forecast(self.dropout(states)) / math.sqrt(states.shape[-1]) + self.echo * vectors
         candidates = candidates_for(target, len(recommender.catalog), self.settings)
         answers = recommender.item_vectors(None if candidates is None else candidates.items)
-        return {"loss": item_cross_entropy(self.log_scale.exp() * said @ answers.T, target, candidates)}
+        scores = self.log_scale.exp() * said @ answers.T
+        if candidates is None:  # a sample of a large catalogue hardly meets them
+            scores = scores.index_put((had[0], had[1]), scores.new_tensor(-torch.inf))
+        return {"loss": item_cross_entropy(scores, target, candidates)}
 
     @torch.no_grad()
     def learned(self) -> Forecast:
@@ -81,14 +88,20 @@ class SequenceObjective(Learner):
         return Forecast((self.forecast.weight * scale).T.clone(), (self.echo * scale).clone())
 
 
-def pieces(rows: HistoryRows, length: int) -> Ints:
-    """Cut every user's sequence into pieces of at most ``length`` + 1 items, (n, length + 1), padded on the left.
+def pieces(user: Ints, length: int) -> Ints:
+    """Cut every user's sequence into pieces of at most ``length`` + 1 interactions.
 
-    Neighbouring pieces share one item, so every interaction but a user's first is a target exactly once.
+    Neighbouring pieces share one, so every interaction but a user's first is a target exactly once.
+
+    Args:
+        user: users of the interactions, sequence after sequence.
+        length: places that are read.
+
+    Returns:
+        (n, length + 1) places in ``user``, padded on the left.
     """
-    user, item, _, _ = sequences(rows)
     cut = []
-    for sequence in np.split(item, np.flatnonzero(np.diff(user)) + 1):
+    for sequence in np.split(np.arange(len(user)), np.flatnonzero(np.diff(user)) + 1):
         for start in range(0, len(sequence) - 1, length):
             piece = sequence[start : start + length + 1]
             cut.append(np.pad(piece, (length + 1 - len(piece), 0), constant_values=PAD))
@@ -97,8 +110,23 @@ def pieces(rows: HistoryRows, length: int) -> Ints:
 
 def sequence_samples(recommender: TrainableRecommender, rows: HistoryRows) -> Samples:
     """Return the pieces of training rows, as long as the histories that the model reads."""
-    cut = pieces(rows, recommender.config.max_history)
-    return Samples(len(cut), lambda numbers: {"pieces": torch.from_numpy(cut[numbers])}, "sequences")
+    user, item, _, _ = sequences(rows)
+    first = np.searchsorted(user, user)  # of the sequence that an interaction is in
+    cut = pieces(user, recommender.config.max_history)
+
+    def batch(numbers: Ints) -> Batch:
+        at = cut[numbers]
+        read = at[:, :-1] != PAD
+        last, target = at[:, :-1][read], item[at[:, 1:][read]]
+        length = last + 1 - first[last]
+        place, had = np.repeat(np.arange(len(last)), length), item[ranges(first[last], length)]
+        other = had != target[place]
+        return {
+            "pieces": torch.from_numpy(np.where(at == PAD, PAD, item[at])),
+            "had": torch.from_numpy(np.stack([place, had])[:, other]),
+        }
+
+    return Samples(len(cut), batch, "sequences")
 
 
 def sequence_learners(recommender: TrainableRecommender) -> set[nn.Parameter]:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ from flr_model.errors import ConfigError
 from flr_model.evidence import sequences
 from flr_model.nn.catalog_decoder import Forecast
 from flr_model.progress import SILENT
-from flr_model.training.sequences import SequenceObjective, learn_sequences, learning, pieces, weigh_forecast
+from flr_model.training.sequences import (
+    SequenceObjective,
+    learn_sequences,
+    learning,
+    pieces,
+    sequence_samples,
+    weigh_forecast,
+)
 from flr_model.training.setup import set_up
 from flr_model.training.sft import settings_of, train
 from flr_model.training.tuning import LORA_ROWS, choose_tuning
@@ -26,33 +34,51 @@ def user(*items):
     return [(item, time) for time, item in enumerate(items)]
 
 
-def test_pieces_share_one_item_with_the_next_and_stay_within_a_user():
-    rows = rows_of({"a": user(1, 2, 3, 4, 5, 6), "b": user(7, 8)})
-    assert pieces(rows, 2).tolist() == [[1, 2, 3], [3, 4, 5], [PAD, 5, 6], [PAD, 7, 8]]
+def loss_of(objective, *items, had=()):
+    out = torch.tensor(had, dtype=torch.long).reshape(-1, 2).T
+    return objective(torch.tensor([items]), out)["loss"].item()
+
+
+def test_pieces_share_one_interaction_with_the_next_and_stay_within_a_user():
+    assert pieces(np.array([0, 0, 0, 0, 0, 0, 1, 1]), 2).tolist() == [[0, 1, 2], [2, 3, 4], [PAD, 4, 5], [PAD, 6, 7]]
+
+
+def test_a_user_of_one_interaction_has_nothing_to_forecast():
+    assert pieces(np.array([0, 1]), 2).shape == (0, 3)
+
+
+def test_all_that_a_user_had_until_a_place_is_out_of_its_race_but_for_the_target(setup):
+    setup.recommender.config = replace(setup.recommender.config, max_history=2)
+    samples = sequence_samples(setup.recommender, rows_of({"a": user(5, 9), "b": user(1, 2, 3, 1, 4)}))
+    batch = samples.batch(np.array([2, 0]))  # the piece 3 1 4 of b, then 5 9 of a
+    assert batch["pieces"].tolist() == [[3, 1, 4], [PAD, 5, 9]]
+    place, had = batch["had"].tolist()
+    # 3 was read and 1 follows: 2 and 3 are out, 1 is asked for; then 1 was read and 4 follows; of a, 5 was read
+    assert sorted(set(zip(place, had, strict=True))) == [(0, 2), (0, 3), (1, 1), (1, 2), (1, 3), (2, 5)]
 
 
 def test_every_interaction_but_the_first_of_a_user_is_forecast_once(setup):
-    cut = pieces(setup.rows, 4)
-    targets = cut[:, 1:][cut[:, :-1] != PAD]
-    who, item, _, _ = sequences(setup.rows)
+    who = sequences(setup.rows)[0]
+    cut = pieces(who, 4)
     first = np.r_[True, who[1:] != who[:-1]]
-    assert sorted(targets.tolist()) == sorted(item[~first].tolist())
+    assert sorted(cut[:, 1:][cut[:, :-1] != PAD].tolist()) == np.flatnonzero(~first).tolist()
 
 
 def test_the_untrained_forecast_is_what_is_like_the_newest_item(setup):
     objective = SequenceObjective(setup.recommender, tiny_train()).eval()
     vectors = setup.recommender.item_vectors()
     logits = 10 * 0.5 * vectors[20] @ vectors.T
-    loss = objective(torch.tensor([[PAD, 20, 33]]))["loss"]
-    assert loss.item() == pytest.approx(-logits.log_softmax(-1)[33].item(), abs=1e-4)
+    assert loss_of(objective, PAD, 20, 33) == pytest.approx(-logits.log_softmax(-1)[33].item(), abs=1e-4)
+    logits[20] = -torch.inf
+    found = loss_of(objective, PAD, 20, 33, had=[(0, 20)])
+    assert found == pytest.approx(-logits.log_softmax(-1)[33].item(), abs=1e-4)
 
 
 def test_padding_counts_for_nothing(setup):
     objective = SequenceObjective(setup.recommender, tiny_train()).eval()
     torch.nn.init.normal_(objective.forecast.weight)
-    short = torch.tensor([[10, 11, 12, 13]])
-    wide = torch.tensor([[PAD, PAD, 10, 11, 12, 13]])
-    assert objective(wide)["loss"].item() == pytest.approx(objective(short)["loss"].item(), abs=1e-5)
+    wide = loss_of(objective, PAD, PAD, 10, 11, 12, 13)
+    assert wide == pytest.approx(loss_of(objective, 10, 11, 12, 13), abs=1e-5)
 
 
 def test_a_place_does_not_see_what_comes_after_it(setup):
@@ -60,7 +86,7 @@ def test_a_place_does_not_see_what_comes_after_it(setup):
     torch.nn.init.normal_(objective.forecast.weight)
 
     def last_losses(*items):
-        losses = [objective(torch.tensor([items[: n + 1]]))["loss"].item() * n for n in range(1, len(items))]
+        losses = [loss_of(objective, *items[: n + 1]) * n for n in range(1, len(items))]
         return np.diff([0.0, *losses])
 
     np.testing.assert_allclose(last_losses(1, 2, 3, 4)[:2], last_losses(1, 2, 3, 50)[:2], atol=1e-4)
