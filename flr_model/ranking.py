@@ -167,7 +167,7 @@ class Recommender:
         none = np.zeros(0, np.int64)
         hidden = (none, none) if allow_seen else rows.had()
         if candidates is None and self.index is not None:
-            candidates = self._near(users, evidence, rows, top_k)
+            candidates = self._near(users, evidence, hidden[0], top_k)
         if candidates is None:
             items, best = best_of_all(users, self.vectors, evidence, hidden, top_k)
         else:
@@ -176,10 +176,13 @@ class Recommender:
         by_evidence = evidence_at(evidence, items, len(self.vectors))[..., None]
         return Ranking(items, best, np.concatenate([by_factor, by_evidence], axis=2), states.attention)
 
-    def _near(self, users: Floats, evidence: SparseScores, rows: HistoryRows, top_k: int) -> list[Ints]:
-        """Candidates of an approximate index: items near the user's vector, and all that have evidence."""
+    def _near(self, users: Floats, evidence: SparseScores, hidden: Ints, top_k: int) -> list[Ints]:
+        """Candidates of an approximate index: items near the user's vector, and all that have evidence.
+
+        ``hidden`` has a user's number once for every item that it must not be given.
+        """
         assert self.index is not None
-        most = int(np.bincount(rows.had()[0]).max(initial=0))
+        most = int(np.bincount(hidden).max(initial=0))
         near = self.index.search(users, max(NEAR * top_k, top_k + most))
         starts = np.searchsorted(evidence.row, np.arange(len(users) + 1))
         return [
