@@ -5,7 +5,8 @@ paired by row (NDCG@10 averaged over seeds, bootstrap over rows). The ranks of a
 a stopped script goes on where it was; take a folder for each dataset. Choose on the validation rows; the test rows are
 for what is settled.
 
-usage: ablations.py DATASET [--split valid] [--seeds 3] [--epochs N] [--only NAME ...] [--folder ablations]
+usage: ablations.py DATASET [--split valid] [--seeds 3] [--epochs N] [--only NAME ...] [--targets cold]
+                    [--folder ablations]
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=0, help="0: as the default recipe")
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--targets", choices=[group for _, group in GROUPS], help="only rows of such targets")
     parser.add_argument("--folder", type=Path, default=Path("ablations"))
     arguments = parser.parse_args()
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -163,7 +165,8 @@ def main() -> None:
                 shown = metrics.means(np.load(file)["valid"], (10,))
                 console.print(f"{name}, seed {seed}: validation NDCG@10 {shown['NDCG@10']:.4f}", highlight=False)
             runs.append(np.load(file)[arguments.split])
-    show(Dataset.open(arguments.dataset), arguments.split, {name: np.stack(runs) for name, runs in ranks.items()})
+    stacked = {name: np.stack(runs) for name, runs in ranks.items()}
+    show(Dataset.open(arguments.dataset), arguments.split, stacked, arguments.targets)
 
 
 def run(data: Path, variant: Variant, seed: int, epochs: int) -> dict[str, Any]:
@@ -186,29 +189,30 @@ def run(data: Path, variant: Variant, seed: int, epochs: int) -> dict[str, Any]:
     }
 
 
-def show(dataset: Dataset, split: str, ranks: dict[str, Any]) -> None:
+def show(dataset: Dataset, split: str, ranks: dict[str, Any], targets: str | None) -> None:
     """Print means over seeds, the paired difference to the default, and NDCG@10 of groups of targets."""
     masks = segment_masks(dataset.rows(split), dataset.rows("train"), len(dataset.catalog))
-    table = Table(title=f"{split} rows, means over seeds", title_justify="left")
-    for column in ("", "HR@10", "NDCG@10", "by seed", "minus default (95 %)", *(group for _, group in GROUPS)):
+    groups = {group: masks[kind][group] for kind, group in GROUPS if group in masks[kind]}
+    shown = np.ones(len(dataset.rows(split)), bool) if targets is None else groups[targets]
+    title = f"{shown.sum():,} {split} rows, means over seeds"
+    table = Table(title=title, title_justify="left")
+    for column in ("", "HR@10", "NDCG@10", "by seed", "minus default (95 %)", *groups):
         table.add_column(column, justify="right" if column else "left")
     gain = {name: np.stack([metrics.ndcg(line, 10) for line in runs]) for name, runs in ranks.items()}
     for name, runs in ranks.items():
-        hits = float(np.mean([metrics.means(line, (10,))["HR@10"] for line in runs]))
-        seeds = gain["default"][: len(runs)].mean(0)
-        mean, low, high = metrics.paired_difference(gain[name].mean(0), seeds, 2000, 0)
+        hits = float(np.mean([metrics.means(line[shown], (10,))["HR@10"] for line in runs]))
+        mean, low, high = metrics.paired_difference(
+            gain[name][:, shown].mean(0), gain["default"][:, shown].mean(0), 2000, 0
+        )
         table.add_row(
             name,
             f"{hits:.4f}",
-            f"{gain[name].mean():.4f}",
-            " ".join(f"{value:.4f}" for value in gain[name].mean(1)),
+            f"{gain[name][:, shown].mean():.4f}",
+            " ".join(f"{value:.4f}" for value in gain[name][:, shown].mean(1)),
             "" if name == "default" else f"{mean:+.4f} ({low:+.4f} to {high:+.4f})",
-            *(
-                f"{gain[name][:, masks[kind][group]].mean():.4f}" if group in masks[kind] else ""
-                for kind, group in GROUPS
-            ),
+            *(f"{gain[name][:, mask].mean():.4f}" for mask in groups.values()),
         )
-    console.print(table)
+    Console(width=170).print(table)
 
 
 if __name__ == "__main__":
