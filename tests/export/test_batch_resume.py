@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.export.toy import ToyReader, toy_recommender
 
 N_USERS = 50
 CONFIG = ScoreConfig(top_k=2, batch_size=4)
+IN_ORDER = replace(CONFIG, threads=1)  # several workers may ask the reader for a later chunk first
 
 
 class StoppingReader(ToyReader):
@@ -79,9 +81,9 @@ def test_what_a_kill_left_behind_the_saved_state_is_cut_off(histories, expected)
 
 def test_resume_does_not_repeat_what_is_done(histories):
     with pytest.raises(RuntimeError):
-        score(histories, reader=StoppingReader(9, RuntimeError()))
+        score(histories, reader=StoppingReader(9, RuntimeError()), config=IN_ORDER)
     state = json.loads(histories.with_name(".recs.csv.state.json").read_text())
-    report = score_file(toy_recommender(), histories, histories.with_name("recs.csv"), config=CONFIG, resume=True)
+    report = score_file(toy_recommender(), histories, histories.with_name("recs.csv"), config=IN_ORDER, resume=True)
     assert report.resumed_from == state["counts"]["users"] == 32  # the first call asks for K, eight chunks follow
     assert report.users == N_USERS
 
@@ -98,10 +100,10 @@ def test_resume_without_an_interrupted_run_starts_anew(histories, expected):
 
 def test_ctrl_c_ends_with_a_hint_and_can_be_resumed(histories, expected):
     with pytest.raises(FlrError, match="stopped after 20 users") as caught:
-        score(histories, reader=StoppingReader(6, KeyboardInterrupt()))
+        score(histories, reader=StoppingReader(6, KeyboardInterrupt()), config=IN_ORDER)
     assert caught.value.exit_code == 1
     assert "--resume" in caught.value.hint
-    assert score(histories, resume=True) == expected
+    assert score(histories, config=IN_ORDER, resume=True) == expected
 
 
 @pytest.mark.parametrize("moves", [0, 1])
