@@ -36,7 +36,7 @@ from flr_model.training.setup import Setup, mean_embeddings, set_up, title_state
 from flr_model.training.sft import fit
 from flr_model.training.validation import validator
 
-console = Console()
+console = Console(width=170)
 SPLITS = ("valid", "test")
 GROUPS = (("popularity", "head"), ("popularity", "tail"), ("target", "cold"))
 
@@ -194,25 +194,23 @@ def show(dataset: Dataset, split: str, ranks: dict[str, Any], targets: str | Non
     masks = segment_masks(dataset.rows(split), dataset.rows("train"), len(dataset.catalog))
     groups = {group: masks[kind][group] for kind, group in GROUPS if group in masks[kind]}
     shown = np.ones(len(dataset.rows(split)), bool) if targets is None else groups[targets]
-    title = f"{shown.sum():,} {split} rows, means over seeds"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=f"{shown.sum():,} {split} rows, means over seeds", title_justify="left")
     for column in ("", "HR@10", "NDCG@10", "by seed", "minus default (95 %)", *groups):
         table.add_column(column, justify="right" if column else "left")
     gain = {name: np.stack([metrics.ndcg(line, 10) for line in runs]) for name, runs in ranks.items()}
     for name, runs in ranks.items():
         hits = float(np.mean([metrics.means(line[shown], (10,))["HR@10"] for line in runs]))
-        mean, low, high = metrics.paired_difference(
-            gain[name][:, shown].mean(0), gain["default"][:, shown].mean(0), 2000, 0
-        )
+        here = gain[name][:, shown]
+        mean, low, high = metrics.paired_difference(here.mean(0), gain["default"][:, shown].mean(0), 2000, 0)
         table.add_row(
             name,
             f"{hits:.4f}",
-            f"{gain[name][:, shown].mean():.4f}",
-            " ".join(f"{value:.4f}" for value in gain[name][:, shown].mean(1)),
+            f"{here.mean():.4f}",
+            " ".join(f"{value:.4f}" for value in here.mean(1)),
             "" if name == "default" else f"{mean:+.4f} ({low:+.4f} to {high:+.4f})",
             *(f"{gain[name][:, mask].mean():.4f}" for mask in groups.values()),
         )
-    Console(width=170).print(table)
+    console.print(table)
 
 
 if __name__ == "__main__":

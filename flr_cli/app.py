@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 internal or missing package, 2 usage, 3 bad data, 4 a qual
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -67,6 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FlrError as problem:
         console.error(problem)
         return problem.exit_code
+    except Exception as problem:
+        if os.strerror(errno.ENOSPC) not in str(problem):  # libraries say it in exceptions of their own
+            raise
+        full = FlrError("no space left on the disk", hint="free some space, or write to another disk with --out")
+        console.error(full)
+        return full.exit_code
     return int(code or 0)
 
 

@@ -6,7 +6,6 @@ the old folder or none.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -157,48 +156,30 @@ def writing_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary folder beside ``path`` that becomes ``path`` when the block ends without an error.
 
     Raises:
-        ArtifactError: as `check_free`, before anything is written; and if the disk is full.
+        ArtifactError: as `check_free`, before anything is written.
     """
     check_free(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     temporary.mkdir()
     try:
-        with _room_for(path):
-            yield temporary
-            _replace(temporary, path)
+        yield temporary
+        _replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
 def writing_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary file path beside ``path`` that becomes ``path`` when the block ends without an error.
-
-    Raises:
-        ArtifactError: as `writing_folder`.
-    """
+    """Give a temporary file path beside ``path`` that becomes ``path`` when the block ends without an error."""
     check_free(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        with _room_for(path):
-            yield temporary
-            os.replace(temporary, path)
+        yield temporary
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _room_for(path: Path) -> Iterator[None]:
-    """Say in one line that the disk is full; libraries say it in exceptions of their own, in the system's words."""
-    try:
-        yield
-    except Exception as error:
-        if os.strerror(errno.ENOSPC) not in str(error):
-            raise
-        hint = "free some space, or name a place on another disk; what was being written is removed"
-        raise ArtifactError(f"no space left on the disk for {path}", hint=hint) from error
 
 
 def _replace(new: Path, path: Path) -> None:

@@ -122,25 +122,3 @@ def test_fingerprints_follow_the_content(dataset, tmp_path):
     assert fingerprint(tmp_path / "moved", DATASET.files) == before
     (tmp_path / "moved" / "train.parquet").write_text("changed")
     assert fingerprint(tmp_path / "moved", DATASET.files) != before
-
-
-def write_until(error, opened):
-    with opened as temporary:
-        if temporary.is_dir():
-            (temporary / "half").write_text("")
-        raise error
-
-
-@pytest.mark.parametrize("writing", [writing_folder, writing_file])
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), RuntimeError("I/O error: No space left on device (os error 28)")]
-)
-def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path, writing, error):
-    with pytest.raises(ArtifactError, match="no space left on the disk"):
-        write_until(error, writing(tmp_path / "out"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_other_errors_pass_through(tmp_path):
-    with pytest.raises(OSError, match="a cable"):
-        write_until(OSError(5, "a cable"), writing_folder(tmp_path / "run"))
