@@ -91,7 +91,8 @@ def score_file(
         shard: the part of the users to score; None scores all.
         bundle: the bundle's folder, so that ``resume`` notices another one.
         overwrite: replace an existing result.
-        resume: go on where an interrupted run with the same arguments stopped, if there is one; CSV only.
+        resume: go on where an interrupted run with the same arguments (but threads, which change no result) stopped,
+            if there is one; CSV only.
         progress: told of users.
 
     Raises:
@@ -111,7 +112,7 @@ def score_file(
         "--candidates": _stamp(candidates),
         "--shards": f"{part.number}/{part.count}",
         "columns": asdict(names),
-        "settings": config.as_dict(),
+        "settings": {name: value for name, value in config.as_dict().items() if name != "threads"},
         "flr": __version__,
     }
     if out.resolve() in {path.resolve() for path in (histories, items, candidates) if path is not None}:

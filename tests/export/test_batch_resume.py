@@ -153,6 +153,12 @@ def test_resume_with_another_bundle_is_refused(histories):
     assert score(histories, bundle=histories.with_name("one"), resume=True)
 
 
+def test_resume_with_another_number_of_threads_gives_the_same_bytes(histories, expected):
+    with pytest.raises(RuntimeError):
+        score(histories, reader=StoppingReader(6, RuntimeError()), config=IN_ORDER)
+    assert score(histories, config=replace(CONFIG, threads=2), resume=True) == expected
+
+
 def test_long_form_is_resumed_behind_its_broken_lines(tmp_path):
     lines = [f"u{i % 17},{'abcdef'[i % 5]},{'soon' if i % 9 == 4 else i}\n" for i in range(60)]
     (tmp_path / "h.csv").write_text("user_id,item_id,timestamp\n" + "".join(lines))
