@@ -10,7 +10,7 @@ Shapes: R rows, M items, P distinct pairs, V events, E looked-up pairs, C channe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flr_model.data.histories import HistoryRows, ranges
+from flr_model.errors import ArtifactError
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -29,17 +30,19 @@ BUCKETS = (1, 2, 3, 4, 5, 7, 10, 15, 25, 50)
 MAX_EVENTS = 100_000_000
 """With more events than this the window of distances is shortened; an event takes 24 bytes."""
 
-CHANNELS = 2 * len(BUCKETS) * 2
-"""An event's channel says its direction (neighbour after or before), its distance and whether both share a time."""
+LAGS = 7
+"""Buckets of the time between two interactions: none, then equal shares of what the training rows have."""
 
+CHANNELS = 2 * len(BUCKETS) * LAGS
+"""An event's channel says its direction (neighbour after or before), its distance and its lag."""
 
 DENSE_KEYS = 16
 """Up to so many possible keys per value, summing into one array beats sorting."""
 
 
-def channel(direction: npt.NDArray[Any], distance: npt.NDArray[Any], same_time: npt.NDArray[Any]) -> Ints:
-    """Number the circumstances of events: direction 0 or 1, distance 1..50, same time 0 or 1."""
-    numbers: Ints = ((direction * len(BUCKETS) + np.searchsorted(BUCKETS, distance)) * 2 + same_time).astype(np.int64)
+def channel(direction: npt.NDArray[Any], distance: npt.NDArray[Any], lag: npt.NDArray[Any]) -> Ints:
+    """Number the circumstances of events: direction 0 or 1, distance 1..50, bucket of the lag."""
+    numbers: Ints = ((direction * len(BUCKETS) + np.searchsorted(BUCKETS, distance)) * LAGS + lag).astype(np.int64)
     return numbers
 
 
@@ -47,12 +50,12 @@ class Lookup(NamedTuple):
     """The pairs that a batch of histories meets, one entry per (history item, neighbour).
 
     row: (E,) row of the batch. age: (E,) steps back of the history item, 0 for the newest.
-    same_time: (E,) 1 where it shares the time of the newest. pair: (E,) index of the pair.
+    lag: (E,) bucket of its time before the newest. pair: (E,) index of the pair.
     """
 
     row: Ints
     age: Ints
-    same_time: Ints
+    lag: Ints
     pair: Ints
 
 
@@ -73,7 +76,7 @@ class PairEvents:
         source: (P,) history item of each pair. neighbour: (P,) the other item, sorted within a history item.
         event_pair: (V,) index of each event's pair, sorted. event_channel: (V,) its circumstances.
         event_user: (V,) number of its user. degree: (M,) interactions of each item.
-        users: external id to number.
+        lag_bounds: (LAGS - 1,) longest lag of each bucket but the last. users: external id to number.
     """
 
     indptr: Ints
@@ -83,21 +86,23 @@ class PairEvents:
     event_channel: Ints
     event_user: Ints
     degree: Ints
+    lag_bounds: Ints
     users: dict[str, int]
 
     @classmethod
     def count(cls, rows: HistoryRows, n_items: int) -> PairEvents:
         """Count the pairs of training rows, every real interaction once however many rows show it."""
         user, item, time, users = sequences(rows)
+        bounds = lag_bounds(user, time)
         parts = []
         window = min(BUCKETS[-1], len(item) - 1, max(1, MAX_EVENTS // max(2 * len(item), 1)))
         for distance in range(1, window + 1):
             first = np.flatnonzero((user[:-distance] == user[distance:]) & (item[:-distance] != item[distance:]))
             second = first + distance
-            same = (time[first] == time[second]) & (time[first] != 0)
+            lag = lag_buckets(time[first], time[second], bounds)
             gap = np.full(len(first), distance)
             for direction, (a, b) in enumerate(((first, second), (second, first))):
-                parts.append((item[a] * n_items + item[b], channel(np.full(len(a), direction), gap, same), user[a]))
+                parts.append((item[a] * n_items + item[b], channel(np.full(len(a), direction), gap, lag), user[a]))
         key, channels, who = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else (_NONE,) * 3
         order = np.argsort(key, kind="stable")
         pairs, event_pair = np.unique(key[order], return_inverse=True)
@@ -109,6 +114,7 @@ class PairEvents:
             event_channel=channels[order],
             event_user=who[order],
             degree=np.bincount(item, minlength=n_items).astype(np.int64),
+            lag_bounds=bounds,
             users=users,
         )
 
@@ -135,7 +141,8 @@ class PairEvents:
         left, right = (np.searchsorted(ours[by_key], theirs, side=side) for side in ("left", "right"))
         slot = by_key[ranges(left, right - left)]
         event = np.repeat(event, right - left)
-        found = Lookup(rows.row_of_item()[slot], ages(rows)[slot], same_times(rows)[slot], self.event_pair[event])
+        lags = history_lags(rows, self.lag_bounds)
+        found = Lookup(rows.row_of_item()[slot], ages(rows)[slot], lags[slot], self.event_pair[event])
         return found, self.event_channel[event]
 
 
@@ -151,7 +158,8 @@ class Evidence:
         neighbour: (P,) items, sorted within a history item.
         value: (P,) weighed count of each pair.
         kernel: (L,) weight of a history item by its age, newest first; older items count nothing.
-        same_time: factor for history items that share the newest one's time.
+        lag: (LAGS,) weight of a history item by the bucket of its time before the newest.
+        lag_bounds: (LAGS - 1,) longest lag of each bucket but the last.
         scale: of the sum inside the logarithm. weight: of the logarithm.
         seen: added to the score of what the user had.
     """
@@ -160,7 +168,8 @@ class Evidence:
     neighbour: Ints
     value: Floats
     kernel: Floats
-    same_time: float
+    lag: Floats
+    lag_bounds: Ints
     scale: float
     weight: float
     seen: float
@@ -176,7 +185,7 @@ class Evidence:
         Every other item's evidence is 0.
         """
         recent = rows.newest(len(self.kernel))
-        weight = self.kernel[ages(recent)] * np.where(same_times(recent) == 1, np.float32(self.same_time), 1)
+        weight = self.kernel[ages(recent)] * self.lag[history_lags(recent, self.lag_bounds)]
         start = self.indptr[recent.items]
         length = self.indptr[recent.items + 1] - start
         pair = ranges(start, length)
@@ -206,10 +215,15 @@ class Evidence:
 
     @classmethod
     def read(cls, path: Path) -> Evidence:
-        """Read what `write` wrote."""
+        """Read what `write` wrote.
+
+        Raises:
+            ArtifactError: if another version of flr wrote it.
+        """
         with np.load(path, allow_pickle=False) as arrays:
-            read: dict[str, Any] = {name: arrays[name] for name in ("indptr", "neighbour", "value", "kernel")}
-            read |= {name: float(arrays[name]) for name in ("same_time", "scale", "weight", "seen")}
+            if set(arrays) != {f.name for f in fields(cls)}:
+                raise ArtifactError(f"{path} was written by another version of flr", hint="train and export again")
+            read: dict[str, Any] = {name: array if array.shape else array.item() for name, array in arrays.items()}
             return cls(**read)
 
 
@@ -245,9 +259,39 @@ def ages(rows: HistoryRows) -> Ints:
     return np.repeat(rows.offsets[1:], rows.lengths) - 1 - np.arange(len(rows.items))
 
 
-def same_times(rows: HistoryRows) -> Ints:
-    """(S,) 1 where an item shares the known time of its history's newest item."""
-    filled = rows.lengths > 0
-    newest = np.repeat(rows.times[rows.offsets[1:][filled] - 1], rows.lengths[filled])
-    same: Ints = ((rows.times == newest) & (newest != 0)).astype(np.int64)
-    return same
+def lag_bounds(user: Ints, time: Ints) -> Ints:
+    """Return the (LAGS - 1,) longest lag of each bucket but the last: none, then equal shares.
+
+    Shared out are the times between a user's interactions at the distances of `BUCKETS`.
+
+    Args:
+        user: (S,) users of interactions, user after user.
+        time: (S,) their times, oldest first, 0 where unknown.
+    """
+    lags = [_NONE]
+    for distance in BUCKETS:
+        first, second = time[:-distance], time[distance:]
+        lags.append((second - first)[(user[:-distance] == user[distance:]) & (first != 0) & (second > first)])
+    positive = np.concatenate(lags)
+    if not len(positive):
+        return np.zeros(LAGS - 1, np.int64)
+    shares = np.quantile(positive, np.arange(1, LAGS - 1) / (LAGS - 1), method="lower")
+    return np.concatenate([[0], shares]).astype(np.int64)
+
+
+def lag_buckets(a: Ints, b: Ints, bounds: Ints) -> Ints:
+    """Number the time between interactions; where one is unknown, 0, it is in the middle.
+
+    >>> lag_buckets(np.array([7, 7, 7, 0]), np.array([7, 8, 99, 5]), np.array([0, 10, 20, 30, 40, 50])).tolist()
+    [0, 1, 6, 3]
+    """
+    known = (a != 0) & (b != 0)
+    return np.where(known, np.searchsorted(bounds, abs(a - b)), LAGS // 2).astype(np.int64)
+
+
+def history_lags(rows: HistoryRows, bounds: Ints) -> Ints:
+    """(S,) bucket of each history item's time before its history's newest item, whose own is the first."""
+    newest = np.repeat(rows.offsets[1:] - 1, rows.lengths)
+    lags = lag_buckets(rows.times, rows.times[newest], bounds)
+    lags[newest] = 0
+    return lags

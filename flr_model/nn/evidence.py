@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flr_model.data.histories import PAD, HistoryRows
-from flr_model.evidence import BUCKETS, CHANNELS, Evidence, PairEvents, ages, same_times
+from flr_model.evidence import BUCKETS, CHANNELS, LAGS, Evidence, PairEvents, ages, history_lags
 
 DENSE_SHARE = 0.05
 """Share of all pairs of items above which the counts are multiplied as a dense matrix."""
@@ -23,7 +23,7 @@ DENSE_SHARE = 0.05
 class EvidenceBatch(NamedTuple):
     """What the evidence needs of one batch of rows; tensors of indices.
 
-    recent: (4, S) row, item, age and same_time of the histories' newest items. own: (5, O) row, age, same_time, pair
+    recent: (4, S) row, item, age and lag of the histories' newest items. own: (5, O) row, age, lag, pair
     and channel of the own users' events, to be taken out. target: (B,) the rows' targets, whose degree the own
     interaction is taken out of; PAD takes nothing out. seen: (2, H) row and item of all that the users had.
     """
@@ -66,9 +66,9 @@ class EvidenceHead(nn.Module):
         self.register_buffer("log_degree", torch.log1p(torch.from_numpy(events.degree).float()), persistent=False)
         distance = -torch.log(torch.tensor(BUCKETS).float())
         self.distance = nn.Parameter(distance.repeat(2, 1))  # (2, buckets) log weight by direction and distance
-        self.together = nn.Parameter(torch.zeros(2, 2))  # log weight by direction and same time
+        self.lag = nn.Parameter(torch.zeros(2, LAGS))  # log weight by direction and lag
         self.age = nn.Parameter(-0.35 * torch.arange(max_history).float())  # (L,) log weight, newest first
-        self.same_time = nn.Parameter(torch.zeros(()))
+        self.history_lag = nn.Parameter(torch.zeros(LAGS))  # log weight by the time before the newest
         self.source_exponent = nn.Parameter(torch.zeros(()))
         self.neighbour_exponent = nn.Parameter(torch.zeros(()))
         self.weight = nn.Parameter(torch.ones(()))
@@ -78,7 +78,7 @@ class EvidenceHead(nn.Module):
     def encode(self, rows: HistoryRows, *, leave_out_own: bool) -> EvidenceBatch:
         """Return the indices of rows; with ``leave_out_own`` also the own users' events (training rows)."""
         recent = rows.newest(self.max_history)
-        parts = [recent.row_of_item(), recent.items, ages(recent), same_times(recent)]
+        parts = [recent.row_of_item(), recent.items, ages(recent), history_lags(recent, self.events.lag_bounds)]
         own = np.zeros((5, 0), np.int64)
         if leave_out_own:
             found, channels = self.events.own(recent)
@@ -94,7 +94,7 @@ class EvidenceHead(nn.Module):
 
     def channel_weights(self) -> Tensor:
         """Return (C,) positive weights of the circumstances."""
-        return (self.distance[:, :, None] + self.together[:, None, :]).reshape(CHANNELS).exp()
+        return (self.distance[:, :, None] + self.lag[:, None, :]).reshape(CHANNELS).exp()
 
     def forward(self, batch: EvidenceBatch, candidates: Tensor | None = None) -> Tensor:
         """Score the catalogue, or some candidates.
@@ -119,8 +119,8 @@ class EvidenceHead(nn.Module):
 
     def _sums(self, batch: EvidenceBatch, column: Tensor, n_columns: int) -> Tensor:
         """(B, n_columns) weighed counts, the own users' events taken out."""
-        row, item, age, same = batch.recent
-        weight = self._history_weight(item, age, same)
+        row, item, age, lag = batch.recent
+        weight = self._history_weight(item, age, lag)
         if self.dense:
             table = weight.new_zeros(self.n_items**2)
             table = table.index_put((self.source * self.n_items + self.neighbour,), self.pair_values())
@@ -136,9 +136,9 @@ class EvidenceHead(nn.Module):
             sums = weight.new_zeros(len(batch.target) * n_columns).index_add(
                 0, row[which] * n_columns + column[self.neighbour[pair]], self.pair_values()[pair] * weight[which]
             )
-        row, age, same, pair, channel = batch.own
+        row, age, lag, pair, channel = batch.own
         if len(row):
-            value = self.channel_weights()[channel] * self._history_weight(self.source[pair], age, same)
+            value = self.channel_weights()[channel] * self._history_weight(self.source[pair], age, lag)
             sums = sums.index_add(0, row * n_columns + column[self.neighbour[pair]], -value).clamp(min=0)
         return sums.view(-1, n_columns)
 
@@ -149,9 +149,9 @@ class EvidenceHead(nn.Module):
         chosen = scores.new_zeros(len(scores), n_columns)
         return chosen.index_copy(1, column[items], scores[:, items])
 
-    def _history_weight(self, item: Tensor, age: Tensor, same: Tensor) -> Tensor:
-        """(S,) weight of history items by age, shared time and degree."""
-        return (self.age[age] + self.same_time * same - self.source_exponent * self.log_degree[item]).exp()
+    def _history_weight(self, item: Tensor, age: Tensor, lag: Tensor) -> Tensor:
+        """(S,) weight of history items by age, lag and degree."""
+        return (self.age[age] + self.history_lag[lag] - self.source_exponent * self.log_degree[item]).exp()
 
     def _neighbour_weight(self, target: Tensor, items: Tensor, column: Tensor) -> Tensor:
         """(B, N) weight of the neighbour's degree, the own interaction taken out of the target's."""
@@ -173,7 +173,8 @@ class EvidenceHead(nn.Module):
             neighbour=self.events.neighbour,
             value=value.float().cpu().numpy(),
             kernel=self.age.exp().float().cpu().numpy(),
-            same_time=math.exp(self.same_time.item()),
+            lag=self.history_lag.exp().float().cpu().numpy(),
+            lag_bounds=self.events.lag_bounds,
             scale=math.exp(self.log_scale.item()),
             weight=self.weight.item(),
             seen=self.seen.item(),

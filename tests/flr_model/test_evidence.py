@@ -5,7 +5,8 @@ import pytest
 
 import flr_model.evidence
 from flr_model.data.histories import HistoryRows
-from flr_model.evidence import BUCKETS, Evidence, PairEvents, channel, sequences
+from flr_model.errors import ArtifactError
+from flr_model.evidence import BUCKETS, LAGS, Evidence, PairEvents, channel, history_lags, lag_bounds, sequences
 from tests.builders import rows_of
 
 # Ann took 0 and then 1; Bob took 0, 1 and then 2, the last two at the same time.
@@ -20,7 +21,8 @@ def evidence():
         neighbour=np.asarray([1, 3, 3]),
         value=np.asarray([2, 0.5, 1], np.float32),
         kernel=np.asarray([1, 0.5], np.float32),
-        same_time=3.0,
+        lag=np.asarray([3, 1, 0.25, 1, 1, 1, 1], np.float32),
+        lag_bounds=np.asarray([0, 10, 20, 30, 40, 50]),
         scale=2.0,
         weight=10.0,
         seen=-4.0,
@@ -44,7 +46,7 @@ def test_sequences_do_not_need_the_rows_of_a_user_to_be_neighbours():
     ]  # fmt: skip
 
 
-def test_pairs_are_counted_by_direction_distance_and_shared_time():
+def test_pairs_are_counted_by_direction_distance_and_lag():
     events = PairEvents.count(ROWS, 4)
     assert events.degree.tolist() == [2, 2, 1, 0]
     counted = {
@@ -54,23 +56,35 @@ def test_pairs_are_counted_by_direction_distance_and_shared_time():
     for pair, circumstances in zip(events.event_pair, events.event_channel, strict=True):
         counted[int(events.source[pair]), int(events.neighbour[pair]), int(circumstances)] += 1
 
-    def number(direction, distance, same):
-        return int(channel(np.asarray(direction), np.asarray(distance), np.asarray(same)))
+    def number(direction, distance, lag):
+        return int(channel(np.asarray(direction), np.asarray(distance), np.asarray(lag)))
 
     assert counted == {
-        (0, 1, number(0, 1, 0)): 2,  # Ann and Bob
-        (1, 0, number(1, 1, 0)): 2,
-        (1, 2, number(0, 1, 1)): 1,  # Bob, at the same time
-        (2, 1, number(1, 1, 1)): 1,
-        (0, 2, number(0, 2, 0)): 1,
-        (2, 0, number(1, 2, 0)): 1,
+        (0, 1, number(0, 1, 1)): 2,  # Ann and Bob
+        (1, 0, number(1, 1, 1)): 2,
+        (1, 2, number(0, 1, 0)): 1,  # Bob, at the same time
+        (2, 1, number(1, 1, 0)): 1,
+        (0, 2, number(0, 2, 1)): 1,
+        (2, 0, number(1, 2, 1)): 1,
     }
     assert len(set(counted)) == len(counted)
 
 
-def test_unknown_times_are_never_the_same_time():
+def test_unknown_times_have_the_middle_lag():
     timeless = PairEvents.count(HistoryRows.from_lists([[0]], target=[1]), 2)
-    assert timeless.event_channel.tolist() == [0, 2 * len(BUCKETS)]  # distance 1 after and before, both of another time
+    middle = LAGS // 2
+    assert timeless.event_channel.tolist() == [middle, len(BUCKETS) * LAGS + middle]  # distance 1 after and before
+
+
+def test_lag_buckets_share_out_the_times_between_interactions_evenly():
+    users = {f"u{n}": [(0, 1), (1, 1 + 10 * (n + 1))] for n in range(6)}  # lags 10, 20, .. 60
+    assert PairEvents.count(rows_of(users), 2).lag_bounds.tolist() == [0, 10, 20, 30, 40, 50]
+
+
+def test_lag_bounds_leave_out_steps_between_users_and_unknown_times():
+    user, time = np.asarray([0, 0, 0, 1, 1]), np.asarray([0, 100, 107, 900, 907])
+    assert set(lag_bounds(user, time).tolist()) == {0, 7}
+    assert lag_bounds(user[:1], time[:1]).tolist() == [0] * (LAGS - 1)
 
 
 def test_items_too_far_apart_are_no_pair():
@@ -105,21 +119,26 @@ def test_own_events_are_those_of_the_rows_user_that_start_in_its_history():
     found, channels = events.own(ROWS.select(slice(0, 1)))  # Ann's history is item 0
     pair = found.pair.tolist()
     assert [(int(events.source[p]), int(events.neighbour[p])) for p in pair] == [(0, 1)]
-    assert channels.tolist() == [0]
+    assert channels.tolist() == [1]  # after, one step, of the shortest lag
     strangers, _ = events.own(HistoryRows.from_lists([[0]], user_id=["cid"]))
     assert len(strangers.pair) == 0
 
 
 def test_scores_are_those_worked_out_by_hand(evidence):
-    rows = HistoryRows.from_lists([[0, 1], [0], [2]], times=[[5, 6], [5], [5]])
+    rows = HistoryRows.from_lists([[0, 1], [0], [2]], times=[[5, 20], [5], [5]])
     expected = np.zeros((3, 4))
-    # The newest item is 1: weight 1, and it shares its own time, factor 3. Item 0 is one step older: weight 1/2.
-    expected[0, 1] = 10 * math.log1p(2 * 0.5 * 2)
-    expected[0, 3] = 10 * math.log1p(2 * (3 * 1 + 0.5 * 0.5))
+    # The newest item is 1: weight 1, and no lag, factor 3. Item 0 is one step, weight 1/2, and 15 older, factor 1/4.
+    expected[0, 1] = 10 * math.log1p(2 * 0.125 * 2)
+    expected[0, 3] = 10 * math.log1p(2 * (3 * 1 + 0.125 * 0.5))
     expected[1, 1], expected[1, 3] = 10 * math.log1p(2 * 3 * 2), 10 * math.log1p(2 * 3 * 0.5)
     for row, seen in ((0, [0, 1]), (1, [0]), (2, [2])):
         expected[row, seen] += -4
     np.testing.assert_allclose(evidence.scores(rows), expected, rtol=1e-6)
+
+
+def test_of_histories_without_times_only_the_newest_item_has_no_lag(evidence):
+    rows = HistoryRows.from_lists([[0, 1], []])
+    assert history_lags(rows, evidence.lag_bounds).tolist() == [LAGS // 2, 0]
 
 
 def test_items_beyond_the_kernel_count_nothing_but_are_seen(evidence):
@@ -148,6 +167,12 @@ def test_written_and_read_it_is_the_same(evidence, tmp_path):
         np.testing.assert_array_equal(getattr(copy, name), value)
     rows = HistoryRows.from_lists([[0, 1]], times=[[1, 1]])
     np.testing.assert_array_equal(copy.scores(rows), evidence.scores(rows))
+
+
+def test_what_another_version_wrote_is_refused(tmp_path):
+    np.savez(tmp_path / "evidence.npz", indptr=np.zeros(2, np.int64), same_time=1.0)
+    with pytest.raises(ArtifactError, match="written by another version"):
+        Evidence.read(tmp_path / "evidence.npz")
 
 
 @pytest.mark.parametrize("dense_keys", [0, 10**9])
