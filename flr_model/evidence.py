@@ -5,7 +5,7 @@ every counted event with its circumstances, which training weighs; `Evidence` ho
 pair, which scoring looks up. While training, the events of the row's own user are taken out, because a model that sees
 the pair it has to predict learns to trust a leak.
 
-Shapes: R rows, M items, P distinct pairs, V events, E looked-up pairs, C channels, L history positions.
+Shapes: R rows, M items, P distinct pairs, V events, E looked-up pairs, G buckets of lags, L history positions.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ BUCKETS = (1, 2, 3, 4, 5, 7, 10, 15, 25, 50)
 MAX_EVENTS = 100_000_000
 """With more events than this the window of distances is shortened; an event takes 24 bytes."""
 
-LAGS = 7
-"""Buckets of the time between two interactions: none, then equal shares of what the training rows have."""
+LAGS = 6
+"""Most buckets of the time between two interactions, beside that of none."""
 
-CHANNELS = 2 * len(BUCKETS) * LAGS
-"""An event's channel says its direction (neighbour after or before), its distance and its lag."""
+LAGS_PER_BUCKET = 50_000
+"""With so many lags in the training rows there is a second bucket, with as many again a third, and so on."""
 
 DENSE_KEYS = 16
 """Up to so many possible keys per value, summing into one array beats sorting."""
 
 
-def channel(direction: npt.NDArray[Any], distance: npt.NDArray[Any], lag: npt.NDArray[Any]) -> Ints:
-    """Number the circumstances of events: direction 0 or 1, distance 1..50, bucket of the lag."""
-    numbers: Ints = ((direction * len(BUCKETS) + np.searchsorted(BUCKETS, distance)) * LAGS + lag).astype(np.int64)
+def channel(direction: npt.NDArray[Any], distance: npt.NDArray[Any], lag: npt.NDArray[Any], n_lags: int) -> Ints:
+    """Number the circumstances of events: direction 0 or 1, distance 1..50, bucket 0..n_lags - 1 of the lag."""
+    numbers: Ints = ((direction * len(BUCKETS) + np.searchsorted(BUCKETS, distance)) * n_lags + lag).astype(np.int64)
     return numbers
 
 
@@ -76,7 +76,7 @@ class PairEvents:
         source: (P,) history item of each pair. neighbour: (P,) the other item, sorted within a history item.
         event_pair: (V,) index of each event's pair, sorted. event_channel: (V,) its circumstances.
         event_user: (V,) number of its user. degree: (M,) interactions of each item.
-        lag_bounds: (LAGS - 1,) longest lag of each bucket but the last. users: external id to number.
+        lag_bounds: (G - 1,) longest lag of each bucket but the last. users: external id to number.
     """
 
     indptr: Ints
@@ -102,7 +102,8 @@ class PairEvents:
             lag = lag_buckets(time[first], time[second], bounds)
             gap = np.full(len(first), distance)
             for direction, (a, b) in enumerate(((first, second), (second, first))):
-                parts.append((item[a] * n_items + item[b], channel(np.full(len(a), direction), gap, lag), user[a]))
+                numbers = channel(np.full(len(a), direction), gap, lag, len(bounds) + 1)
+                parts.append((item[a] * n_items + item[b], numbers, user[a]))
         key, channels, who = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else (_NONE,) * 3
         order = np.argsort(key, kind="stable")
         pairs, event_pair = np.unique(key[order], return_inverse=True)
@@ -158,8 +159,8 @@ class Evidence:
         neighbour: (P,) items, sorted within a history item.
         value: (P,) weighed count of each pair.
         kernel: (L,) weight of a history item by its age, newest first; older items count nothing.
-        lag: (LAGS,) weight of a history item by the bucket of its time before the newest.
-        lag_bounds: (LAGS - 1,) longest lag of each bucket but the last.
+        lag: (G,) weight of a history item by the bucket of its time before the newest.
+        lag_bounds: (G - 1,) longest lag of each bucket but the last.
         scale: of the sum inside the logarithm. weight: of the logarithm.
         seen: added to the score of what the user had.
     """
@@ -260,7 +261,7 @@ def ages(rows: HistoryRows) -> Ints:
 
 
 def lag_bounds(user: Ints, time: Ints) -> Ints:
-    """Return the (LAGS - 1,) longest lag of each bucket but the last: none, then equal shares.
+    """Return the (G - 1,) longest lag of each bucket but the last: none, then equal shares, more where lags are many.
 
     Shared out are the times between a user's interactions at the distances of `BUCKETS`.
 
@@ -273,20 +274,19 @@ def lag_bounds(user: Ints, time: Ints) -> Ints:
         first, second = time[:-distance], time[distance:]
         lags.append((second - first)[(user[:-distance] == user[distance:]) & (first != 0) & (second > first)])
     positive = np.concatenate(lags)
-    if not len(positive):
-        return np.zeros(LAGS - 1, np.int64)
-    shares = np.quantile(positive, np.arange(1, LAGS - 1) / (LAGS - 1), method="lower")
-    return np.concatenate([[0], shares]).astype(np.int64)
+    shares = min(LAGS, 1 + len(positive) // LAGS_PER_BUCKET)
+    bounds = [np.quantile(positive, share / shares, method="lower") for share in range(1, shares)]
+    return np.asarray([0, *bounds], np.int64)
 
 
 def lag_buckets(a: Ints, b: Ints, bounds: Ints) -> Ints:
     """Number the time between interactions; where one is unknown, 0, it is in the middle.
 
-    >>> lag_buckets(np.array([7, 7, 7, 0]), np.array([7, 8, 99, 5]), np.array([0, 10, 20, 30, 40, 50])).tolist()
-    [0, 1, 6, 3]
+    >>> lag_buckets(np.array([7, 7, 7, 0]), np.array([7, 8, 99, 5]), np.array([0, 10, 20])).tolist()
+    [0, 1, 3, 2]
     """
     known = (a != 0) & (b != 0)
-    return np.where(known, np.searchsorted(bounds, abs(a - b)), LAGS // 2).astype(np.int64)
+    return np.where(known, np.searchsorted(bounds, abs(a - b)), (len(bounds) + 1) // 2).astype(np.int64)
 
 
 def history_lags(rows: HistoryRows, bounds: Ints) -> Ints:

@@ -1,6 +1,6 @@
 """The learned weights of the pair counts, and their score while training.
 
-Shapes: B rows, M items, P pairs, V events, E looked-up pairs, C channels, L history positions.
+Shapes: B rows, M items, P pairs, V events, E looked-up pairs, C channels, G buckets of lags, L history positions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flr_model.data.histories import PAD, HistoryRows
-from flr_model.evidence import BUCKETS, CHANNELS, LAGS, Evidence, PairEvents, ages, history_lags
+from flr_model.evidence import BUCKETS, Evidence, PairEvents, ages, history_lags
 
 DENSE_SHARE = 0.05
 """Share of all pairs of items above which the counts are multiplied as a dense matrix."""
@@ -66,9 +66,10 @@ class EvidenceHead(nn.Module):
         self.register_buffer("log_degree", torch.log1p(torch.from_numpy(events.degree).float()), persistent=False)
         distance = -torch.log(torch.tensor(BUCKETS).float())
         self.distance = nn.Parameter(distance.repeat(2, 1))  # (2, buckets) log weight by direction and distance
-        self.lag = nn.Parameter(torch.zeros(2, LAGS))  # log weight by direction and lag
+        n_lags = len(events.lag_bounds) + 1
+        self.lag = nn.Parameter(torch.zeros(2, n_lags))  # log weight by direction and lag
         self.age = nn.Parameter(-0.35 * torch.arange(max_history).float())  # (L,) log weight, newest first
-        self.history_lag = nn.Parameter(torch.zeros(LAGS))  # log weight by the time before the newest
+        self.history_lag = nn.Parameter(torch.zeros(n_lags - 1))  # log weight by lag, beside that of the longest
         self.source_exponent = nn.Parameter(torch.zeros(()))
         self.neighbour_exponent = nn.Parameter(torch.zeros(()))
         self.weight = nn.Parameter(torch.ones(()))
@@ -94,7 +95,7 @@ class EvidenceHead(nn.Module):
 
     def channel_weights(self) -> Tensor:
         """Return (C,) positive weights of the circumstances."""
-        return (self.distance[:, :, None] + self.lag[:, None, :]).reshape(CHANNELS).exp()
+        return (self.distance[:, :, None] + self.lag[:, None, :]).flatten().exp()
 
     def forward(self, batch: EvidenceBatch, candidates: Tensor | None = None) -> Tensor:
         """Score the catalogue, or some candidates.
@@ -151,7 +152,11 @@ class EvidenceHead(nn.Module):
 
     def _history_weight(self, item: Tensor, age: Tensor, lag: Tensor) -> Tensor:
         """(S,) weight of history items by age, lag and degree."""
-        return (self.age[age] + self.history_lag[lag] - self.source_exponent * self.log_degree[item]).exp()
+        return (self.age[age] + self._lag_weights()[lag] - self.source_exponent * self.log_degree[item]).exp()
+
+    def _lag_weights(self) -> Tensor:
+        """(G,) log weight of history items by lag."""
+        return F.pad(self.history_lag, (0, 1))
 
     def _neighbour_weight(self, target: Tensor, items: Tensor, column: Tensor) -> Tensor:
         """(B, N) weight of the neighbour's degree, the own interaction taken out of the target's."""
@@ -173,7 +178,7 @@ class EvidenceHead(nn.Module):
             neighbour=self.events.neighbour,
             value=value.float().cpu().numpy(),
             kernel=self.age.exp().float().cpu().numpy(),
-            lag=self.history_lag.exp().float().cpu().numpy(),
+            lag=self._lag_weights().exp().float().cpu().numpy(),
             lag_bounds=self.events.lag_bounds,
             scale=math.exp(self.log_scale.item()),
             weight=self.weight.item(),

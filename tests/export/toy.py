@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from flr_model.artifacts import Manifest
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD
-from flr_model.evidence import LAGS, Evidence
+from flr_model.evidence import Evidence
 from flr_model.ranking import Recommender, UserStates
 
 GATES = np.asarray([0.75, 0.25], np.float32)
@@ -45,8 +45,8 @@ def toy_evidence() -> Evidence:
         neighbour=np.asarray([5]),
         value=np.ones(1, np.float32),
         kernel=np.ones(MAX_HISTORY, np.float32),
-        lag=np.ones(LAGS, np.float32),
-        lag_bounds=np.zeros(LAGS - 1, np.int64),
+        lag=np.ones(2, np.float32),
+        lag_bounds=np.zeros(1, np.int64),
         scale=1.0,
         weight=1.0,
         seen=0.0,

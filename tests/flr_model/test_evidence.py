@@ -6,7 +6,7 @@ import pytest
 import flr_model.evidence
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
-from flr_model.evidence import BUCKETS, LAGS, Evidence, PairEvents, channel, history_lags, lag_bounds, sequences
+from flr_model.evidence import BUCKETS, Evidence, PairEvents, channel, history_lags, lag_bounds, sequences
 from tests.builders import rows_of
 
 # Ann took 0 and then 1; Bob took 0, 1 and then 2, the last two at the same time.
@@ -21,8 +21,8 @@ def evidence():
         neighbour=np.asarray([1, 3, 3]),
         value=np.asarray([2, 0.5, 1], np.float32),
         kernel=np.asarray([1, 0.5], np.float32),
-        lag=np.asarray([3, 1, 0.25, 1, 1, 1, 1], np.float32),
-        lag_bounds=np.asarray([0, 10, 20, 30, 40, 50]),
+        lag=np.asarray([3, 1, 0.25], np.float32),
+        lag_bounds=np.asarray([0, 10]),
         scale=2.0,
         weight=10.0,
         seen=-4.0,
@@ -57,7 +57,7 @@ def test_pairs_are_counted_by_direction_distance_and_lag():
         counted[int(events.source[pair]), int(events.neighbour[pair]), int(circumstances)] += 1
 
     def number(direction, distance, lag):
-        return int(channel(np.asarray(direction), np.asarray(distance), np.asarray(lag)))
+        return int(channel(np.asarray(direction), np.asarray(distance), np.asarray(lag), 2))
 
     assert counted == {
         (0, 1, number(0, 1, 1)): 2,  # Ann and Bob
@@ -70,21 +70,27 @@ def test_pairs_are_counted_by_direction_distance_and_lag():
     assert len(set(counted)) == len(counted)
 
 
-def test_unknown_times_have_the_middle_lag():
+def test_unknown_times_are_never_the_same_time():
     timeless = PairEvents.count(HistoryRows.from_lists([[0]], target=[1]), 2)
-    middle = LAGS // 2
-    assert timeless.event_channel.tolist() == [middle, len(BUCKETS) * LAGS + middle]  # distance 1 after and before
+    assert timeless.event_channel.tolist() == [1, 2 * len(BUCKETS) + 1]  # distance 1 after and before, of another time
 
 
-def test_lag_buckets_share_out_the_times_between_interactions_evenly():
-    users = {f"u{n}": [(0, 1), (1, 1 + 10 * (n + 1))] for n in range(6)}  # lags 10, 20, .. 60
-    assert PairEvents.count(rows_of(users), 2).lag_bounds.tolist() == [0, 10, 20, 30, 40, 50]
+def test_few_lags_are_none_or_some():
+    assert PairEvents.count(ROWS, 4).lag_bounds.tolist() == [0]
 
 
-def test_lag_bounds_leave_out_steps_between_users_and_unknown_times():
+def test_many_lags_are_shared_out_evenly_over_buckets(monkeypatch):
+    users = rows_of({f"u{n}": [(0, 1), (1, 1 + 10 * (n + 1))] for n in range(6)})  # lags 10, 20, .. 60
+    for each, bounds in ((1, [0, 10, 20, 30, 40, 50]), (3, [0, 20, 40]), (6, [0, 30]), (7, [0])):
+        monkeypatch.setattr(flr_model.evidence, "LAGS_PER_BUCKET", each)
+        assert PairEvents.count(users, 2).lag_bounds.tolist() == bounds
+
+
+def test_lag_bounds_leave_out_steps_between_users_and_unknown_times(monkeypatch):
+    monkeypatch.setattr(flr_model.evidence, "LAGS_PER_BUCKET", 1)
     user, time = np.asarray([0, 0, 0, 1, 1]), np.asarray([0, 100, 107, 900, 907])
     assert set(lag_bounds(user, time).tolist()) == {0, 7}
-    assert lag_bounds(user[:1], time[:1]).tolist() == [0] * (LAGS - 1)
+    assert lag_bounds(user[:1], time[:1]).tolist() == [0]
 
 
 def test_items_too_far_apart_are_no_pair():
@@ -138,7 +144,7 @@ def test_scores_are_those_worked_out_by_hand(evidence):
 
 def test_of_histories_without_times_only_the_newest_item_has_no_lag(evidence):
     rows = HistoryRows.from_lists([[0, 1], []])
-    assert history_lags(rows, evidence.lag_bounds).tolist() == [LAGS // 2, 0]
+    assert history_lags(rows, evidence.lag_bounds).tolist() == [1, 0]
 
 
 def test_items_beyond_the_kernel_count_nothing_but_are_seen(evidence):

@@ -113,14 +113,18 @@ def test_targets_among_the_candidates_are_scored_as_while_training_on_all(many):
     torch.testing.assert_close(head(batch, candidates), head(batch)[:, candidates])
 
 
-def test_baked_it_scores_as_it_does_here(many):
+@pytest.mark.parametrize("each", [1, 10**9])
+def test_baked_it_scores_as_it_does_here(many, monkeypatch, each):
+    monkeypatch.setattr("flr_model.evidence.LAGS_PER_BUCKET", each)
     rows = rows_of(many)
     head = random_head(rows)
+    assert (len(head.history_lag) == 1) == (each > 1)
     expected = head(head.encode(rows, leave_out_own=False)).numpy()
     np.testing.assert_allclose(head.bake().scores(rows), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_every_weight_learns_from_the_loss(many):
+def test_every_weight_learns_from_the_loss(many, monkeypatch):
+    monkeypatch.setattr("flr_model.evidence.LAGS_PER_BUCKET", 10)
     rows = rows_of(many)
     head = EvidenceHead(PairEvents.count(rows, N_ITEMS), max_history=6)
     scores = head(head.encode(rows, leave_out_own=True))

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from flr_model.data.histories import HistoryRows
 from flr_model.data.text import TitleTokenizer
-from flr_model.evidence import LAGS, Evidence
+from flr_model.evidence import Evidence
 from flr_model.nn.backbone import Trunk, load_backbone
 from flr_model.nn.model import build_model
 from flr_model.nn.title_decoder import TitleBatch
@@ -24,7 +24,7 @@ CATALOG = [*TITLES, "red", "red jazz", TITLES[4]]
 HISTORIES = [[3, 11, 40, 7], [20, 9], [55]]
 NO_EVIDENCE = Evidence(
     np.zeros(len(CATALOG) + 1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.ones(20, np.float32),
-    np.ones(LAGS, np.float32), np.zeros(LAGS - 1, np.int64), 1.0, 1.0, 0.0,
+    np.ones(2, np.float32), np.zeros(1, np.int64), 1.0, 1.0, 0.0,
 )  # fmt: skip
 
 
