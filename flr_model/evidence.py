@@ -90,10 +90,16 @@ class PairEvents:
     users: dict[str, int]
 
     @classmethod
-    def count(cls, rows: HistoryRows, n_items: int) -> PairEvents:
-        """Count the pairs of training rows, every real interaction once however many rows show it."""
+    def count(cls, rows: HistoryRows, n_items: int, bounds: Ints | None = None) -> PairEvents:
+        """Count the pairs of training rows, every real interaction once however many rows show it.
+
+        Args:
+            rows: of training.
+            n_items: M.
+            bounds: the lag bounds that weights were learned for; None finds those of the rows.
+        """
         user, item, time, users = sequences(rows)
-        bounds = lag_bounds(user, time)
+        bounds = lag_bounds(user, time) if bounds is None else bounds
         parts = []
         window = min(BUCKETS[-1], len(item) - 1, max(1, MAX_EVENTS // max(2 * len(item), 1)))
         for distance in range(1, window + 1):

@@ -301,7 +301,8 @@ def _write(folder: Path, run: Run, source: Path, dataset: Dataset, align: AlignC
 
 def trainable(run: Run, train: HistoryRows) -> TrainableRecommender:
     """Rebuild what training had from a run and its training rows; the item vectors are final."""
-    evidence = EvidenceHead(PairEvents.count(train, len(run.catalog)), max_history=run.config.max_history)
+    events = PairEvents.count(train, len(run.catalog), run.evidence.lag_bounds)
+    evidence = EvidenceHead(events, max_history=run.config.max_history)
     evidence.load_state_dict(run.evidence_weights)
     recommender = TrainableRecommender(
         run.config, run.catalog, run.model, torch.from_numpy(run.vectors), evidence, run.tokenizer()

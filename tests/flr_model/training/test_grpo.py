@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from flr_model.config import AlignConfig
 from flr_model.data.dataset import Dataset
 from flr_model.errors import ArtifactError
+from flr_model.evidence import PairEvents
 from flr_model.nn.loading import load_recommender, load_run
 from flr_model.training.grpo import align, decode_samples, trainable
 
@@ -87,6 +88,16 @@ def test_a_dataset_that_is_gone_is_an_error_that_names_the_flag(tiny_run, tmp_pa
 def test_an_existing_run_is_refused(tiny_run):
     with pytest.raises(ArtifactError, match="exists already"):
         align(tiny_run, tiny_run, align=settings())
+
+
+def test_rows_with_more_lags_are_counted_in_the_runs_own_buckets(tiny_run, tiny_dataset, monkeypatch):
+    """As after `--refit`, whose rows are more than those aligned on."""
+    run, rows = load_run(tiny_run), Dataset.open(tiny_dataset).rows("train")
+    monkeypatch.setattr("flr_model.evidence.LAGS_PER_BUCKET", 1)
+    assert len(PairEvents.count(rows, len(run.catalog)).lag_bounds) > len(run.evidence.lag_bounds)
+    baked = trainable(run, rows).evidence.bake()
+    np.testing.assert_array_equal(baked.lag_bounds, run.evidence.lag_bounds)
+    np.testing.assert_allclose(baked.value, run.evidence.value, rtol=1e-5)
 
 
 def test_the_unperturbed_sample_is_decoded_as_the_thought_itself(tiny_run, tiny_dataset):
