@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flr_model.data.histories import HistoryRows, ranges
+from flr_model.data.histories import HistoryRows, ranges, sequences
 from flr_model.errors import ArtifactError
 
 Floats = npt.NDArray[np.float32]
@@ -232,23 +232,6 @@ class Evidence:
                 raise ArtifactError(f"{path} was written by another version of flr", hint="train and export again")
             read: dict[str, Any] = {name: array if array.shape else array.item() for name, array in arrays.items()}
             return cls(**read)
-
-
-def sequences(rows: HistoryRows) -> tuple[Ints, Ints, Ints, dict[str, int]]:
-    """Rebuild the users' sequences from rows that repeat them: the first history, then every target.
-
-    Returns:
-        (S,) user numbers, items and times, user after user, oldest first; and the number of each user id.
-    """
-    users = {user: number for number, user in enumerate(dict.fromkeys(rows.user_id.tolist()))}
-    of_row = np.asarray([users[user] for user in rows.user_id], np.int64)
-    first = np.zeros(len(rows), bool)
-    first[np.unique(of_row, return_index=True)[1]] = True
-    start = rows.select(first)
-    user = np.concatenate([of_row[first][start.row_of_item()], of_row])
-    order = np.argsort(user, kind="stable")
-    item = np.concatenate([start.items, rows.target])[order]
-    return user[order], item, np.concatenate([start.times, rows.target_time])[order], users
 
 
 def _sums(key: Ints, value: npt.NDArray[Any], n_keys: int) -> tuple[Ints, npt.NDArray[np.float64]]:

@@ -1,6 +1,6 @@
 """Rows of histories: what a user interacted with, oldest first, and (where known) what came next.
 
-Shapes: R rows, S the sum of the histories' lengths, B rows of a batch, L positions of a padded history.
+Shapes: R rows, S the sum of the histories' (or sequences') lengths, B rows of a batch, L positions of a padded history.
 """
 
 from __future__ import annotations
@@ -162,6 +162,24 @@ class HistoryRows:
         kept = self.newest(limit)
         return replace(kept, earlier=Earlier(self.items, self.offsets[:-1], self.offsets[1:] - kept.lengths))
 
+    @property
+    def whole_lengths(self) -> Ints:
+        """(R,) items that each row's user had, `earlier` included."""
+        return self.lengths if self.earlier is None else self.lengths + self.earlier.stop - self.earlier.start
+
+    def whole(self) -> HistoryRows:
+        """Return the rows with `earlier` back in their histories, at unknown times."""
+        if self.earlier is None:
+            return self
+        before = self.earlier.stop - self.earlier.start
+        offsets = np.concatenate([[0], np.cumsum(before + self.lengths)]).astype(np.int64)
+        old = ranges(offsets[:-1], before)
+        items, times = np.zeros((2, offsets[-1]), np.int64)
+        items[old] = self.earlier.items[ranges(self.earlier.start, before)]
+        new = ranges(offsets[:-1] + before, self.lengths)
+        items[new], times[new] = self.items, self.times
+        return replace(self, items=items, times=times, offsets=offsets, earlier=None)
+
     def had(self) -> tuple[Ints, Ints]:
         """Return (H,) rows and (H,) items: all that the rows' users had, history and earlier, in no order."""
         row, item = self.row_of_item(), self.items
@@ -215,3 +233,45 @@ class HistoryRows:
             table[columns.TARGET].to_numpy().astype(np.int64),
             table[columns.TIME].to_numpy().astype(np.int64),
         )
+
+
+def sequences(rows: HistoryRows) -> tuple[Ints, Ints, Ints, dict[str, int]]:
+    """Rebuild the users' sequences from rows that repeat them.
+
+    Where every interaction has its row, a user's sequence is the first history and then every target. Rows that were
+    drawn from such a set, or shuffled, show the missing ones in their histories: a row whose history does not end with
+    the target of the user's row before adds what of it is not known yet. (Shuffled rows need times, or whole
+    histories, to be put in order.)
+
+    Returns:
+        (S,) user numbers, items and times, user after user, oldest first; and the number of each user id.
+    """
+    users = {user: number for number, user in enumerate(dict.fromkeys(rows.user_id.tolist()))}
+    of_row = np.asarray([users[user] for user in rows.user_id], np.int64)
+    timed = bool(rows.target_time.all())
+    in_order = np.lexsort((rows.whole_lengths, rows.target_time, of_row))
+    rows, of_row = rows.select(in_order), of_row[in_order]
+    newest, newest_time = (array[rows.offsets[2:] - 1] for array in (rows.items, rows.times))
+    follows = np.zeros(len(rows), bool)
+    follows[1:] = (of_row[1:] == of_row[:-1]) & (newest == rows.target[:-1])
+    if timed:
+        follows[1:] &= (newest_time == 0) | (newest_time == rows.target_time[:-1])
+    shown = rows.select(~follows).whole()
+    row = np.flatnonzero(~follows)[shown.row_of_item()]
+    order = np.argsort(np.concatenate([row, np.arange(len(rows))]), kind="stable")  # a target behind its history
+    user = np.concatenate([of_row[row], of_row])[order]
+    item = np.concatenate([shown.items, rows.target])[order]
+    time = np.concatenate([shown.times, rows.target_time])[order]
+    taken = np.unique(user * (item.max(initial=0) + 1) + item, return_inverse=True)[1]
+    moment = np.unique(time, return_inverse=True)[1]
+    at_once = _first(taken * (moment.max(initial=0) + 1) + moment)
+    # Where a time is unknown, only a target tells that a user took an item a second time.
+    new = np.where((time != 0) & timed, at_once, _first(taken) | (order >= len(row)))
+    return user[new], item[new], time[new], users
+
+
+def _first(key: Ints) -> npt.NDArray[np.bool_]:
+    """Mark the first place of each key."""
+    first = np.zeros(len(key), bool)
+    first[np.unique(key, return_index=True)[1]] = True
+    return first

@@ -6,7 +6,7 @@ import pytest
 import flr_model.evidence
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
-from flr_model.evidence import BUCKETS, Evidence, PairEvents, channel, history_lags, lag_bounds, sequences
+from flr_model.evidence import BUCKETS, Evidence, PairEvents, channel, history_lags, lag_bounds
 from tests.builders import rows_of
 
 # Ann took 0 and then 1; Bob took 0, 1 and then 2, the last two at the same time.
@@ -27,23 +27,6 @@ def evidence():
         weight=10.0,
         seen=-4.0,
     )
-
-
-def test_sequences_hold_every_interaction_once():
-    user, item, time, users = sequences(ROWS)
-    assert users == {"ann": 0, "bob": 1}
-    assert user.tolist() == [0, 0, 1, 1, 1]
-    assert item.tolist() == [0, 1, 0, 1, 2]
-    assert time.tolist() == [10, 20, 30, 40, 40]
-
-
-def test_sequences_do_not_need_the_rows_of_a_user_to_be_neighbours():
-    shuffled = ROWS.select(np.asarray([1, 0, 2]))  # as in a split by time; each user's own rows stay in order
-    user, item, _, users = sequences(shuffled)
-    assert users == {"bob": 0, "ann": 1}
-    assert [(u, i) for u, i in zip(user.tolist(), item.tolist(), strict=True)] == [
-        (0, 0), (0, 1), (0, 2), (1, 0), (1, 1),
-    ]  # fmt: skip
 
 
 def test_pairs_are_counted_by_direction_distance_and_lag():

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from flr_model.config import ModelConfig
-from flr_model.data.histories import PAD
+from flr_model.data.histories import PAD, sequences
 from flr_model.errors import ConfigError
-from flr_model.evidence import sequences
 from flr_model.nn.catalog_decoder import Forecast
 from flr_model.progress import SILENT
 from flr_model.training.sequences import (
