@@ -104,7 +104,7 @@ def score_file(
     started = time.monotonic()
     names, part = columns or InputColumns(), shard or Shard()
     source = HistoryFile.open(histories, names)
-    item_file = None if items is None else _read_items(items, names)
+    item_file = None if items is None else _read_items(items, names, recommender)
     identity = {
         "the bundle": None if bundle is None else hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
         "the histories": _stamp(histories),
@@ -227,10 +227,10 @@ def _check(path: Path, counts: Counts, *, whole: bool) -> None:
     )
 
 
-def _read_items(items: Path, names: InputColumns) -> ItemFile:
-    from flr_model.data.items import read_items  # brings pandas, which takes as long to load as all the rest
+def _read_items(items: Path, names: InputColumns, recommender: Recommender) -> ItemFile:
+    from flr_model.data.items import open_items, read_items  # brings pandas, which takes as long to load as the rest
 
-    return read_items(items, names.given())
+    return read_items(open_items(items, names.given()), names.given(), recommender.catalog.item_ids)
 
 
 def _with_new_items(recommender: Recommender, file: ItemFile) -> Recommender:

@@ -6,8 +6,8 @@ import csv
 import io
 import logging
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class CsvFile:
         encoding: as Python names it.
         header: whether the first line names the columns.
         skip: lines before the first row, blank ones included.
-        quoted: whether cells may be quoted (RecBole's never are).
+        quoted: whether cells may be quoted (RecBole's and those of `without_header` with tabs never are).
     """
 
     path: Path
@@ -61,9 +61,9 @@ class CsvFile:
         if not lines:
             raise DataError(f"{path} has only blank lines", hint="give a file with a header line and rows")
         delimiter = max(DELIMITERS, key=lambda candidate: _fit(lines, candidate))
-        first = next(csv.reader(lines, delimiter=delimiter))
+        first = next(_rows(lines, delimiter))
         typed = [_RECBOLE.fullmatch(name) for name in first]
-        header = all(typed) or _is_header(first)
+        header = all(typed) or has_known_name(first) or not any(_NUMBER.fullmatch(cell.strip()) for cell in first)
         names = [match[1] if match else name.strip() for name, match in zip(first, typed, strict=True)]
         if header and len(lines) == 1:
             raise DataError(f"{path} has a header ({', '.join(names)}) and no rows", hint="check how the file was made")
@@ -73,10 +73,20 @@ class CsvFile:
         skip = head.index(lines[0]) + header
         return cls(path, distinct, delimiter, encoding, header, skip, quoted=not all(typed))
 
+    def without_header(self) -> CsvFile:
+        """Read the first line as a row too; cells between tabs are then plain, as scripts write them line by line."""
+        return replace(
+            self,
+            names=tuple(str(position + 1) for position in range(len(self.names))),
+            header=False,
+            skip=self.skip - self.header,
+            quoted=self.quoted and self.delimiter != "\t",
+        )
+
     @property
     def about(self) -> str:
         """How the file is read, for reports and messages."""
-        kind = "CSV" if self.quoted else "RecBole atomic file"
+        kind = "CSV" if self.quoted or not self.header else "RecBole atomic file"
         return f"{kind}, {DELIMITERS[self.delimiter]}, {self.encoding}" + ("" if self.header else ", no header")
 
     def read(self, names: Sequence[str]) -> pa.Table:
@@ -161,18 +171,25 @@ class CsvFile:
 def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, int]:
     """Grade a delimiter: known names in the first line, share of lines with as many cells as it, number of cells."""
     try:
-        widths = [len(cells) for cells in csv.reader(lines, delimiter=delimiter)]
-        first = next(csv.reader(lines, delimiter=delimiter))
+        first, *others = _rows(lines, delimiter)
     except csv.Error:
         return 0, 0.0, 0
-    if len(first) == 1:
+    if len(first) == 1 or any("\n" in cell for cell in first):
         return 0, 0.0, 1
-    return sum(map(_is_known, first)), sum(width == len(first) for width in widths) / len(widths), len(first)
+    alike = 1 + sum(len(cells) == len(first) for cells in others)
+    return sum(map(_is_known, first)), alike / len(lines), len(first)
 
 
-def _is_header(cells: Sequence[str]) -> bool:
-    """A first line names columns if it has a name flr knows, or no number among its cells."""
-    return any(map(_is_known, cells)) or not any(_NUMBER.fullmatch(cell.strip()) for cell in cells)
+def _rows(lines: Sequence[str], delimiter: str) -> Iterator[list[str]]:
+    """Split lines for sniffing. Between tabs a quote is often a plain character, which must not swallow lines here."""
+    if delimiter == "\t":
+        return ([cell.strip('"') for cell in line.rstrip("\r\n").split("\t")] for line in lines)
+    return csv.reader(lines, delimiter=delimiter)
+
+
+def has_known_name(names: Sequence[str]) -> bool:
+    """Say whether flr knows what one of these columns is by its name."""
+    return any(map(_is_known, names))
 
 
 def _is_known(name: str) -> bool:

@@ -6,7 +6,7 @@ Shapes: E interactions, U users, I items.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,18 +56,19 @@ class Interactions:
         return replace(self, user=self.user[keep], item=self.item[keep], time=self.time[keep])
 
 
-def read_interactions(path: Path, names: Mapping[str, str]) -> Interactions:
+def read_interactions(path: Path, names: Mapping[str, str], *, elsewhere: Sequence[str] = ()) -> Interactions:
     """Read users, items and, if there is such a column, times.
 
     Args:
         path: delimited text, Parquet, JSON Lines or a RecBole atomic file; plain or gzip.
         names: the user's names for columns, keyed as in `flr_model.columns`.
+        elsewhere: columns whose given name may be that of another file.
 
     Raises:
         DataError: if the file cannot be read, lacks a column, has unreadable times, or has one user only.
     """
     table = open_table(path)
-    found = find_columns(table, (columns.USER, columns.ITEM), (columns.TIME,), names)
+    found = find_columns(table, (columns.USER, columns.ITEM), (columns.TIME,), names, elsewhere=elsewhere)
     data = table.read(list(dict.fromkeys(found.values())))
     user, user_ids = as_ids(data[found[columns.USER]])
     item, item_ids = as_ids(data[found[columns.ITEM]])

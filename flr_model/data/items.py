@@ -15,6 +15,7 @@ import pandas as pd
 
 from flr_model import columns
 from flr_model.data.catalog import Catalog
+from flr_model.data.csvfile import CsvFile, has_known_name
 from flr_model.data.tables import JsonFile, Table, find_columns, in_rows, open_table
 from flr_model.data.values import as_ids, as_texts
 from flr_model.errors import DataError, counted
@@ -41,19 +42,42 @@ class ItemFile:
     titles: npt.NDArray[Any]
 
 
-def read_items(path: Path, names: Mapping[str, str]) -> ItemFile:
+def open_items(path: Path, names: Mapping[str, str]) -> Table:
+    """Open an items file; where neither flr nor ``names`` knows either of two columns, the first line is a row.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    table = open_table(path)
+    bare = isinstance(table, CsvFile) and len(table.names) == 2 and not has_known_name(table.names)
+    if isinstance(table, CsvFile) and bare and not (table.header and named_in(table, names)):
+        return table.without_header()
+    return table
+
+
+def named_in(table: Table, names: Mapping[str, str]) -> list[str]:
+    """Return those of the columns of an items file whose given names the table has."""
+    spelled = set(map(columns.normalized, table.names))
+    return [c for c in (columns.ITEM, columns.TITLE) if c in names and columns.normalized(names[c]) in spelled]
+
+
+def read_items(table: Table, names: Mapping[str, str], known: npt.NDArray[Any]) -> ItemFile:
     """Read ids and titles.
 
     A product that Amazon's metadata (JSON) lists twice with one title counts once; elsewhere a repeated id is an error.
 
+    Args:
+        table: what `open_items` returns.
+        names: the user's names for columns, keyed as in `flr_model.columns`.
+        known: (I,) ids that occur elsewhere; they tell which of two columns without names has the ids.
+
     Raises:
         DataError: if the file cannot be read, lacks a column, has rows without an id, or has an id twice.
     """
-    table = open_table(path)
-    spelled = set(map(columns.normalized, table.names))
-    # --item-col may name the interactions' column only
-    given = {c: name for c, name in names.items() if c != columns.ITEM or columns.normalized(name) in spelled}
-    found = find_columns(table, (columns.ITEM, columns.TITLE), given=given)
+    path = table.path
+    if isinstance(table, CsvFile) and not table.header and len(table.names) == 2:
+        table, names = _told_apart(table, names, known)
+    found = find_columns(table, (columns.ITEM, columns.TITLE), given=names, elsewhere=(columns.ITEM,))
     data = table.read(list(found.values()))
     codes, ids = as_ids(data[found[columns.ITEM]])
     titles = as_texts(data[found[columns.TITLE]])
@@ -68,6 +92,29 @@ def read_items(path: Path, names: Mapping[str, str]) -> ItemFile:
         frame = frame.drop_duplicates()
     _refuse_repeated(frame, ids, table)
     return ItemFile(path, table.about, ids[frame["code"]], frame["title"].to_numpy(object))
+
+
+def _told_apart(table: CsvFile, names: Mapping[str, str], known: npt.NDArray[Any]) -> tuple[Table, dict[str, str]]:
+    """Name two columns: that with the known ids, and the titles. The papers' files are such: title, tab, id."""
+    data = table.read(table.names)
+    hits = [int(pd.Index(as_ids(data[name])[1]).isin(known).sum()) for name in table.names]
+    item, title = table.names if hits[0] > hits[1] else table.names[::-1]
+    if columns.TITLE in names:
+        if names[columns.TITLE] not in table.names:
+            return table, dict(names)  # which `find_columns` refuses
+        title = names[columns.TITLE]
+        item = table.names[1 - table.names.index(title)]
+    elif not any(hits):
+        raise DataError(
+            f"{table.path}: neither of its two columns has the ids of the interactions, such as {_some(known)}",
+            hint="name the columns by number, for instance --item-col 2 --title-col 1",
+        )
+    first = data.slice(0, 1).to_pylist()[0]
+    if first[item] not in known and not re.search(r"\d", first[item] + first[title]):  # names that flr does not know
+        headed = open_table(table.path)
+        item, title = (headed.names[table.names.index(name)] for name in (item, title))
+        return headed, {**names, columns.ITEM: item, columns.TITLE: title}
+    return table, {**names, columns.ITEM: item, columns.TITLE: title}
 
 
 def build_catalog(file: ItemFile, used: npt.NDArray[Any], *, only_used: bool = False) -> tuple[Catalog, int]:

@@ -15,11 +15,12 @@ from flr_model.config import PrepareConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import SPLITS, write_rows
 from flr_model.data.histories import HistoryRows
-from flr_model.data.interactions import Interactions, read_interactions
-from flr_model.data.items import ItemFile, build_catalog, read_items
+from flr_model.data.interactions import read_interactions
+from flr_model.data.items import build_catalog, named_in, open_items, read_items
 from flr_model.data.presplit import SplitFile, read_split
 from flr_model.data.report import DataReport, Origin, describe, distinct_interactions
 from flr_model.data.split import Timeline, k_core, split_targets
+from flr_model.data.tables import Table
 from flr_model.errors import ConfigError, DataError
 from flr_model.progress import SILENT, Progress
 
@@ -102,13 +103,9 @@ def prepare(
         )
     progress.start(3 + len(sources.split_files), "steps")
     try:
-        items = read_items(sources.items or Path(), sources.names)
+        items = open_items(sources.items or Path(), sources.names)
         progress.advance(1)
-        prepared = (
-            _ready_made(sources, items, config, progress)
-            if sources.split_files
-            else _from_interactions(read_interactions(sources.interactions or Path(), sources.names), items, config)
-        )
+        prepared = (_ready_made if sources.split_files else _from_interactions)(sources, items, config, progress)
         progress.advance(1)
         report = describe(prepared.catalog, prepared.splits, prepared.origin)
         with writing_folder(out, overwrite=overwrite) as folder:
@@ -119,7 +116,10 @@ def prepare(
     return report
 
 
-def _from_interactions(data: Interactions, items: ItemFile, config: PrepareConfig) -> _Prepared:
+def _from_interactions(sources: Sources, table: Table, config: PrepareConfig, progress: Progress) -> _Prepared:
+    elsewhere = named_in(table, sources.names)
+    data = read_interactions(sources.interactions or Path(), sources.names, elsewhere=elsewhere)
+    items = read_items(table, sources.names, data.item_ids)
     kept = k_core(data, config.k_core)
     used = np.flatnonzero(np.bincount(kept.item))
     catalog, untitled = build_catalog(items, data.item_ids[used], only_used=config.k_core > 1)
@@ -141,10 +141,10 @@ def _from_interactions(data: Interactions, items: ItemFile, config: PrepareConfi
     return _Prepared(catalog, splits, origin)
 
 
-def _ready_made(sources: Sources, items: ItemFile, config: PrepareConfig, progress: Progress) -> _Prepared:
+def _ready_made(sources: Sources, table: Table, config: PrepareConfig, progress: Progress) -> _Prepared:
     files: dict[str, SplitFile] = {}
     for name, path in sources.split_files.items():
-        files[name] = read_split(path, sources.names)
+        files[name] = read_split(path, sources.names, elsewhere=named_in(table, sources.names))
         progress.advance(1)
     users = pd.unique(np.concatenate([file.user_id for file in files.values()]))
     if len(users) == 1:
@@ -152,6 +152,7 @@ def _ready_made(sources: Sources, items: ItemFile, config: PrepareConfig, progre
             f"{files['train'].path}: one user only in all splits ({str(users[0])!r})", hint="check --user-col"
         )
     used = pd.unique(np.concatenate([ids for file in files.values() for ids in (file.history, file.item_id)]))
+    items = read_items(table, sources.names, used)
     catalog, untitled = build_catalog(items, used)
     splits = {name: file.rows(catalog, config.max_history) for name, file in files.items()}
     inputs = {name: f"{file.path} ({file.about})" for name, file in files.items()}

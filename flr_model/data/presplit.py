@@ -70,12 +70,13 @@ class SplitFile:
         ).cut(max_history)
 
 
-def read_split(path: Path, names: Mapping[str, str]) -> SplitFile:
+def read_split(path: Path, names: Mapping[str, str], *, elsewhere: Sequence[str] = ()) -> SplitFile:
     """Read a file with a user, a target, a history and, if there are such columns, their times.
 
     Args:
         path: delimited text, Parquet or JSON Lines; plain or gzip.
         names: the user's names for columns, keyed as in `flr_model.columns`.
+        elsewhere: columns whose given name may be that of another file.
 
     Raises:
         DataError: if the file cannot be read, lacks a column, or has cells that are not what they should be; all
@@ -83,7 +84,7 @@ def read_split(path: Path, names: Mapping[str, str]) -> SplitFile:
     """
     table = open_table(path)
     required = (columns.USER, columns.ITEM, columns.HISTORY)
-    found = find_columns(table, required, (columns.TIME, columns.HISTORY_TIMES), names)
+    found = find_columns(table, required, (columns.TIME, columns.HISTORY_TIMES), names, elsewhere=elsewhere)
     reader = _Reader(table, found, table.read(list(found.values())))
     user_id, item_id = reader.ids(columns.USER), reader.ids(columns.ITEM)
     lists = reader.lists()

@@ -164,7 +164,12 @@ def open_table(path: Path) -> Table:
 
 
 def find_columns(
-    table: Table, required: Sequence[str], optional: Sequence[str] = (), given: Mapping[str, str] | None = None
+    table: Table,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    given: Mapping[str, str] | None = None,
+    *,
+    elsewhere: Sequence[str] = (),
 ) -> dict[str, str]:
     """Find the columns of a table: by the name the user gave, else by the names flr knows.
 
@@ -173,6 +178,7 @@ def find_columns(
         required: columns (as `flr_model.columns` names them) that must be there.
         optional: columns that may be there; one the user named must be.
         given: the user's names.
+        elsewhere: columns whose given name may be that of another file; names flr knows serve where it is not here.
 
     Returns:
         Name in the file for each column that was found.
@@ -184,18 +190,17 @@ def find_columns(
     found, missing = {}, []
     for column in (*required, *optional):
         name = (given or {}).get(column)
-        wanted = (
-            columns.ALIASES[column]
-            if name is None
-            else (columns.normalized(name), columns.normalized(name).split(":")[0])
-        )
+        wanted = [] if name is None else [columns.normalized(name), columns.normalized(name).split(":")[0]]
+        if name is None or column in elsewhere:
+            wanted += columns.ALIASES[column]
         match = next((spelled[alias] for alias in wanted if alias in spelled), None)
         if match is not None:
             found[column] = match
         elif name is not None or column in required:
-            missing.append(_missing(column, name, table))
+            missing.append(column)
     if missing:
-        raise DataError(f"{table.path} {'; '.join(missing)}. {_columns_of(table)}", hint=_way_out(missing, table))
+        problems = "; ".join(_missing(column, (given or {}).get(column), table) for column in missing)
+        raise DataError(f"{table.path} {problems}. {_columns_of(table)}", hint=_way_out((*required, *missing), table))
     return found
 
 
@@ -240,12 +245,14 @@ def _columns_of(table: Table) -> str:
     return f"Its columns are {names} ({table.about})"
 
 
-def _way_out(missing: Sequence[str], table: Table) -> str:
+def _way_out(wanted: Sequence[str], table: Table) -> str:
     if isinstance(table, CsvFile) and len(table.names) == 1:
         return "write the file with commas, tabs, semicolons or | between the cells"
+    flags = [flag for column, flag in FLAGS.items() if column in wanted]
     if isinstance(table, CsvFile) and not table.header:
-        return "add a header line, or name columns by number, for instance --user-col 1 --item-col 2 --time-col 4"
-    return f"name the column with {', '.join(FLAGS.values())}"
+        numbered = " ".join(f"{flag} {number}" for number, flag in enumerate(flags, start=1))
+        return f"add a header line, or name columns by number, for instance {numbered}"
+    return f"name the column with {', '.join(flags)}"
 
 
 def _records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | None]]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flr_model import columns
-from flr_model.data.items import build_catalog, junk_titles, read_items
+from flr_model.data.items import build_catalog, junk_titles, open_items, read_items
 from flr_model.errors import DataError
 
 
@@ -10,10 +10,10 @@ def _ids(*values):
     return np.asarray(values, object)
 
 
-def _file(tmp_path, text, name="items.csv"):
+def _file(tmp_path, text, name="items.csv", names=None, known=()):
     path = tmp_path / name
     path.write_text(text)
-    return read_items(path, {})
+    return read_items(open_items(path, names or {}), names or {}, _ids(*known))
 
 
 def test_catalog_keeps_unused_items_and_the_order_of_the_file(tmp_path):
@@ -46,9 +46,53 @@ def test_most_items_without_title_is_an_error_showing_ids_of_both_files(tmp_path
 
 
 def test_item_column_of_the_interactions_need_not_be_that_of_the_items(tmp_path):
-    path = tmp_path / "items.csv"
-    path.write_text("item_id,title\na,A\n")
-    assert read_items(path, {columns.ITEM: "sku"}).item_ids.tolist() == ["a"]
+    assert _file(tmp_path, "item_id,title\na,A\n", names={columns.ITEM: "sku"}).item_ids.tolist() == ["a"]
+
+
+INFO = '"Heroes (2017 Remaster)\t{0}\n"Heroes" Deluxe\t{1}\nHits, Vol. 2\t{2}\n'
+TITLES = ['"Heroes (2017 Remaster)', '"Heroes" Deluxe', "Hits, Vol. 2"]
+
+
+@pytest.mark.parametrize("ids", [["7", "8", "9"], ["B00A7", "B00A8", "B00A9"], ["x", "y", "z"]])
+def test_titles_and_ids_without_header_are_told_apart_by_the_known_ids(tmp_path, ids):
+    file = _file(tmp_path, INFO.format(*ids), "info.txt", known=[ids[2], ids[0]])
+    assert file.item_ids.tolist() == ids
+    assert file.titles.tolist() == TITLES
+
+
+def test_an_unknown_first_item_is_no_header(tmp_path):
+    assert _file(tmp_path, INFO.format("B1", "B2", "B3"), known=["B2"]).item_ids.tolist() == ["B1", "B2", "B3"]
+
+
+def test_ids_and_titles_with_commas_and_no_header_are_told_apart(tmp_path):
+    file = _file(tmp_path, 'B1,"One, two"\nB2,"Three"\n', known=["B1"])
+    assert dict(zip(file.item_ids, file.titles, strict=True)) == {"B1": "One, two", "B2": "Three"}
+
+
+def test_two_columns_with_unknown_names_keep_their_header(tmp_path):
+    file = _file(tmp_path, 'sku\tlabel\nB1\t"The ""two"" of"\n', known=["B1"])
+    assert dict(zip(file.item_ids, file.titles, strict=True)) == {"B1": 'The "two" of'}
+    assert _file(tmp_path, "sku,name it\nB1,One\n", names={columns.TITLE: "name it", columns.ITEM: "sku"}).titles == [
+        "One"
+    ]
+
+
+def test_columns_without_names_may_be_numbered(tmp_path):
+    names = {columns.ITEM: "2", columns.TITLE: "1"}
+    assert _file(tmp_path, INFO.format("B1", "B2", "B3"), names=names).titles.tolist() == TITLES
+
+
+def test_a_title_column_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no column 'label' \(--title-col\)"):
+        _file(tmp_path, INFO.format(1, 2, 3), names={columns.TITLE: "label"}, known=["1"])
+
+
+def test_two_columns_without_known_ids_are_refused_with_the_flags_that_help(tmp_path):
+    with pytest.raises(
+        DataError, match="neither of its two columns has the ids of the interactions, such as 'q'"
+    ) as caught:
+        _file(tmp_path, INFO.format(1, 2, 3), known=["q"])
+    assert "--item-col 2 --title-col 1" in caught.value.hint
 
 
 def test_repeated_product_of_json_metadata_counts_once(tmp_path):

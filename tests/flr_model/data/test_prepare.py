@@ -7,7 +7,7 @@ from flr_model import columns
 from flr_model.config import PrepareConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.prepare import Sources, prepare
-from flr_model.errors import ArtifactError, ConfigError
+from flr_model.errors import ArtifactError, ConfigError, DataError
 
 # u0 and u1 take turns, one interaction a second, items 0..4 round and round
 EVENTS = [(f"u{n % 2}", n % 5, 1_500_000_000 + n) for n in range(22)]
@@ -204,6 +204,26 @@ def test_ready_made_splits_are_kept_as_they_are(tmp_path, items):
     assert [split.timestamp_ties for split in report.splits.values()] == [1, 0, 1]
     assert [split.cold_targets for split in report.splits.values()] == [0, 1, 1]
     assert (report.split, report.users, report.users_in_several_splits) == ("ready-made", 3, 1)
+
+
+@pytest.mark.parametrize("names", [{}, {columns.ITEM: "2", columns.TITLE: "1"}])
+def test_the_papers_list_of_titles_and_ids_is_read_beside_their_splits(tmp_path, names):
+    paths = {
+        name: _write_split(tmp_path / f"{name}.csv", [("u", [0], 1, [5], 6), ("v", [1], 2, [7], time)])
+        for time, name in ((8, "train"), (9, "valid"), (10, "test"))
+    }
+    (tmp_path / "info.txt").write_text('"Heroes\t0\nOne\t1\n"Two" Deluxe\t2\n')
+    prepare(Sources(**paths, items=tmp_path / "info.txt", names=names), tmp_path / "d", PrepareConfig())
+    assert Dataset.open(tmp_path / "d").catalog.titles.tolist() == ['"Heroes', "One", '"Two" Deluxe']
+
+
+def test_item_column_that_no_file_has_is_refused(tmp_path, interactions, items):
+    with pytest.raises(DataError, match=r"no column 'sku' \(--item-col\)"):
+        prepare(
+            Sources(interactions=interactions, items=items, names={columns.ITEM: "sku"}),
+            tmp_path / "d",
+            PrepareConfig(),
+        )
 
 
 def test_distinct_interactions_of_ready_made_splits_count_once(tmp_path, items):
