@@ -38,6 +38,12 @@ def prepare(
     item_col: Annotated[str | None, typer.Option(help="Column of the items.", rich_help_panel=_NAMES)] = None,
     time_col: Annotated[str | None, typer.Option(help="Column of the times.", rich_help_panel=_NAMES)] = None,
     title_col: Annotated[str | None, typer.Option(help="Column of the titles.", rich_help_panel=_NAMES)] = None,
+    history_col: Annotated[
+        str | None, typer.Option(help="Column of the lists of a ready-made split.", rich_help_panel=_NAMES)
+    ] = None,
+    history_time_col: Annotated[
+        str | None, typer.Option(help="Column of the lists of their times.", rich_help_panel=_NAMES)
+    ] = None,
     overwrite: OverwriteOpt = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
@@ -49,7 +55,14 @@ def prepare(
     from flr_model.data import prepare as library
 
     console.setup_logging(quiet=quiet)
-    given = {columns.USER: user_col, columns.ITEM: item_col, columns.TIME: time_col, columns.TITLE: title_col}
+    given = {
+        columns.USER: user_col,
+        columns.ITEM: item_col,
+        columns.TIME: time_col,
+        columns.TITLE: title_col,
+        columns.HISTORY: history_col,
+        columns.HISTORY_TIMES: history_time_col,
+    }
     sources = library.Sources(
         items=items,
         interactions=interactions,

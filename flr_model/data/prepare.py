@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from flr_model import columns
 from flr_model.artifacts import Manifest, check_free, writing_folder
 from flr_model.config import PrepareConfig
 from flr_model.data.catalog import Catalog
@@ -59,6 +60,8 @@ class Sources:
             problems.append(f"{', '.join(absent)} is missing beside {', '.join(given)}")
         elif not self.interactions and not given:
             problems.append("there is no input: --interactions, or --train, --valid and --test")
+        if self.interactions and {columns.HISTORY, columns.HISTORY_TIMES} & set(self.names):
+            problems.append("--history-col and --history-time-col are for --train, --valid and --test")
         if not self.items:
             problems.append("--items is missing: recommendations are made of titles")
         if problems:

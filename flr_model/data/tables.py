@@ -30,6 +30,8 @@ FLAGS = {
     columns.ITEM: "--item-col",
     columns.TIME: "--time-col",
     columns.TITLE: "--title-col",
+    columns.HISTORY: "--history-col",
+    columns.HISTORY_TIMES: "--history-time-col",
 }
 """The flag that names a column of the user's files."""
 
@@ -200,7 +202,7 @@ def find_columns(
             missing.append(column)
     if missing:
         problems = "; ".join(_missing(column, (given or {}).get(column), table) for column in missing)
-        raise DataError(f"{table.path} {problems}. {_columns_of(table)}", hint=_way_out((*required, *missing), table))
+        raise DataError(f"{table.path} {problems}. {_columns_of(table)}", hint=_way_out(missing, required, table))
     return found
 
 
@@ -227,15 +229,14 @@ def _short(cell: Any) -> str:
 def _missing(column: str, name: str | None, table: Table) -> str:
     if name is not None:
         near = difflib.get_close_matches(name, table.names, n=1)
-        return f"has no column {name!r} ({FLAGS.get(column, column)})" + (
-            f", did you mean {near[0]!r}?" if near else ""
-        )
+        return f"has no column {name!r} ({FLAGS[column]})" + (f", did you mean {near[0]!r}?" if near else "")
+    if column == columns.HISTORY:  # what resembles it is as likely a list of ratings or titles
+        return f"has no {column} column (such as {columns.ALIASES[column][0]})"
     spelled = {columns.normalized(known): known for known in table.names}
     near = difflib.get_close_matches(column, spelled, n=1) or difflib.get_close_matches(
         column.split("_")[0], spelled, n=1
     )
-    example = "" if column in FLAGS else f" (such as {columns.ALIASES[column][0]})"
-    return f"has no {column} column{example}" + (f", did you mean {spelled[near[0]]!r}?" if near else "")
+    return f"has no {column} column" + (f", did you mean {spelled[near[0]]!r}?" if near else "")
 
 
 def _columns_of(table: Table) -> str:
@@ -245,14 +246,14 @@ def _columns_of(table: Table) -> str:
     return f"Its columns are {names} ({table.about})"
 
 
-def _way_out(wanted: Sequence[str], table: Table) -> str:
+def _way_out(missing: Sequence[str], required: Sequence[str], table: Table) -> str:
     if isinstance(table, CsvFile) and len(table.names) == 1:
         return "write the file with commas, tabs, semicolons or | between the cells"
-    flags = [flag for column, flag in FLAGS.items() if column in wanted]
     if isinstance(table, CsvFile) and not table.header:
+        flags = [flag for column, flag in FLAGS.items() if column in (*required, *missing)]
         numbered = " ".join(f"{flag} {number}" for number, flag in enumerate(flags, start=1))
         return f"add a header line, or name columns by number, for instance {numbered}"
-    return f"name the column with {', '.join(flags)}"
+    return f"name the column with {', '.join(FLAGS[column] for column in missing)}"
 
 
 def _records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | None]]:

@@ -93,6 +93,17 @@ def test_named_column_missing(place, capsys):
     _fails(place, capsys, "log.csv has no column 'when' (--time-col)", extra=["--time-col", "when"])
 
 
+def test_columns_of_ready_made_splits_may_be_named(place, capsys):
+    (place / "split.csv").write_text(
+        "user_id,seq,item_id,when,timestamp\nu,\"['i0', 'i1']\",i2,\"[1, 2]\",3\nv,['i1'],i0,[1],3\n"
+    )
+    words = [word for name in ("train", "valid", "test") for word in (f"--{name}", "split.csv")]
+    flags = ["--history-col", "seq", "--history-time-col", "when", "--items", "items.csv", "--out", "ready", "--json"]
+    capsys.readouterr()
+    assert main(["prepare", *words, *flags]) == 0
+    assert json.loads(capsys.readouterr().out)["timed"]
+
+
 @pytest.mark.parametrize("name", ["log.csv", "items.csv"])
 def test_empty_file(place, capsys, name):
     (place / name).write_text("")

@@ -249,6 +249,8 @@ def test_sources_must_be_complete_and_of_one_kind(items):
         Sources(train=items)
     with pytest.raises(ConfigError, match="there is no input"):
         Sources(items=items)
+    with pytest.raises(ConfigError, match="--history-col and --history-time-col are for --train"):
+        Sources(interactions=items, items=items, names={columns.HISTORY: "seq"})
 
 
 def test_settings_of_the_splitter_do_not_apply_to_ready_made_splits(tmp_path, items):

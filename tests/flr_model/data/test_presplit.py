@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flr_model import columns
 from flr_model.data.catalog import Catalog
 from flr_model.data.presplit import read_split
 from flr_model.errors import DataError
@@ -11,10 +12,10 @@ from flr_model.errors import DataError
 HEADER = "user_id,history_item_id,item_id,history_timestamp,timestamp\n"
 
 
-def _read(tmp_path, text):
+def _read(tmp_path, text, names=None):
     path = tmp_path / "train.csv"
     path.write_text(text)
-    return read_split(path, {})
+    return read_split(path, names or {})
 
 
 def test_lists_of_ids_and_times_are_read(tmp_path):
@@ -35,6 +36,18 @@ def test_every_spelling_of_a_list_is_read(tmp_path, cell):
     file = _read(tmp_path, f"user_id,history,item_id\nu,{cell},c\n")
     assert file.history.tolist() == ["a", "b"]
     assert not file.timed
+
+
+def test_history_columns_may_be_named(tmp_path):
+    names = {columns.HISTORY: "seq", columns.HISTORY_TIMES: "when"}
+    file = _read(tmp_path, 'user_id,seq,item_id,when\nu,"[1, 2]",3,"[10, 20]"\n', names)
+    assert (file.history.tolist(), file.times.tolist()) == (["1", "2"], [10, 20])
+
+
+def test_missing_history_column_names_its_flag_and_no_list_of_something_else(tmp_path):
+    with pytest.raises(DataError, match=r"has no history column \(such as history_item_id\)\.") as caught:
+        _read(tmp_path, "user_id,item_id,history_rating\nu,1,[5]\n")
+    assert "--history-col" in caught.value.hint
 
 
 def test_parquet_and_json_lists_are_read(tmp_path):
