@@ -39,7 +39,7 @@ class SplitFile:
         about: how it was read.
         user_id: (R,) external ids.
         item_id: (R,) external ids of the targets.
-        history: (S,) external ids, row after row, oldest first.
+        history: (S,) external ids, row after row, oldest first; in the file's order where there are no times.
         times: (S,) seconds; 0 when the file has none.
         offsets: (R + 1,) where each row's history begins.
         target_time: (R,) seconds; 0 when the file has none.
@@ -94,6 +94,7 @@ def read_split(path: Path, names: Mapping[str, str], *, elsewhere: Sequence[str]
             f"{path}: {'; '.join(reader.problems)}", hint="repair these rows; lists are like [12, 7] or ['a', 'b']"
         )
     lengths = np.fromiter(map(len, lists), np.int64, count=len(lists))
+    oldest_first = np.lexsort((times, np.repeat(np.arange(len(lists)), lengths)))  # stable: ties stay as they stand
     keep = lengths > 0
     if not keep.any():
         raise DataError(f"{path}: no row has a history", hint="give rows with at least one earlier item each")
@@ -104,8 +105,8 @@ def read_split(path: Path, names: Mapping[str, str], *, elsewhere: Sequence[str]
         about=table.about,
         user_id=user_id[keep],
         item_id=item_id[keep],
-        history=np.asarray([item for items in lists for item in items], object),
-        times=times // MICROSECONDS,
+        history=np.asarray([item for items in lists for item in items], object)[oldest_first],
+        times=times[oldest_first] // MICROSECONDS,
         offsets=np.concatenate([[0], np.cumsum(lengths[keep])]).astype(np.int64),
         target_time=target_time[keep] // MICROSECONDS,
         timed={columns.TIME, columns.HISTORY_TIMES} <= set(found),

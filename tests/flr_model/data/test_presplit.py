@@ -31,6 +31,12 @@ def test_lists_of_ids_and_times_are_read(tmp_path):
     assert file.timed
 
 
+def test_histories_are_put_in_order_of_time_and_ties_stay_as_they_stand(tmp_path):
+    file = _read(tmp_path, HEADER + 'u,"[4, 3, 2, 1]",9,"[40, 20, 20, 10]",50\nv,[],9,[],6\nw,"[2, 1]",9,"[5, 4]",6\n')
+    assert file.history.tolist() == ["1", "3", "2", "4", "1", "2"]
+    assert file.times.tolist() == [10, 20, 20, 40, 4, 5]
+
+
 @pytest.mark.parametrize("cell", ["\"['a', 'b']\"", '"[""a"", ""b""]"', "\"('a', 'b')\"", "a b"])
 def test_every_spelling_of_a_list_is_read(tmp_path, cell):
     file = _read(tmp_path, f"user_id,history,item_id\nu,{cell},c\n")
