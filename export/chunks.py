@@ -79,7 +79,7 @@ def read_candidates(path: Path, catalog: Catalog, names: InputColumns) -> Candid
         if entry.problem:
             problems.append(f"line {entry.line}: {entry.problem}")
             continue
-        positions = find_items(catalog, entry.items)
+        positions = catalog.positions(entry.items)
         unknown += int((positions == PAD).sum())
         known = positions[positions != PAD]
         found[entry.user] = np.union1d(found.get(entry.user, known), known)
@@ -88,15 +88,6 @@ def read_candidates(path: Path, catalog: Catalog, names: InputColumns) -> Candid
     if unknown:
         log.warning("%s: %d candidates are unknown items and left out", path, unknown)
     return found
-
-
-def find_items(catalog: Catalog, item_ids: list[str]) -> Ints:
-    """Return the positions of ids, PAD where unknown; "12.0" is also "12", as a column of numbers with gaps has it."""
-    positions = catalog.positions(item_ids)
-    for place in np.flatnonzero(positions == PAD).tolist():
-        if item_ids[place].endswith(".0"):
-            positions[place] = catalog.positions([item_ids[place][:-2]])[0]
-    return positions
 
 
 @dataclass(frozen=True)
@@ -157,7 +148,7 @@ class Scoring:
         return list(batches(np.clip(chunk.rows.lengths, 1, self.recommender.max_history), self.limit.positions))
 
     def _prepare(self, entries: list[Entry]) -> Chunk:
-        positions = find_items(self.recommender.catalog, [item for entry in entries for item in entry.items])
+        positions = self.recommender.catalog.positions([item for entry in entries for item in entry.items])
         starts = np.concatenate([[0], np.cumsum([len(entry.items) for entry in entries])]).astype(np.int64)
         reasons: dict[int, str] = {}
         members: list[int] = []

@@ -131,13 +131,8 @@ def build_catalog(file: ItemFile, used: npt.NDArray[Any], *, only_used: bool = F
     Raises:
         DataError: if more than half of the used items have no title, or fewer than two items are left.
     """
-    bare = used[~pd.Index(used).isin(pd.Index(file.item_ids[file.titles != ""]))]
-    if 2 * len(bare) > len(used):
-        raise DataError(
-            f"{file.path}: no title for {len(bare):,} of the {counted(len(used), 'item')} of the interactions, "
-            f"for instance {_some(bare)}; the ids in this file are like {_some(file.item_ids)}",
-            hint="check --item-col and --title-col, and that both files are of the same catalogue",
-        )
+    used = pd.unique(_as_known(used, file.item_ids))
+    refuse_untitled(file, used, "interactions")
     lacking = used[~pd.Index(used).isin(pd.Index(file.item_ids))]
     ids = np.concatenate([file.item_ids, lacking])
     titles = np.concatenate([file.titles, np.full(len(lacking), "", object)])
@@ -153,6 +148,29 @@ def build_catalog(file: ItemFile, used: npt.NDArray[Any], *, only_used: bool = F
     if count := int(untitled.sum()):
         logger.warning("%s: no title for %s; the id stands for it", file.path, counted(count, "item"))
     return Catalog(ids, np.where(untitled, ids, titles)), count
+
+
+def refuse_untitled(file: ItemFile, used: npt.NDArray[Any], place: str) -> None:
+    """Refuse a file that lacks the titles of most items; ``place`` says where those items occur.
+
+    Raises:
+        DataError: if more than half of the (I,) used items have no title.
+    """
+    used = _as_known(used, file.item_ids)
+    bare = used[~pd.Index(used).isin(pd.Index(file.item_ids[file.titles != ""]))]
+    if 2 * len(bare) > len(used):
+        raise DataError(
+            f"{file.path}: no title for {len(bare):,} of the {counted(len(used), 'item')} of the {place}, "
+            f"for instance {_some(bare)}; the ids in this file are like {_some(file.item_ids)}",
+            hint="check --item-col and --title-col, and that all files are of the same catalogue",
+        )
+
+
+def _as_known(ids: npt.NDArray[Any], known: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return ids as `Catalog.positions` understands them: an unknown "12.0" is "12" where that occurs."""
+    short = np.asarray([item_id.removesuffix(".0") for item_id in ids], object)
+    occurs = pd.Index(short).isin(np.concatenate([known, ids]))
+    return np.where(~pd.Index(ids).isin(known) & occurs, short, ids)
 
 
 def junk_titles(titles: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import SPLITS, write_rows
 from flr_model.data.histories import HistoryRows
 from flr_model.data.interactions import read_interactions
-from flr_model.data.items import build_catalog, named_in, open_items, read_items
+from flr_model.data.items import build_catalog, named_in, open_items, read_items, refuse_untitled
 from flr_model.data.presplit import SplitFile, read_split
 from flr_model.data.report import DataReport, Origin, describe, distinct_interactions
 from flr_model.data.split import Timeline, k_core, split_targets
@@ -154,8 +154,13 @@ def _ready_made(sources: Sources, table: Table, config: PrepareConfig, progress:
         raise DataError(
             f"{files['train'].path}: one user only in all splits ({str(users[0])!r})", hint="check --user-col"
         )
-    used = pd.unique(np.concatenate([ids for file in files.values() for ids in (file.history, file.item_id)]))
+    shown, targets = (
+        pd.unique(np.concatenate([getattr(file, name) for file in files.values()])) for name in ("history", "item_id")
+    )
+    used = pd.unique(np.concatenate([shown, targets]))
     items = read_items(table, sources.names, used)
+    refuse_untitled(items, shown, "histories")
+    refuse_untitled(items, targets, "targets")
     catalog, untitled = build_catalog(items, used)
     splits = {name: file.rows(catalog, config.max_history) for name, file in files.items()}
     inputs = {name: f"{file.path} ({file.about})" for name, file in files.items()}

@@ -217,6 +217,27 @@ def test_the_papers_list_of_titles_and_ids_is_read_beside_their_splits(tmp_path,
     assert Dataset.open(tmp_path / "d").catalog.titles.tolist() == ['"Heroes', "One", '"Two" Deluxe']
 
 
+def _split_sources(tmp_path, items, **frame):
+    pd.DataFrame(frame).to_csv(tmp_path / "split.csv", index=False)
+    return Sources(**dict.fromkeys(("train", "valid", "test"), tmp_path / "split.csv"), items=items)
+
+
+def test_numbers_with_a_point_in_histories_are_the_items_without(tmp_path, items):
+    cells = {"user_id": ["u", "v"], "history": ["['0.0', '1']", "['2.0', '5.0']"], "item_id": [3, 5]}
+    report = prepare(_split_sources(tmp_path, items, **cells), tmp_path / "d", PrepareConfig())
+    assert (report.items, report.untitled_items) == (7, 1)  # "5" is not in the items file
+    assert Dataset.open(tmp_path / "d").rows("train").items.tolist() == [0, 1, 2, 6]
+
+
+@pytest.mark.parametrize(
+    ("history", "target", "place"), [("[12, 13, 0]", 1, "histories"), ("[0, 1, 2, 4]", 12, "targets")]
+)
+def test_histories_and_targets_without_titles_are_told_apart(tmp_path, items, history, target, place):
+    sources = _split_sources(tmp_path, items, user_id=["u", "v"], history=[history] * 2, item_id=[target] * 2)
+    with pytest.raises(DataError, match=rf"no title for \d of the \d items? of the {place}, for instance '12'"):
+        prepare(sources, tmp_path / "d", PrepareConfig())
+
+
 def test_item_column_that_no_file_has_is_refused(tmp_path, interactions, items):
     with pytest.raises(DataError, match=r"no column 'sku' \(--item-col\)"):
         prepare(
