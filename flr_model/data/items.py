@@ -154,8 +154,13 @@ def refuse_untitled(file: ItemFile, used: npt.NDArray[Any], place: str) -> None:
     """Refuse a file that lacks the titles of most items; ``place`` says where those items occur.
 
     Raises:
-        DataError: if more than half of the (I,) used items have no title.
+        DataError: if the file has no titles at all, or more than half of the (I,) used items have none.
     """
+    if not (file.titles != "").any():
+        raise DataError(
+            f"{file.path}: the title column is empty in all of its {counted(len(file.titles), 'row')}",
+            hint="name the column of the titles with --title-col",
+        )
     used = _as_known(used, file.item_ids)
     bare = used[~pd.Index(used).isin(pd.Index(file.item_ids[file.titles != ""]))]
     if 2 * len(bare) > len(used):

@@ -45,6 +45,12 @@ def test_most_items_without_title_is_an_error_showing_ids_of_both_files(tmp_path
         build_catalog(file, _ids("B01", "1", "2"))
 
 
+def test_a_title_column_without_titles_is_an_error_of_its_own(tmp_path):
+    with pytest.raises(DataError, match="the title column is empty in all of its 2 rows") as caught:
+        build_catalog(_file(tmp_path, "item_id,title,label\na,,A\nb,,B\n"), _ids("a", "b"))
+    assert "--title-col" in caught.value.hint
+
+
 def test_item_column_of_the_interactions_need_not_be_that_of_the_items(tmp_path):
     assert _file(tmp_path, "item_id,title\na,A\n", names={columns.ITEM: "sku"}).item_ids.tolist() == ["a"]
 
