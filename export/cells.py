@@ -1,19 +1,13 @@
-"""What the cells of a user's file mean: ids, lists of ids and moments. Cells are parsed, never evaluated."""
+"""What the cells of a user's file mean: ids and lists of ids. Cells are parsed, never evaluated."""
 
 from __future__ import annotations
 
 import ast
 import json
-import math
-from datetime import date, datetime, timezone
 from typing import Any
 
 SEPARATORS = ("|", ";", ",")
 """Tried in this order on a list that is neither JSON nor a Python literal; else white space separates."""
-
-
-LATEST = 1e11
-"""Seconds since 1970; larger numbers are of a smaller unit."""
 
 _NO_ID = {"", "nan", "NaN", "None", "null"}
 
@@ -50,35 +44,6 @@ def parse_list(cell: Any) -> list[str]:
     if not isinstance(cell, (list, tuple)) or any(isinstance(value, (list, tuple, dict)) for value in cell):
         raise ValueError("not a list of ids")
     return [item for value in cell if (item := as_id(value))]
-
-
-def parse_time(value: Any) -> float:
-    """Read a moment as seconds: a number, a date and time, or ISO 8601 text; without a zone it counts as UTC.
-
-    The magnitude of a number tells seconds from milli-, micro- and nanoseconds.
-
-    Raises:
-        ValueError: if it is none of these.
-
-    >>> parse_time("12.5"), parse_time("1970-01-02"), parse_time("1970-01-01T00:00:01Z")
-    (12.5, 86400.0, 1.0)
-    """
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            text = value.strip()
-            value = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    if isinstance(value, datetime):
-        value = (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
-    if value is None or not math.isfinite(value):
-        raise ValueError("no time")
-    seconds = float(value)
-    while abs(seconds) >= LATEST:
-        seconds /= 1000
-    return seconds
 
 
 def _literal(text: str) -> Any:

@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from export.cells import as_id, parse_list, parse_time
+from export.cells import as_id, parse_list
 from export.tables import Row, count_rows, stream_rows
 from flr_model import columns
 from flr_model.data.tables import Table, find_columns, open_table
+from flr_model.data.times import parse_time
 from flr_model.errors import ConfigError
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flr_model.data.times import LATEST, NO_TIME, parse_time
+
 Ints = npt.NDArray[np.int64]
 
 MICROSECONDS = 1_000_000
@@ -48,10 +50,7 @@ def as_texts(column: pa.ChunkedArray) -> npt.NDArray[Any]:
 
 
 def as_times(column: pa.ChunkedArray) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Read times given as numbers since 1970 or as ISO dates (without a zone: UTC).
-
-    The magnitude of the median tells seconds from milli-, micro- and nanoseconds. A column is one of both kinds: the
-    one that more of its distinct values can be read as.
+    """Read each cell as a time, as `flr_model.data.times.parse_time` does.
 
     Returns:
         (E,) microseconds since 1970, 0 where unreadable; (E,) whether the cell is unreadable.
@@ -59,20 +58,20 @@ def as_times(column: pa.ChunkedArray) -> tuple[Ints, npt.NDArray[np.bool_]]:
     if pa.types.is_temporal(column.type):
         ticks = pc.cast(pc.cast(column, pa.timestamp("us"), safe=False), pa.int64())
         return pc.fill_null(ticks, 0).to_numpy().astype(np.int64), pc.is_null(column).to_numpy()
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        return _ticks(pc.fill_null(pc.cast(column, pa.float64()), float("nan")).to_numpy())
     try:
-        return _ticks(pc.cast(column, pa.float64()).to_numpy())
+        return _ticks(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")).to_numpy())
     except pa.ArrowInvalid:  # dates, blanks or faults among them
         codes, texts = _distinct(column)
-    values = pd.Series([text or "" for text in texts], dtype=object)
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
-    ticks, bad = _ticks(numbers)
-    if 2 * bad.sum() > len(bad):
-        dates = pd.DatetimeIndex(pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601"))
-        bad = np.asarray(dates.isna())
-        ticks = np.where(bad, 0, dates.as_unit("us").asi8)
-    return _take(ticks, codes, 0), _take(bad, codes, True)
+    seconds = np.fromiter(map(_seconds, texts), np.float64, count=len(texts))
+    ticks = np.round(np.nan_to_num(seconds) * MICROSECONDS).astype(np.int64)
+    return _take(ticks, codes, 0), _take(np.isnan(seconds), codes, True)
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return parse_time(text)
+    except ValueError:
+        return float("nan")
 
 
 def _distinct(column: pa.ChunkedArray) -> tuple[Ints, list[str | None]]:
@@ -95,11 +94,9 @@ def _take(values: npt.NDArray[Any], codes: Ints, missing: Any) -> npt.NDArray[An
 
 
 def _ticks(numbers: npt.NDArray[np.float64]) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Turn numbers since 1970 of an unknown unit into microseconds."""
-    bad = ~(np.abs(numbers) < 1e19)
-    good = np.abs(numbers[~bad])
-    size = float(np.median(good)) if len(good) else 0.0
-    scale = next((scale for limit, scale in ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0)) if size < limit), 1e-3)
-    ticks = np.where(bad, 0.0, numbers) * scale
-    bad |= ~(np.abs(ticks) < 9e18)
-    return np.where(bad, 0.0, np.round(ticks)).astype(np.int64), bad
+    """Turn numbers since 1970, each of the unit that its magnitude tells, into microseconds."""
+    size = np.abs(numbers)
+    bad = ~(size < NO_TIME)
+    smaller = [size < LATEST * 1000**step for step in range(3)]
+    scale = np.select(smaller, [1e6, 1e3, 1.0], 1e-3)
+    return np.round(np.where(bad, 0.0, numbers) * scale).astype(np.int64), bad

@@ -1,10 +1,9 @@
-import datetime
 import doctest
 
 import pytest
 
 from export import cells
-from export.cells import as_id, parse_list, parse_time
+from export.cells import as_id, parse_list
 
 
 @pytest.mark.parametrize(
@@ -32,30 +31,6 @@ def test_lists_of_ids_are_read_in_every_usual_spelling(cell, expected):
 def test_what_begins_like_a_list_and_is_none_is_refused(cell):
     with pytest.raises(ValueError, match="not a list"):
         parse_list(cell)
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("12.5", 12.5),
-        (1_577_836_800_000, 1_577_836_800.0),
-        ("1577836800000000", 1_577_836_800.0),
-        (7, 7.0),
-        ("1970-01-02", 86400.0),
-        ("1970-01-01 00:01", 60.0),
-        ("1970-01-01T01:00:00+01:00", 0.0),
-        (datetime.date(1970, 1, 2), 86400.0),
-        (datetime.datetime(1970, 1, 1, 0, 0, 1), 1.0),
-    ],
-)
-def test_times_are_seconds_of_utc(value, seconds):
-    assert parse_time(value) == seconds
-
-
-@pytest.mark.parametrize("value", ["", "soon", "nan", "inf", None, float("nan"), "03/04/2020"])
-def test_what_is_no_time_is_refused(value):
-    with pytest.raises(ValueError):
-        parse_time(value)
 
 
 def test_ids_of_any_type_become_text():
