@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SPLITS = "Ready-made splits"
 _NAMES = "Columns"
+_FAULTS = ("repeated_rows",)
+"""Figures of splits that are shown only where there are any, in a line of their own."""
 
 
 @settings(PrepareConfig)
@@ -89,6 +91,10 @@ def _show(report: DataReport) -> None:
     rows += [(name.replace("_", " "), _cell(value)) for name, value in figures.items()]
     if title is not None:
         rows.append(("commonest title", f"{title} ({count:,} items)"))
+    for name in _FAULTS:
+        counts = {split: figures.pop(name) for split, figures in splits.items()}
+        if any(counts.values()):
+            rows.append((name.replace("_", " "), ", ".join(f"{split} {n:,}" for split, n in counts.items())))
     console.table("Data", ("figure", "value"), rows)
     header = ("split", *(name.replace("_", " ") for name in splits["train"]))
     console.table(

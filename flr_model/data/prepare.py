@@ -139,7 +139,7 @@ def _from_interactions(sources: Sources, table: Table, config: PrepareConfig, pr
         dropped_rows=data.dropped,
         filtered_interactions=len(data) - len(kept),
         untitled_items=untitled,
-        interactions=len(kept),
+        interactions=len(pd.DataFrame({"user": kept.user, "item": kept.item, "time": kept.time}).drop_duplicates()),
     )
     return _Prepared(catalog, splits, origin)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ import pandas as pd
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
 from flr_model.data.items import junk_titles
+from flr_model.errors import counted
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = 3
 
@@ -31,6 +35,8 @@ class SplitReport:
         cold_targets: rows whose target occurs nowhere in train, neither as a target nor in a history.
         timestamp_ties: rows whose target has the time of the last history item; None without times.
         junk_targets: rows whose target has a junk title.
+        repeated_rows: rows that are training rows too (of train: that repeat one before): same user, target and time,
+            or without times the same history.
     """
 
     rows: int
@@ -40,6 +46,7 @@ class SplitReport:
     cold_targets: int
     timestamp_ties: int | None
     junk_targets: int
+    repeated_rows: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class DataReport:
         timed: whether interactions have times; without them they count as ordered as they stand in the file.
         users: distinct users.
         items: of the catalogue.
-        interactions: distinct ones, after filters.
+        interactions: distinct ones (user, item and time), after filters.
         density: interactions / (users x items).
         dropped_rows: rows of the input without a user, an item or a history.
         filtered_interactions: removed by the k-core filter.
@@ -117,7 +124,8 @@ def describe(catalog: Catalog, splits: Mapping[str, HistoryRows], origin: Origin
     used = _marked(len(catalog), *chain.from_iterable((rows.items, rows.target) for rows in splits.values()))
     users = Counter(chain.from_iterable(pd.unique(rows.user_id) for rows in splits.values()))
     titles = Counter(catalog.titles.tolist())
-    repeated = [count for count in titles.values() if count > 1]
+    repeated = _repeated_rows(splits, timed=origin.timed)
+    shared = [count for count in titles.values() if count > 1]
     return DataReport(
         inputs=origin.inputs,
         split=origin.split,
@@ -131,11 +139,13 @@ def describe(catalog: Catalog, splits: Mapping[str, HistoryRows], origin: Origin
         unused_items=int((~used).sum()),
         untitled_items=origin.untitled_items,
         distinct_titles=len(titles),
-        duplicate_titles=sum(repeated),
-        commonest_title=titles.most_common(1)[0] if repeated else None,
+        duplicate_titles=sum(shared),
+        commonest_title=titles.most_common(1)[0] if shared else None,
         junk_titles=int(junk.sum()),
         users_in_several_splits=sum(count > 1 for count in users.values()),
-        splits={name: _describe_split(rows, warm, junk, timed=origin.timed) for name, rows in splits.items()},
+        splits={
+            name: _describe_split(rows, warm, junk, repeated[name], timed=origin.timed) for name, rows in splits.items()
+        },
         examples=tuple(_example(catalog, train, row) for row in _spread(len(train), EXAMPLES)),
     )
 
@@ -153,8 +163,34 @@ def distinct_interactions(splits: Mapping[str, HistoryRows]) -> int:
     return int((~pd.concat(parts).duplicated()).sum())
 
 
+def _repeated_rows(splits: Mapping[str, HistoryRows], *, timed: bool) -> dict[str, int]:
+    """Count, and warn of, the rows of each split that are training rows too; see `SplitReport`."""
+    keys = {name: _keys(rows, timed=timed) for name, rows in splits.items()}
+    trained = keys["train"].drop_duplicates()
+    counts = {
+        name: len(key) - len(trained) if name == "train" else len(key.merge(trained)) for name, key in keys.items()
+    }
+    for name, count in counts.items():
+        if count:
+            logger.warning(
+                "%s: %s of %s %s (same user, target and %s)",
+                name,
+                f"{count:,}",
+                counted(len(splits[name]), "row"),
+                "repeat another" if name == "train" else "are also training rows, which flatters results",
+                "time" if timed else "history",
+            )
+    return counts
+
+
+def _keys(rows: HistoryRows, *, timed: bool) -> pd.DataFrame:
+    histories = (rows.items[start:stop].tobytes() for start, stop in pairwise(rows.offsets.tolist()))
+    told_apart = rows.target_time if timed else np.fromiter(histories, object, count=len(rows))
+    return pd.DataFrame({"user": rows.user_id, "target": rows.target, "told_apart": told_apart})
+
+
 def _describe_split(
-    rows: HistoryRows, warm: npt.NDArray[np.bool_], junk: npt.NDArray[np.bool_], *, timed: bool
+    rows: HistoryRows, warm: npt.NDArray[np.bool_], junk: npt.NDArray[np.bool_], repeated: int, *, timed: bool
 ) -> SplitReport:
     ties = int((rows.times[rows.offsets[1:] - 1] == rows.target_time).sum())
     return SplitReport(
@@ -165,6 +201,7 @@ def _describe_split(
         cold_targets=int((~warm[rows.target]).sum()),
         timestamp_ties=ties if timed else None,
         junk_targets=int(junk[rows.target].sum()),
+        repeated_rows=repeated,
     )
 
 

@@ -60,6 +60,15 @@ def test_json_is_one_object_on_stdout(place, capsys):
     assert streams.err == ""
 
 
+def test_faults_of_rows_are_shown_where_there_are_any(place, capsys):
+    assert "repeated" not in capsys.readouterr().out
+    (place / "log.csv").write_text(LOG + "\n".join(EVENTS) + "\n")
+    assert _prepare("--overwrite", "--quiet") == 0
+    streams = capsys.readouterr()
+    assert "train 15, valid 1, test 0" in streams.out
+    assert "train: 15 of 33 rows repeat another" in streams.err
+
+
 def test_settings_come_from_the_file_and_flags_win(place, capsys):
     (place / "flr.toml").write_text("[prepare]\nmax_history = 3\nk_core = 2\n")
     assert _prepare("--overwrite", "--config", "flr.toml", "--max-history", "4") == 0

@@ -255,6 +255,37 @@ def test_distinct_interactions_of_ready_made_splits_count_once(tmp_path, items):
     assert report.interactions == 3 + 2
 
 
+def test_doubled_rows_count_once_and_are_warned_of(tmp_path, items, interactions, caplog):
+    pd.concat([pd.read_csv(interactions)] * 2).to_csv(interactions, index=False)
+    report = prepare(Sources(interactions=interactions, items=items), tmp_path / "d", PrepareConfig())
+    assert report.interactions == 22
+    # 42 targets, one of events 0 and 1, two of the others; train ends between those of event 17
+    assert [split.repeated_rows for split in report.splits.values()] == [15, 1, 0]
+    assert "train: 15 of 33 rows repeat another (same user, target and time)" in caplog.text
+    assert "valid: 1 of 4 rows are also training rows, which flatters results" in caplog.text
+
+
+def test_rows_of_ready_made_splits_that_are_training_rows_too_are_counted(tmp_path, items, caplog):
+    rows = {
+        "train": [("u", [0], 1, [5], 6), ("v", [1], 2, [7], 8), ("u", [0], 1, [5], 6)],
+        "valid": [("u", [0], 1, [5], 6), ("u", [0], 1, [5], 7)],
+        "test": [("w", [0], 1, [5], 6)],
+    }
+    sources = Sources(
+        **{name: _write_split(tmp_path / f"{name}.csv", part) for name, part in rows.items()}, items=items
+    )
+    report = prepare(sources, tmp_path / "timed", PrepareConfig())
+    assert [split.repeated_rows for split in report.splits.values()] == [1, 1, 0]
+    for name in rows:
+        pd.read_csv(tmp_path / f"{name}.csv").iloc[:, :3].to_csv(tmp_path / f"{name}.csv", index=False)
+    report = prepare(sources, tmp_path / "untimed", PrepareConfig())
+    assert [split.repeated_rows for split in report.splits.values()] == [1, 2, 0]
+    assert (
+        "valid: 2 of 2 rows are also training rows, which flatters results (same user, target and history)"
+        in caplog.text
+    )
+
+
 def test_columns_may_be_named(tmp_path, interactions, items):
     frame = pd.read_csv(interactions).set_axis(["klant", "artikel", "tijd"], axis=1)
     frame.to_csv(interactions, index=False, sep=";")
