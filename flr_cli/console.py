@@ -59,6 +59,11 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> N
     out.print(drawn)
 
 
+def line(text: str) -> None:
+    """Print a line on stdout, below a table."""
+    out.print(Text(text))
+
+
 def show(report: Any, title: str, *, json: bool) -> None:
     """Print a report dataclass: one JSON object, or a table of its fields (nested ones in a line of their own)."""
     if json:

@@ -245,8 +245,6 @@ def _with_targets(rows: HistoryRows, split: str) -> HistoryRows:
 
 def _protocol(rows: HistoryRows, catalog: Catalog, config: EvalConfig) -> dict[str, Any]:
     by_title = config.match == "title"
-    row, item = rows.had()
-    seen = np.unique(row[item == rows.target[row]])
     return {
         "split": config.split,
         "match": config.match,
@@ -254,7 +252,7 @@ def _protocol(rows: HistoryRows, catalog: Catalog, config: EvalConfig) -> dict[s
         "candidates": len(pd.unique(catalog.titles)) if by_title else len(catalog),
         "seen": "allowed" if config.allow_seen else "removed",
         "rows": len(rows),
-        "targets_in_history": len(seen),
+        "targets_in_history": int(rows.had_target().sum()),
         "bootstrap": config.bootstrap,
         "seed": config.seed,
     }

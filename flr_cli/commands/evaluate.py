@@ -76,6 +76,11 @@ def _show(report: EvaluationReport) -> None:
             for name, value in body["metrics"].items()
         ],
     )
+    if protocol["targets_in_history"] and protocol["seen"] == "removed":
+        console.line(
+            f"{protocol['targets_in_history']:,} of these rows have a target that their user had before, which is no "
+            "candidate and counts as a miss; --allow-seen ranks it"
+        )
     console.table(
         "Segments (baselines: NDCG@10)",
         ["segment", "rows", "HR@10", "NDCG@10", "95 %", *baselines],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SPLITS = "Ready-made splits"
 _NAMES = "Columns"
-_FAULTS = ("repeated_rows",)
+_FAULTS = ("repeated_rows", "targets_in_history")
 """Figures of splits that are shown only where there are any, in a line of their own."""
 
 
@@ -92,7 +92,7 @@ def _show(report: DataReport) -> None:
     if title is not None:
         rows.append(("commonest title", f"{title} ({count:,} items)"))
     for name in _FAULTS:
-        counts = {split: figures.pop(name) for split, figures in splits.items()}
+        counts = {split: row.pop(name) for split, row in splits.items()}
         if any(counts.values()):
             rows.append((name.replace("_", " "), ", ".join(f"{split} {n:,}" for split, n in counts.items())))
     console.table("Data", ("figure", "value"), rows)

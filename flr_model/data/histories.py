@@ -189,6 +189,13 @@ class HistoryRows:
         before = self.earlier.items[ranges(self.earlier.start, lengths)]
         return np.concatenate([row, np.repeat(np.arange(len(self)), lengths)]), np.concatenate([item, before])
 
+    def had_target(self) -> npt.NDArray[np.bool_]:
+        """(R,) whether the row's user had the target before, in the history or earlier."""
+        shown = _occurs(self.items, self.offsets[:-1], self.offsets[1:], self.target)
+        if self.earlier is None:
+            return shown
+        return shown | _occurs(self.earlier.items, self.earlier.start, self.earlier.stop, self.target)
+
     def padded(self, length: int) -> Ints:
         """Return (R, length) positions, padded on the left with PAD, the newest items kept."""
         rows = self.newest(length)
@@ -268,6 +275,16 @@ def sequences(rows: HistoryRows) -> tuple[Ints, Ints, Ints, dict[str, int]]:
     # Where a time is unknown, only a target tells that a user took an item a second time.
     new = np.where((time != 0) & timed, at_once, _first(taken) | (order >= len(row)))
     return user[new], item[new], time[new], users
+
+
+def _occurs(items: Ints, start: Ints, stop: Ints, wanted: Ints) -> npt.NDArray[np.bool_]:
+    """(R,) whether ``wanted[r]`` is among ``items[start[r] : stop[r]]``; slices may share long arrays."""
+    n = len(items) + 1
+    places = np.sort(items * n + np.arange(len(items)))  # of each item together, in order
+    found: npt.NDArray[np.bool_] = np.searchsorted(places, wanted * n + stop) > np.searchsorted(
+        places, wanted * n + start
+    )
+    return found
 
 
 def _first(key: Ints) -> npt.NDArray[np.bool_]:

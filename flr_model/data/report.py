@@ -37,6 +37,7 @@ class SplitReport:
         junk_targets: rows whose target has a junk title.
         repeated_rows: rows that are training rows too (of train: that repeat one before): same user, target and time,
             or without times the same history.
+        targets_in_history: rows whose user had the target before; `flr eval` counts them as misses by default.
     """
 
     rows: int
@@ -47,6 +48,7 @@ class SplitReport:
     timestamp_ties: int | None
     junk_targets: int
     repeated_rows: int
+    targets_in_history: int
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ def _describe_split(
         timestamp_ties=ties if timed else None,
         junk_targets=int(junk[rows.target].sum()),
         repeated_rows=repeated,
+        targets_in_history=int(rows.had_target().sum()),
     )
 
 

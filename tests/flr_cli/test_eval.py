@@ -96,6 +96,17 @@ def test_tables_show_metrics_segments_and_differences(bundle, capsys):
     assert all(word in shown for word in ("NDCG@10", "coverage@10", "target warm", "cooc", "factor_usage"))
 
 
+def test_targets_that_the_user_had_are_said_to_be_misses(tmp_path, dataset, loaders, capsys):
+    write_rows(
+        dataset.folder, dict.fromkeys(SPLITS, HistoryRows.from_lists([[0], [2]], user_id=["u", "v"], target=[1, 2]))
+    )
+    bundle = make(tmp_path / "bundle", BUNDLE, dataset)
+    assert main(["eval", str(bundle), "--bootstrap", "0"]) == 0
+    assert "\n1 of these rows have a target that their user had before" in capsys.readouterr().out
+    assert main(["eval", str(bundle), "--bootstrap", "0", "--allow-seen"]) == 0
+    assert "their user had before" not in capsys.readouterr().out
+
+
 def test_ranks_are_written_and_not_replaced_unasked(bundle, tmp_path, capsys):
     out = tmp_path / "ranks.parquet"
     assert main(["eval", str(bundle), "--out", str(out)]) == 0

@@ -61,7 +61,11 @@ def test_json_is_one_object_on_stdout(place, capsys):
 
 
 def test_faults_of_rows_are_shown_where_there_are_any(place, capsys):
-    assert "repeated" not in capsys.readouterr().out
+    capsys.readouterr()
+    assert _prepare("--overwrite", "--quiet") == 0
+    shown = capsys.readouterr().out
+    assert "repeated" not in shown
+    assert "train 8, valid 2, test 2" in shown  # targets in history
     (place / "log.csv").write_text(LOG + "\n".join(EVENTS) + "\n")
     assert _prepare("--overwrite", "--quiet") == 0
     streams = capsys.readouterr()

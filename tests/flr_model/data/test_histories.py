@@ -129,3 +129,13 @@ def test_joined_rows_keep_what_each_user_had():
     parts.append(HistoryRows.from_lists([[4, 5], [6]]).cut(1))
     assert as_sets(HistoryRows.concatenate(parts)) == [{0, 1, 2}, {3}, {4, 5}, {6}]
     assert HistoryRows.concatenate([parts[1], parts[1]]).earlier is None
+
+
+@given(histories, st.lists(st.integers(0, 9), min_size=6, max_size=6), st.integers(1, 4))
+def test_targets_that_users_had_are_found_in_the_history_and_before_it(items, targets, limit):
+    items = [[item % 10 for item in history] for history in items]
+    rows = HistoryRows.from_lists(items, target=targets[: len(items)])
+    expected = [target in history for history, target in zip(items, targets, strict=False)]
+    assert rows.had_target().tolist() == expected
+    assert rows.cut(limit).had_target().tolist() == expected
+    assert not HistoryRows.from_lists(items).had_target().any()

@@ -286,6 +286,12 @@ def test_rows_of_ready_made_splits_that_are_training_rows_too_are_counted(tmp_pa
     )
 
 
+def test_targets_that_the_user_had_before_are_counted(tmp_path, interactions, items):
+    # five items round and round, every user has each of them again from its sixth event on
+    report = prepare(Sources(interactions=interactions, items=items), tmp_path / "d", PrepareConfig(max_history=1))
+    assert [split.targets_in_history for split in report.splits.values()] == [8, 2, 2]
+
+
 def test_columns_may_be_named(tmp_path, interactions, items):
     frame = pd.read_csv(interactions).set_axis(["klant", "artikel", "tijd"], axis=1)
     frame.to_csv(interactions, index=False, sep=";")
