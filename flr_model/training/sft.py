@@ -86,7 +86,7 @@ def train(
         model: shape of the model.
         train: settings of the training.
         refit: a finished run to repeat on train + valid rows, with its settings and its number of epochs.
-        resume: go on from the checkpoints of an interrupted call with the same settings.
+        resume: go on from the checkpoints of an interrupted call with the same settings and dataset.
         overwrite: replace ``out``.
         progress: is told of steps and losses.
 
@@ -114,7 +114,8 @@ def train(
     state = processes(checkpoints)
     with state.main_process_first():  # several under `accelerate launch`; the first one writes
         if state.is_main_process:
-            _begin(checkpoints, toml, resume=resume)
+            origin = f"{toml}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
+            _begin(checkpoints, origin, resume=resume)
     began = time.perf_counter()
     fitted = fit(setup, train, validate=validate, folder=checkpoints, resume=resume, progress=progress)
     network = setup.recommender
@@ -206,20 +207,21 @@ def _best_epoch(state: Any) -> float:
     return round(epoch * best / max(int(state.global_step), 1), 2)
 
 
-def _begin(folder: Path, toml: str, *, resume: bool) -> None:
-    """Make the folder of checkpoints, emptied unless an equal call is resumed."""
-    settings = folder / "config.toml"
-    if resume and settings.exists():
-        if settings.read_text(encoding="utf-8") != toml:
+def _begin(folder: Path, origin: str, *, resume: bool) -> None:
+    """Make the folder of checkpoints, emptied unless an equal call is resumed: of the same settings and dataset."""
+    begun = folder / "config.toml"
+    if resume and begun.exists():
+        if begun.read_text(encoding="utf-8") != origin:
             raise ConfigError(
-                f"{folder} was begun with other settings", hint="give the same settings, or leave --resume out"
+                f"{folder} was begun with other settings or another dataset",
+                hint="give the same settings and dataset, or leave --resume out",
             )
         return
     if resume:
         logger.warning("nothing to resume at %s: starting from the beginning", folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    settings.write_text(toml, encoding="utf-8")
+    begun.write_text(origin, encoding="utf-8")
 
 
 def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainReport) -> Run:

@@ -5,7 +5,7 @@ import pytest
 
 from flr_model.errors import ConfigError
 from flr_model.training.sft import train
-from tests.builders import tiny_model, tiny_train
+from tests.builders import prepare_dataset, tiny_model, tiny_train, write_raw_files
 
 
 class Interrupted(Exception):
@@ -37,10 +37,10 @@ class StopAfter:
 
 @pytest.fixture
 def fit(tiny_dataset, tiny_backbone):
-    def fit(out, *, settings=None, **options):
+    def fit(out, *, data=tiny_dataset, settings=None, **options):
         # Sampled negatives and dropout draw random numbers in every step.
         chosen = {"epochs": 3, "full_softmax_items": 10, "negatives": 20, **(settings or {})}
-        return train(tiny_dataset, out, model=tiny_model(tiny_backbone), train=tiny_train(**chosen), **options)
+        return train(data, out, model=tiny_model(tiny_backbone), train=tiny_train(**chosen), **options)
 
     return fit
 
@@ -99,6 +99,14 @@ def test_resuming_with_other_settings_is_an_error_and_spoils_nothing(fit, interr
     assert not run.exists()
     fit(run, resume=True)
     assert run.exists()
+
+
+def test_resuming_with_another_dataset_is_an_error(fit, interrupt, tmp_path):
+    run = interrupt()
+    other = prepare_dataset(write_raw_files(tmp_path / "raw", seed=1), tmp_path / "other")
+    with pytest.raises(ConfigError, match="another dataset"):
+        fit(run, data=other, resume=True)
+    assert not run.exists()
 
 
 def test_resuming_where_nothing_was_begun_starts_anew(fit, tmp_path, caplog):
