@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from flr_model.data.histories import HistoryRows
 from flr_model.nn.backbone import best_device
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
+from flr_model.training import factor_choice
 from flr_model.training.objectives import Learner, objective_for
 from flr_model.training.sequences import (
     PIECES_PER_STEP,
@@ -37,14 +38,16 @@ class TrainPlan:
 
     Args:
         examples: two training rows as the model reads them.
+        n_factors: K; where it would be chosen, the largest that would be tried.
         tuning: of the backbone. rows: to train on. positions: of one history, the longest.
         parameters: by part of the model. trainable: those that would learn.
         sequence_steps: of the trunk on sequences. steps: of the head, in all epochs. seconds_per_step: of the head,
-        measured. minutes: for all steps of both, without validation.
+        measured. minutes: for all steps of both, without validation and without trials of K.
         peak_memory_mb: of this process so far.
     """
 
     examples: list[str]
+    n_factors: str
     tuning: str
     rows: int
     positions: int
@@ -63,6 +66,11 @@ def plan(data: Path, *, model: ModelConfig, train: TrainConfig, progress: Progre
     Raises:
         ArtifactError, ConfigError, DataError: as training would.
     """
+    n_factors = str(model.n_factors)
+    if model.n_factors == factor_choice.AUTO:
+        tried = factor_choice.TRIED
+        model = replace(model, n_factors=max(tried))
+        n_factors = f"{max(tried)}: the largest of {', '.join(map(str, tried))}, of which trials would choose"
     set_seed(train.seed)
     setup = set_up(data, model, train, progress=progress)
     recommender = setup.recommender
@@ -92,6 +100,7 @@ def plan(data: Path, *, model: ModelConfig, train: TrainConfig, progress: Progre
     }
     return TrainPlan(
         examples=[describe_row(recommender, setup.rows, row) for row in range(min(2, len(setup.rows)))],
+        n_factors=n_factors,
         tuning=setup.tuning,
         rows=len(setup.rows),
         positions=sample.get("input_ids", sample["histories"]).shape[1] + model.latent_tokens,

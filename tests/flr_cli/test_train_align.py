@@ -44,6 +44,17 @@ def test_a_dry_run_shows_sizes_and_time_and_writes_nothing(tmp_path, tiny_datase
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.toml"]
 
 
+def test_a_dry_run_of_a_choice_plans_the_largest_model_that_would_be_tried(tmp_path, tiny_dataset, settings, capsys):
+    words = ["train", str(tiny_dataset), "--out", str(tmp_path / "run"), "--config", settings, "--dry-run", "--json"]
+    plans = {}
+    for k in ("6", "auto"):
+        assert main([*words, "--n-factors", k]) == 0
+        plans[k] = json.loads(capsys.readouterr().out)
+    assert plans["auto"]["n_factors"].startswith("6: the largest of 1, 2, 3, 4, 6")
+    assert plans["auto"]["parameters"] == plans["6"]["parameters"]
+    assert plans["6"]["n_factors"] == "6"
+
+
 def test_an_existing_run_is_not_replaced_unless_asked(tmp_path, tiny_dataset, settings, capsys):
     out = tmp_path / "run"
     words = ["train", str(tiny_dataset), "--out", str(out), "--config", settings, "--max-steps", "1", "--quiet"]
