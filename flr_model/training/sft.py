@@ -193,11 +193,12 @@ def fit(
 
 
 def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:
-    """Return the settings of a finished run, with what it chose on its validation rows."""
+    """Return the settings of a finished run, with what `auto` became there, whatever it would be on other rows."""
     report = open_folder(run, "run").content["report"]
     tables = read_tables(run / "config.toml")
     model, train = build(ModelConfig, tables["model"]), build(TrainConfig, tables["train"])
-    return model, replace(train, epochs=max(1, round(report["best_epoch"])), forecast=report["forecast"])
+    epochs = max(1, round(report["best_epoch"]))
+    return model, replace(train, tuning=report["tuning"], epochs=epochs, forecast=report["forecast"])
 
 
 def _best_epoch(state: Any) -> float:

@@ -156,12 +156,13 @@ def test_a_weight_that_was_asked_for_needs_no_validation(setup, asked, given):
     torch.testing.assert_close(decoder.forecast, given * learned.states)
 
 
-def test_a_refit_takes_the_weight_that_was_chosen(tiny_dataset, tiny_backbone, tmp_path):
+def test_a_refit_takes_what_was_chosen(tiny_dataset, tiny_backbone, tmp_path):
     settings = tiny_train(max_steps=3, forecast=0.45)
     train(tiny_dataset, tmp_path / "run", model=tiny_model(tiny_backbone), train=settings)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["content"]["report"]["forecast"] == 0.45
-    assert settings_of(tmp_path / "run")[1].forecast == 0.45
+    _, again = settings_of(tmp_path / "run")
+    assert (again.tuning, again.forecast) == ("sequences", 0.45)
 
 
 @pytest.mark.parametrize(

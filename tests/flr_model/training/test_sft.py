@@ -167,7 +167,17 @@ def test_a_refit_takes_settings_and_epochs_of_its_run_and_learns_from_validation
     assert report.valid == {}
     before, after = (read_tables(run / "config.toml") for run in (tiny_run, tmp_path / "refit"))
     assert after["model"] == before["model"]
-    assert after["train"] == {**before["train"], "epochs": epochs, "forecast": report_of(tiny_run)["forecast"]}
+    chosen = {name: report_of(tiny_run)[name] for name in ("tuning", "forecast")}
+    assert after["train"] == {**before["train"], "epochs": epochs, **chosen}
+
+
+def test_a_refit_repeats_the_tuning_although_its_rows_are_enough_for_another(fit, tiny_dataset, tmp_path, monkeypatch):
+    dataset = Dataset.open(tiny_dataset)
+    more_than_training = len(dataset.rows("train")) + 1  # fewer than with the validation rows
+    monkeypatch.setattr("flr_model.training.tuning.DENSE_ROWS", more_than_training / len(dataset.catalog))
+    first = fit(tmp_path / "run", settings={"max_steps": 1})
+    again = fit(tmp_path / "refit", refit=tmp_path / "run")
+    assert (first.tuning, again.tuning) == ("frozen", "frozen")
 
 
 def test_early_stopping_keeps_the_best_epoch(fit, tmp_path):
