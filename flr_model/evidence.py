@@ -11,7 +11,6 @@ Shapes: R rows, M items, P distinct pairs, V events, E looked-up pairs, G bucket
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +22,14 @@ from flr_model.errors import ArtifactError
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
+"""Numbers of events, pairs and channels, which are kept small: there may be many."""
 
 BUCKETS = (1, 2, 3, 4, 5, 7, 10, 15, 25, 50)
 """Largest distance of each bucket of distances; interactions of a user further apart than the last are not a pair."""
 
 MAX_EVENTS = 100_000_000
-"""With more events than this the window of distances is shortened; an event takes 24 bytes."""
+"""The window of distances ends before there are more; an event takes 12 bytes, and up to 50 while they are counted."""
 
 LAGS = 6
 """Most buckets of the time between two interactions, beside that of none."""
@@ -75,16 +76,18 @@ class PairEvents:
         indptr: (M + 1,) where each history item's pairs begin.
         source: (P,) history item of each pair. neighbour: (P,) the other item, sorted within a history item.
         event_pair: (V,) index of each event's pair, sorted. event_channel: (V,) its circumstances.
-        event_user: (V,) number of its user. degree: (M,) interactions of each item.
+        by_user: (V,) events in order of their users. first_of_user: (U + 1,) where each user's begin in it.
+        degree: (M,) interactions of each item.
         lag_bounds: (G - 1,) longest lag of each bucket but the last. users: external id to number.
     """
 
     indptr: Ints
     source: Ints
     neighbour: Ints
-    event_pair: Ints
-    event_channel: Ints
-    event_user: Ints
+    event_pair: Numbers
+    event_channel: Numbers
+    by_user: Numbers
+    first_of_user: Ints
     degree: Ints
     lag_bounds: Ints
     users: dict[str, int]
@@ -100,45 +103,51 @@ class PairEvents:
         """
         user, item, time, users = sequences(rows)
         bounds = lag_bounds(user, time) if bounds is None else bounds
-        parts = []
-        window = min(BUCKETS[-1], len(item) - 1, max(1, MAX_EVENTS // max(2 * len(item), 1)))
-        for distance in range(1, window + 1):
-            first = np.flatnonzero((user[:-distance] == user[distance:]) & (item[:-distance] != item[distance:]))
+        starts = _starts(user, item)
+        n_events = 2 * sum(len(first) for first in starts)
+        key, channels, who = np.empty(n_events, np.int64), np.empty(n_events, np.int32), np.empty(n_events, np.int32)
+        begin = 0
+        for distance, first in enumerate(starts, 1):
             second = first + distance
             lag = lag_buckets(time[first], time[second], bounds)
             gap = np.full(len(first), distance)
             for direction, (a, b) in enumerate(((first, second), (second, first))):
-                numbers = channel(np.full(len(a), direction), gap, lag, len(bounds) + 1)
-                parts.append((item[a] * n_items + item[b], numbers, user[a]))
-        key, channels, who = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else (_NONE,) * 3
-        order = np.argsort(key, kind="stable")
-        pairs, event_pair = np.unique(key[order], return_inverse=True)
+                part = slice(begin, begin + len(first))
+                key[part] = item[a] * n_items + item[b]
+                channels[part] = channel(np.full(len(first), direction), gap, lag, len(bounds) + 1)
+                who[part] = user[first]
+                begin = part.stop
+        del starts  # memory is short here: below, too, everything goes when it has been used
+        order = np.argsort(key, kind="stable").astype(np.int32)
+        channels, who = channels[order], who[order]
+        key = key[order]
+        del order
+        new = np.ones(n_events, bool)
+        new[1:] = key[1:] != key[:-1]
+        pairs, event_pair = key[new], np.cumsum(new, dtype=np.int32) - 1
+        del key
+        by_user = np.argsort(who, kind="stable").astype(np.int32)
         return cls(
             indptr=np.searchsorted(pairs, np.arange(n_items + 1) * n_items).astype(np.int64),
             source=pairs // n_items,
             neighbour=pairs % n_items,
-            event_pair=event_pair.astype(np.int64),
-            event_channel=channels[order],
-            event_user=who[order],
+            event_pair=event_pair,
+            event_channel=channels,
+            by_user=by_user,
+            first_of_user=np.concatenate([[0], np.cumsum(np.bincount(who, minlength=len(users)))]),
             degree=np.bincount(item, minlength=n_items).astype(np.int64),
             lag_bounds=bounds,
             users=users,
         )
 
-    @cached_property
-    def _by_user(self) -> tuple[Ints, Ints]:
-        """(V,) events in order of their user, and where each user's begin."""
-        order = np.argsort(self.event_user, kind="stable")
-        return order, np.searchsorted(self.event_user[order], np.arange(len(self.users) + 1))
-
     def own(self, rows: HistoryRows) -> tuple[Lookup, Ints]:
         """Look up the events of each row's own user that start at an item of its history, and their channels."""
-        order, begin = self._by_user
+        begin = self.first_of_user
         number = np.asarray([self.users.get(user, -1) for user in rows.user_id], np.int64)
         known = number >= 0
         start, stop = begin[np.where(known, number, 0)], begin[np.where(known, number + 1, 0)]
         length = np.where(known, stop - start, 0)
-        event = order[ranges(start, length)]
+        event = self.by_user[ranges(start, length)]
         row = np.repeat(np.arange(len(rows)), length)
         # match (row, source item) of the events with (row, history item) of the rows, every combination
         n_items = len(self.degree)
@@ -149,11 +158,25 @@ class PairEvents:
         slot = by_key[ranges(left, right - left)]
         event = np.repeat(event, right - left)
         lags = history_lags(rows, self.lag_bounds)
-        found = Lookup(rows.row_of_item()[slot], ages(rows)[slot], lags[slot], self.event_pair[event])
-        return found, self.event_channel[event]
+        pair = self.event_pair[event].astype(np.int64)
+        found = Lookup(rows.row_of_item()[slot], ages(rows)[slot], lags[slot], pair)
+        return found, self.event_channel[event].astype(np.int64)
 
 
 _NONE = np.zeros(0, np.int64)
+
+
+def _starts(user: Ints, item: Ints) -> list[Ints]:
+    """Return where pairs begin in (S,) interactions, for each distance of the window; a pair is two events."""
+    starts: list[Ints] = []
+    n_events = 0
+    for distance in range(1, min(BUCKETS[-1], len(item) - 1) + 1):
+        first = np.flatnonzero((user[:-distance] == user[distance:]) & (item[:-distance] != item[distance:]))
+        n_events += 2 * len(first)
+        if n_events > MAX_EVENTS and starts:
+            break
+        starts.append(first)
+    return starts
 
 
 @dataclass(frozen=True)

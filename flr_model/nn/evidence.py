@@ -91,7 +91,7 @@ class EvidenceHead(nn.Module):
     def pair_values(self) -> Tensor:
         """Return (P,) the weighed count of each pair, before the degrees."""
         values = torch.zeros(len(self.neighbour), device=self.neighbour.device)
-        return values.index_add(0, self.event_pair, self.channel_weights()[self.event_channel])
+        return values.index_add(0, self.event_pair, self.channel_weights().index_select(0, self.event_channel))
 
     def channel_weights(self) -> Tensor:
         """Return (C,) positive weights of the circumstances."""

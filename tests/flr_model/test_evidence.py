@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -85,10 +86,23 @@ def test_items_too_far_apart_are_no_pair():
     assert (0, furthest + 1) not in pairs
 
 
-def test_the_window_is_shortened_when_there_would_be_too_many_events(monkeypatch):
-    monkeypatch.setattr(flr_model.evidence, "MAX_EVENTS", 2 * 10 * 3)  # ten interactions, three steps
+@pytest.mark.parametrize(("limit", "window"), [(0, 1), (18, 1), (59, 3), (60, 4), (90, 9)])
+def test_the_window_ends_before_there_are_too_many_events(monkeypatch, limit, window):
+    monkeypatch.setattr(flr_model.evidence, "MAX_EVENTS", limit)  # ten interactions make 18 + 16 + 14 + 12 + ... events
     events = PairEvents.count(rows_of({"u": [(item, item + 1) for item in range(10)]}, max_history=20), 10)
-    assert (events.neighbour - events.source).max() == 3
+    assert (events.neighbour - events.source).max() == window
+
+
+def test_an_event_takes_few_bytes_and_not_many_more_while_it_is_counted():
+    items = np.random.default_rng(0).integers(1000, size=(20, 1001))
+    rows = HistoryRows.from_lists(items[:, :-1].tolist(), target=items[:, -1].tolist())
+    tracemalloc.start()
+    events = PairEvents.count(rows, 1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    kept = (events.event_pair, events.event_channel, events.by_user)
+    assert sum(array.nbytes for array in kept) == 12 * len(events.event_pair)
+    assert peak < 50 * len(events.event_pair)
 
 
 def test_an_item_is_no_pair_with_itself():
