@@ -49,7 +49,7 @@ class Evaluation:
             the "interval" of NDCG@10 (None without resamples).
         coverage: share of the catalogue's items that are in somebody's top 10.
         protocol: what was ranked and how: split, match, ties, candidates, seen, rows.
-        ranks: (R,) 0-based rank of each row's target; the number of candidates for a miss.
+        ranks: (R,) 0-based rank of each row's target, or `metrics.MISS`.
     """
 
     metrics: dict[str, float]
@@ -96,6 +96,8 @@ class EvaluationReport:
 
     def write_ranks(self, path: Path, *, overwrite: bool = False) -> None:
         """Write one line per row as Parquet: user, history length, target position, 0-based rank by each scorer.
+
+        A target that is no candidate has the rank `metrics.MISS`.
 
         Raises:
             ArtifactError: if the file exists and ``overwrite`` is false.

@@ -1,7 +1,7 @@
 """Ranking metrics as pure functions of ranks, with their bootstrap intervals.
 
-Every row has one relevant item, its target. A rank is 0-based; a rank of M, the number of candidates, is a
-miss at every cut-off. The mean of a metric is over all rows given: misses count as 0 and no row is left out.
+Every row has one relevant item, its target. A rank is 0-based; `MISS` is beyond every cut-off. The mean
+of a metric is over all rows given: misses count as 0 and no row is left out.
 
 Shapes: B rows of a batch, M candidates, R rows, C metrics, U distinct lines of values.
 """
@@ -17,6 +17,9 @@ import numpy.typing as npt
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+MISS = np.iinfo(np.int64).max
+"""The rank of a target that is no candidate."""
+
 CUTOFFS = (1, 5, 10, 20)
 CONFIDENCE = 0.95
 _CHUNK = 4_000_000
@@ -31,18 +34,18 @@ def target_ranks(scores: npt.NDArray[Any], targets: Ints) -> Ints:
         targets: (B,) columns of the targets.
 
     Returns:
-        (B,) how many other candidates score at least as much; M if the target's own score is -inf or NaN.
+        (B,) how many other candidates score at least as much; `MISS` if the target's own score is -inf or NaN.
 
     The target ties with one item in the first row, is the best in the second and is no candidate in the third:
 
     >>> scores = np.array([[0.3, 0.9, 0.3, 0.1], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, -np.inf]])
-    >>> target_ranks(scores, np.array([0, 3, 3])).tolist()
-    [2, 0, 4]
+    >>> target_ranks(scores, np.array([0, 3, 3])).tolist() == [2, 0, MISS]
+    True
     """
     own = scores[np.arange(len(scores)), targets]
     below = (scores < own[:, None]).sum(axis=1)
     ranks: Ints = scores.shape[1] - 1 - below.astype(np.int64)
-    ranks[~(own > -np.inf)] = scores.shape[1]
+    ranks[~(own > -np.inf)] = MISS
     return ranks
 
 

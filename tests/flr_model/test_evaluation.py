@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flr_model import metrics
 from flr_model.artifacts import Manifest
 from flr_model.config import EvalConfig
 from flr_model.data.catalog import Catalog
@@ -76,7 +77,7 @@ def test_allow_seen_keeps_them():
 
 def test_a_target_in_the_history_is_a_miss_and_is_counted():
     found = run(FixedScores(4, 3, 2, 1), HistoryRows.from_lists([[0]], target=[0]), catalog(*"abcd"))
-    assert found.ranks.tolist() == [4]
+    assert found.ranks.tolist() == [metrics.MISS]
     assert found.protocol["targets_in_history"] == 1
 
 

@@ -17,8 +17,9 @@ def test_target_ranks_counts_ties_against_the_target():
 
 
 @pytest.mark.parametrize("own", [-np.inf, np.nan])
-def test_target_ranks_puts_a_target_that_is_no_candidate_last(own):
-    assert metrics.target_ranks(np.array([[own, -np.inf, 0.2]]), ranks(0)).tolist() == [3]
+def test_a_target_that_is_no_candidate_is_a_miss_however_few_candidates_there_are(own):
+    missed = metrics.target_ranks(np.array([[own, -np.inf, 0.2]]), ranks(0))
+    assert set(metrics.means(missed).values()) == {0}
 
 
 def test_target_ranks_counts_nan_scores_of_others_against_the_target():
