@@ -66,18 +66,19 @@ def best_of_candidates(
         users: (B, D).
         vectors: (M, D).
         evidence: of the items where it is not 0.
-        hidden: rows and items that are no candidates, sorted by row.
+        hidden: rows and items that are no candidates.
         top_k: k; at most M places are returned.
         candidates: positions for each user, ascending and distinct.
     """
     top_k = min(top_k, len(vectors))
     best = Best(np.full((len(users), top_k), PAD, np.int64), np.full((len(users), top_k), -np.inf, np.float32))
     of_user = np.searchsorted(evidence.row, np.arange(len(users) + 1))
-    hidden_of_user = np.searchsorted(hidden[0], np.arange(len(users) + 1))
+    hidden_items = hidden[1][np.argsort(hidden[0], kind="stable")]
+    hidden_of_user = np.searchsorted(np.sort(hidden[0]), np.arange(len(users) + 1))
     for user, own in enumerate(candidates):
         mine = slice(of_user[user], of_user[user + 1])
         scores = vectors[own] @ users[user] + _look_up(evidence.item[mine], evidence.value[mine], own)
-        scores[np.isin(own, hidden[1][hidden_of_user[user] : hidden_of_user[user + 1]])] = -np.inf
+        scores[np.isin(own, hidden_items[hidden_of_user[user] : hidden_of_user[user + 1]])] = -np.inf
         places = best_items(scores[None], top_k)[0] if len(own) else np.zeros(0, np.int64)
         places = places[places != PAD]
         best.items[user, : len(places)], best.scores[user, : len(places)] = own[places], scores[places]

@@ -53,7 +53,9 @@ def test_candidates_rank_as_sorting_their_scores_does(case, k):
     scores = np.full_like(case[4], -np.inf)
     for user, own in enumerate(candidates):
         scores[user, own] = case[4][user, own]
-    best = best_of_candidates(*case[:4], k, candidates)
+    users, vectors, evidence, hidden, _ = case
+    any_order = rng.permutation(len(hidden[0]))
+    best = best_of_candidates(users, vectors, evidence, (hidden[0][any_order], hidden[1][any_order]), k, candidates)
     assert (best.items.tolist(), best.scores.tolist()) == by_sorting(scores, k)
 
 
