@@ -95,6 +95,16 @@ def test_many_pairs_and_few_pairs_are_summed_alike(many):
     torch.testing.assert_close(scores[True], scores[False], atol=1e-4, rtol=1e-4)
 
 
+def test_only_many_pairs_of_few_items_are_a_dense_matrix(many, monkeypatch):
+    events = PairEvents.count(rows_of(many), N_ITEMS)
+    share = len(events.neighbour) / N_ITEMS**2
+    below = share - 0.01
+    for largest, least, dense in ((N_ITEMS, below, True), (N_ITEMS - 1, below, False), (N_ITEMS, share, False)):
+        monkeypatch.setattr("flr_model.nn.evidence.DENSE_ITEMS", largest)
+        monkeypatch.setattr("flr_model.nn.evidence.DENSE_SHARE", least)
+        assert EvidenceHead(events, max_history=2).dense == dense
+
+
 @pytest.mark.parametrize("dense", [False, True])
 def test_candidates_are_scored_as_in_the_whole_catalogue(many, dense):
     rows = rows_of(many)
