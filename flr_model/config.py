@@ -65,6 +65,8 @@ class Settings:
 
 def _problem(name: str, value: Any, rule: Any) -> str | None:
     choices, low, high = rule["choices"], rule["low"], rule["high"]
+    if value != value:
+        return f"{flag_name(name)} is {value}, which is no number"
     if choices is not None and value not in choices:
         return f"{flag_name(name)} is {value!r}, not one of {', '.join(choices)}"
     if low is not None and value is not None and value < low:

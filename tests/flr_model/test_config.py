@@ -26,6 +26,11 @@ def test_a_value_out_of_bounds_is_named_as_its_flag():
         EvalConfig(batch_size=0)
 
 
+def test_nan_is_within_no_bounds():
+    with pytest.raises(ConfigError, match="--learning-rate is nan"):
+        TrainConfig(learning_rate=float("nan"))
+
+
 def test_an_unknown_choice_lists_the_choices():
     with pytest.raises(ConfigError, match="--split is 'dev', not one of train, valid, test"):
         EvalConfig(split="dev")
