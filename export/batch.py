@@ -97,7 +97,7 @@ def score_file(
 
     Raises:
         ArtifactError: if the result exists already.
-        ConfigError: if the run cannot be resumed, or the result would replace an input.
+        ConfigError: if the run cannot be resumed, the result would replace an input, or there is nothing to index.
         DataError: if a file cannot be used, nobody can be scored, or with ``config.strict`` at the first reject.
         FlrError: if interrupted from the keyboard.
     """
@@ -121,7 +121,7 @@ def score_file(
     before = output.counts.users
     if not output.done:
         if config.index == "ann":
-            recommender = recommender.with_index(ItemIndex.build(recommender.vectors))
+            recommender = recommender.with_index(ItemIndex.build)
         if item_file is not None:
             recommender = _with_new_items(recommender, item_file)
         allowed = None if candidates is None else read_candidates(candidates, recommender.catalog, names)

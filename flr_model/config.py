@@ -275,5 +275,7 @@ class ScoreConfig(Settings):
     allow_seen: bool = setting(False, "leave items of the history among the recommendations")
     batch_size: int = setting(1024, "users read, and written, at once", low=1)
     threads: int = setting(0, "users are scored on so many cores; 0: all", low=0)
-    index: str = setting("exact", "ann: look at the items near a user only (extra `ann`)", choices=("exact", "ann"))
+    index: str = setting(
+        "exact", "ann: look at the items near a user only (--decoder catalog, extra `ann`)", choices=("exact", "ann")
+    )
     strict: bool = setting(False, "stop at the first row that cannot be scored instead of writing it to the rejects")

@@ -5,7 +5,7 @@ Shapes: B users, K factors, L history positions, D width of item vectors, d widt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -190,10 +190,10 @@ class Recommender:
             for user, line in enumerate(near)
         ]
 
-    def with_index(self, index: ItemIndex) -> Recommender:
-        """Return a recommender that ranks only what an approximate index finds, and what has evidence."""
+    def with_index(self, build: Callable[[Floats], ItemIndex]) -> Recommender:
+        """Return a recommender that ranks only what an index of its vectors finds, and what has evidence."""
         copied = copy(self)
-        copied.index = index
+        copied.index = build(self.vectors)
         return copied
 
     def guided(self, weight: float) -> Recommender:

@@ -5,7 +5,7 @@ Shapes: B users, M items, T distinct titles, K factors, k recommendations, n pai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,8 +15,9 @@ import numpy.typing as npt
 from flr_model.config import ModelConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
+from flr_model.errors import ConfigError
 from flr_model.evidence import Evidence
-from flr_model.ranking import Floats, Ints, Ranking, Reader, Recommender, UserStates
+from flr_model.ranking import Floats, Ints, ItemIndex, Ranking, Reader, Recommender, UserStates
 from flr_model.title_beams import Doubles, Found, by_user
 from flr_model.title_search import TitleReader, TitleSearch
 from flr_model.title_tree import TitleTree
@@ -66,6 +67,14 @@ class TitleRecommender(Recommender):
         """Return the same recommender with another weight of the evidence in the search."""
         settings = replace(self.model, guidance=weight)
         return TitleRecommender(self.reader, self.catalog, self.vectors, self.evidence, self.tree, settings)
+
+    def with_index(self, build: Callable[[Floats], ItemIndex]) -> Recommender:
+        """Return a recommender that ranks only what an index finds.
+
+        Raises:
+            ConfigError: always; a search for titles looks at no item's vector.
+        """
+        raise ConfigError("--index ann is for bundles of --decoder catalog")
 
     def scores(self, rows: HistoryRows) -> Floats:
         """Return (B, M) scores of the best `LISTED` items; all others have -inf."""

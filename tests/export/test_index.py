@@ -27,7 +27,7 @@ class Nearest:
 
 
 def test_items_found_near_and_items_with_evidence_are_ranked_exactly():
-    ranking = toy_recommender().with_index(Nearest()).recommend(HistoryRows.from_lists([[0], [1]]), 3)
+    ranking = toy_recommender().with_index(lambda vectors: Nearest()).recommend(HistoryRows.from_lists([[0], [1]]), 3)
     assert ranking.items.tolist() == [
         [4, 5, -1],
         [4, -1, -1],
@@ -60,6 +60,6 @@ def test_new_items_are_found_and_the_first_index_stays(vectors):
 
 def test_an_index_of_the_toy_catalogue_gives_the_exact_ranking(vectors):
     exact = toy_recommender()
-    approximate = exact.with_index(ItemIndex.build(exact.vectors))
+    approximate = exact.with_index(ItemIndex.build)
     rows = HistoryRows.from_lists([[0], [1, 3]])
     np.testing.assert_array_equal(approximate.recommend(rows, 3).items, exact.recommend(rows, 3).items)

@@ -127,6 +127,12 @@ def test_new_items_and_candidates_work_as_for_the_catalog_decoder(bundle, tmp_pa
     assert found == {("u", "i1"), ("u", "other"), ("v", "i1")}
 
 
+def test_an_index_of_items_is_refused(bundle, histories, tmp_path, capsys):
+    assert score(bundle, histories, tmp_path / "recs.csv", "--index", "ann") == 2
+    assert "--index ann is for bundles of --decoder catalog" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_more_items_than_the_beam_is_wide(bundle, tmp_path):
     (tmp_path / "h.csv").write_text("user_id,item_id,timestamp\nu,i3,1\n")
     assert score(bundle, tmp_path / "h.csv", tmp_path / "recs.csv", "--top-k", "100") == 0
