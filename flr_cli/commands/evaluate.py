@@ -10,6 +10,7 @@ import typer
 from flr_cli import console
 from flr_cli.options import DataOpt, JsonOpt, OverwriteOpt, QuietOpt, settings
 from flr_model.config import EvalConfig
+from flr_model.errors import needs_extra
 
 if TYPE_CHECKING:
     from flr_model.artifacts import Manifest
@@ -53,13 +54,8 @@ def _load(source: Path, manifest: Manifest) -> Recommender:
         from export.scorer import load_recommender as load_bundle
 
         return load_bundle(source)
-    from importlib.util import find_spec
-
-    from flr_model.errors import MissingExtraError
-
-    if find_spec("torch") is None:
-        raise MissingExtraError("torch", "train")
-    from flr_model.nn.loading import load_recommender as load_run
+    with needs_extra("train"):
+        from flr_model.nn.loading import load_recommender as load_run
 
     return load_run(source)
 

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import sys
 from types import SimpleNamespace
@@ -83,8 +82,8 @@ def test_a_run_is_accepted_too(tmp_path, dataset, loaders, capsys):
 
 
 def test_a_run_without_torch_names_the_extra(tmp_path, dataset, loaders, monkeypatch, capsys):
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "torch" else real(name, *a))
+    monkeypatch.delitem(sys.modules, "flr_model.nn.loading")
+    monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["eval", str(make(tmp_path / "run", RUN, dataset))]) == 1
     assert "flr[train]" in capsys.readouterr().err
 
