@@ -23,7 +23,7 @@ class Bundle:
 
     Args:
         folder: where it lies.
-        manifest: what it says of itself; ``content`` has precision, parity, dataset, dataset_fingerprint, metrics.
+        manifest: what it says of itself; ``content`` names the graphs and the dataset, and has what was measured.
         model: the shape of the exported model.
         reader: the graph that reads histories, in the precision that the export chose.
         item_encoder: the graph that encodes titles, likewise.
@@ -56,16 +56,6 @@ class Bundle:
             reader=_graph(folder, files.get("reader", "reader.onnx")),
             item_encoder=_graph(folder, files.get("item_encoder", "item_encoder.onnx")),
         )
-
-    @property
-    def precision(self) -> str:
-        """Of the graphs that are used: fp32 or int8."""
-        return str(self.manifest.content.get("precision", "fp32"))
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The manifest's content: precision, parity, dataset, dataset_fingerprint, files, metrics."""
-        return self.manifest.content
 
 
 def _graph(folder: Path, name: Any) -> Path:

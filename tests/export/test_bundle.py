@@ -13,11 +13,9 @@ def folder(tmp_path):
     return write_toy_bundle(tmp_path / "bundle")
 
 
-def test_bundle_tells_the_model_and_the_facts(folder):
+def test_bundle_tells_the_model_and_its_graphs(folder):
     bundle = Bundle.open(folder)
     assert (bundle.model.encoding, bundle.model.n_factors, bundle.model.max_history) == ("items", 2, 3)
-    assert bundle.precision == "fp32"
-    assert bundle.facts["metrics"] == {"NDCG@10": 0.5}
     assert (bundle.reader, bundle.item_encoder) == (folder / "reader.onnx", folder / "item_encoder.onnx")
 
 

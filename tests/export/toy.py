@@ -69,7 +69,7 @@ def write_toy_bundle(folder: Path, *, encoding: str = "items", files: dict[str, 
     write_item_encoder(folder / "item_encoder.onnx")
     model = {"encoding": encoding, "n_factors": 2, "max_history": MAX_HISTORY, "max_tokens": 8, "title_tokens": 4}
     names = files or {"reader": "reader.onnx", "item_encoder": "item_encoder.onnx"}
-    content = {"precision": "fp32", "files": names, "metrics": {"NDCG@10": 0.5}}
+    content = {"files": names}
     Manifest("bundle", {"model": model}, content).write(folder)
     return folder
 
