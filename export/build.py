@@ -31,7 +31,7 @@ from export.onnx_config import (
 from export.quantize import graph_bytes, show_constants
 from export.title_build import check_title_parity, title_models, write_title_files
 from export.verify import validation_sample
-from flr_model.artifacts import RUN, Manifest, check_free, fingerprint, writing_folder
+from flr_model.artifacts import Manifest, check_free, writing_folder
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
@@ -208,7 +208,6 @@ def _manifest(run: Run, source: Path, dataset: Dataset | None, config: ExportCon
             "dataset_fingerprint": dataset.fingerprint() if dataset else known.get("dataset_fingerprint"),
         },
         source=str(source),
-        fingerprint=fingerprint(source, RUN.files),
     )
 
 

@@ -76,14 +76,12 @@ class Manifest:
         settings: the effective configuration, one dictionary per table.
         content: figures and facts of this kind (counts, metrics, parity), JSON values only.
         source: the folder this one was made from, as a path at the time.
-        fingerprint: of the source's content, so that a moved or changed source is noticed.
     """
 
     kind: str
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     content: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
-    fingerprint: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write the manifest into the folder."""
@@ -94,7 +92,6 @@ class Manifest:
             "settings": self.settings,
             "content": self.content,
             "source": self.source,
-            "fingerprint": self.fingerprint,
         }
         (folder / MANIFEST).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -117,7 +114,7 @@ def open_folder(folder: Path, *kinds: str) -> Manifest:
     layout = LAYOUTS[body["kind"]]
     if missing := layout.missing(folder):
         raise ArtifactError(f"{folder} lacks {', '.join(missing)}", hint=f"make it again with `{layout.made_by}`")
-    return Manifest(body["kind"], body["settings"], body["content"], body["source"], body["fingerprint"])
+    return Manifest(body["kind"], body["settings"], body["content"], body["source"])
 
 
 def _read_body(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def dataset(tmp_path):
     folder.mkdir()
     for name in DATASET.files:
         (folder / name).write_text(name)
-    Manifest("dataset", {"prepare": {"k_core": 5}}, {"rows": 3}, "raw", "abc").write(folder)
+    Manifest("dataset", {"prepare": {"k_core": 5}}, {"rows": 3}, "raw").write(folder)
     return folder
 
 
@@ -39,7 +39,7 @@ def write_half_a_file(path):
 
 
 def test_a_manifest_survives_writing_and_reading(dataset):
-    assert open_folder(dataset, "dataset") == Manifest("dataset", {"prepare": {"k_core": 5}}, {"rows": 3}, "raw", "abc")
+    assert open_folder(dataset, "dataset") == Manifest("dataset", {"prepare": {"k_core": 5}}, {"rows": 3}, "raw")
     assert open_folder(dataset, "dataset").kind == "dataset"
 
 
