@@ -97,7 +97,7 @@ class EvaluationReport:
     def write_ranks(self, path: Path, *, overwrite: bool = False) -> None:
         """Write one line per row as Parquet: user, history length, target position, 0-based rank by each scorer.
 
-        A target that is no candidate has the rank `metrics.MISS`.
+        A target that is no candidate has no rank (null).
 
         Raises:
             ArtifactError: if the file exists and ``overwrite`` is false.
@@ -108,7 +108,10 @@ class EvaluationReport:
                 columns.USER: self.rows.user_id.astype(str),
                 "history_length": self.rows.lengths,
                 columns.TARGET: self.rows.target,
-                **{f"{columns.RANK}_{name}": values for name, values in ranks.items()},
+                **{
+                    f"{columns.RANK}_{name}": pd.arrays.IntegerArray(values, values == metrics.MISS)
+                    for name, values in ranks.items()
+                },
             }
         )
         with writing_file(path, overwrite=overwrite) as temporary:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,6 +143,15 @@ def test_report_writes_the_rank_of_every_row(dataset, tmp_path):
     table = pd.read_parquet(tmp_path / "ranks.parquet")
     assert list(table) == ["user_id", "history_length", "target", "rank_model", "rank_pop", "rank_cooc"]
     assert table.rank_model.tolist() == [0, 2]
+
+
+def test_a_target_that_is_no_candidate_has_no_rank(dataset, tmp_path):
+    report = evaluate_with_baselines(recommender(dataset.catalog), dataset, CONFIG)
+    report = replace(report, model=replace(report.model, ranks=np.asarray([3, metrics.MISS])))
+    report.write_ranks(tmp_path / "ranks.parquet")
+    written = pd.read_parquet(tmp_path / "ranks.parquet").rank_model
+    assert written[0] == 3
+    assert written.isna().tolist() == [False, True]
 
 
 def test_a_model_of_other_items_is_refused(dataset):
