@@ -70,6 +70,10 @@ class TitleTokenizer:
         """Return the tokens of each title: between one and ``title_tokens`` of them."""
         return [tokens[: self.title_tokens] if len(tokens) else self._blank for tokens in self._tokens(list(titles))]
 
+    def n_cut(self, titles: Sequence[str]) -> int:
+        """Count the titles that have more than ``title_tokens`` tokens."""
+        return sum(len(tokens) > self.title_tokens for tokens in self._tokens(list(titles)))
+
     def around(self, template: str) -> tuple[Ints, Ints]:
         """Return the tokens before and behind the one ``{history}`` of a template."""
         before, after = self._tokens(template.split("{history}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from flr_model.config import ModelConfig, TrainConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.data.text import TitleTokenizer
-from flr_model.errors import ConfigError, DataError
+from flr_model.errors import ConfigError, DataError, counted
 from flr_model.evidence import PairEvents
 from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone, load_head
 from flr_model.nn.evidence import EvidenceHead
@@ -27,6 +28,8 @@ from flr_model.nn.model import build_model
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
 from flr_model.training.tuning import choose_epochs, choose_tuning, tune
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -84,6 +87,12 @@ def set_up(
     tokenizer = title_tokenizer(backbone, model)
     item_encoder = build_item_encoder(item_backbone, tokenizer, model)
     titles = dataset.catalog.titles.tolist()
+    if n_cut := tokenizer.n_cut(titles):
+        logger.warning(
+            "%s longer than %d tokens, whose rest is not read (--title-tokens)",
+            counted(n_cut, "title"),
+            model.title_tokens,
+        )
     states = title_states(item_encoder, titles, tokenizer, progress)
     item_encoder.fit(states)
     unit = item_encoder.whiten(torch.from_numpy(states)).detach()
