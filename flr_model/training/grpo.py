@@ -1,8 +1,8 @@
 """Latent group-relative policy optimisation: align the thought itself, with no text of reasoning.
 
-The policy is a Gaussian around the thought, r_j = r + sigma eps_j with eps_0 = 0, followed by the `catalog` decoder's
-choice of an item; for `title` the thought is all, no text is generated. The backbone is frozen; the reasoner and the
-item projection learn (docs/method.md, "Alignment").
+The policy is a Gaussian around the thought, r_j = r + sigma eps_j with eps_0 = 0; what the decoder makes of a thought
+is rewarded, but no item is drawn and no text is generated. The backbone and the decoder are frozen; the reasoner and
+the latent map learn (docs/method.md, "Alignment").
 
 Shapes: B users, G samples, K factors, L history items, D width of item vectors, d width of the thought, M items.
 """
@@ -15,11 +15,11 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import set_seed
 
 from flr_model.artifacts import check_free, writing_folder
@@ -35,11 +35,10 @@ from flr_model.nn.loading import Run, load_run
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.reasoner import Thought
 from flr_model.nn.recommender import Batch, TrainableRecommender
-from flr_model.nn.title_decoder import TitleBatch
 from flr_model.progress import SILENT, Progress
 from flr_model.segments import popularity_thirds
 from flr_model.training import rewards
-from flr_model.training.objectives import title_batch
+from flr_model.training.objectives import Learner, candidates_for, sampling_offsets, title_batch
 from flr_model.training.state_cache import StateCache
 from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer
 from flr_model.training.validation import validator
@@ -70,12 +69,10 @@ class AlignReport:
 
 
 def let_policy_learn(recommender: TrainableRecommender) -> None:
-    """Freeze everything but the policy: the reasoner, the latent map and the item projection."""
+    """Freeze everything but the policy: the reasoner and the latent map."""
     recommender.requires_grad_(False)
-    model = recommender.model
-    of_items = [] if recommender.tree is not None else [model.decoder.thought_map]
-    for parameter in (*model.reasoner.parameters(), *model.latent.parameters(), *of_items):
-        parameter.requires_grad_(True)
+    recommender.model.reasoner.requires_grad_(True)
+    recommender.model.latent.requires_grad_(True)
 
 
 def snapshot(model: FactorizedModel) -> FactorizedModel:
@@ -97,7 +94,19 @@ def decode_samples(model: FactorizedModel, reading: Reading, thoughts: Tensor) -
     return queries.sum(1).view(n_users, group, -1)  # type: ignore[no-any-return]
 
 
-class GrpoObjective(nn.Module):
+class Race(NamedTuple):
+    """What no thought changes about the choice among items.
+
+    items: (N,) positions of the candidates; None stands for the catalogue. target: (B,) the true items' columns.
+    scores: (B, 1, N) the evidence; -inf for what is out of the race, as all that the user had.
+    """
+
+    items: Tensor | None
+    target: Tensor
+    scores: Tensor
+
+
+class GrpoObjective(Learner):
     """The clipped surrogate over latent samples, plus an optional KL to the SFT policy.
 
     Samples come from an older copy of the policy, renewed every ``refresh_steps`` steps, so that the clip matters.
@@ -105,61 +114,59 @@ class GrpoObjective(nn.Module):
     Args:
         recommender: whose policy learns.
         config: of the alignment.
+        train: of the training before; says from how many items on the choice is among a sample.
         cache: the backbone's states of the rows.
     """
 
-    _keys_to_ignore_on_save = None  # the Trainer asks every model for it
     popularity: Tensor
 
     rewards: ClassVar[tuple[str, ...]] = tuple(REWARDS)
     """What a decoder can be rewarded for, the default first."""
 
-    def __init__(self, recommender: TrainableRecommender, config: AlignConfig, cache: StateCache) -> None:
-        super().__init__()
+    def __init__(
+        self, recommender: TrainableRecommender, config: AlignConfig, train: TrainConfig, cache: StateCache
+    ) -> None:
+        super().__init__(recommender, train)
+        self.alignment = config
         self.reward = self.rewards[0] if config.reward == "auto" else config.reward
-        self.recommender = recommender
         thirds = popularity_thirds(recommender.evidence.events.degree)
         kinds = torch.from_numpy(np.select([thirds == "head", thirds == "middle"], [0, 1], 2))
         self.register_buffer("popularity", kinds, persistent=False)  # (M,) third of the interactions
-        self.settings = config  # `config` is what the Trainer takes for a transformers one
         self._cache = cache
         self._generator = torch.Generator().manual_seed(config.seed)
         self._steps = 0
         self._snapshots: dict[str, FactorizedModel] = {}
 
     def train(self, mode: bool = True) -> GrpoObjective:
-        """Switch the mode; the decoder's statistics stay those of unperturbed thoughts."""
+        """Switch the mode of the objective alone: dropout would drown the differences between a user's samples."""
         super().train(mode)
-        if self.recommender.tree is None:
-            self.recommender.model.decoder.centre.eval()
+        self.recommender.eval()
         return self
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return the loss, the mean reward of the unperturbed thoughts and the KL of a batch of rows."""
-        model, config = self.recommender.model, self.settings
+        config = self.alignment
         self._renew()
         encoded = self._cache.get(batch["numbers"], batch)
         histories = self.recommender.history_batch(batch)
         with torch.no_grad():
-            fixed = self._fixed(batch)
             old = self._snapshots["old"].think(encoded, histories)
             thoughts = self._sample(old.thought.thought)
-            reward, old_answer = self._judge(self._snapshots["old"], old, thoughts, fixed, batch)
+            reward = self._judge(self._snapshots["old"], old, thoughts, batch)
             advantage = self._advantage(reward, batch["target"])
             reference = self._snapshots["sft"].think(encoded, histories).thought.thought
-        new = model.think(encoded, histories)
-        answer = self._answer(model, new, thoughts, fixed, batch)
+        new = self.recommender.model.think(encoded, histories)
         mean, old_mean = new.thought.thought[:, None], old.thought.thought[:, None]
-        log_ratio = rewards.latent_log_ratio(thoughts, mean, old_mean, config.noise) + answer - old_answer
+        log_ratio = rewards.latent_log_ratio(thoughts, mean, old_mean, config.noise)
         surrogate = rewards.clipped_objective(log_ratio, advantage, config.clip_low, config.clip_high)
         kl = rewards.gaussian_kl(new.thought.thought, reference, config.noise)
         return {"loss": config.kl * kl - surrogate, "reward": reward[:, 0].mean(), "divergence": kl.detach()}
 
     def _advantage(self, reward: Tensor, target: Tensor) -> Tensor:
         """(B, G) advantages of (B, G) rewards for (B,) targets."""
-        if self.settings.advantage == "group":
+        if self.alignment.advantage == "group":
             return rewards.group_advantage(reward)
-        one_kind = self.settings.advantage == "batch"
+        one_kind = self.alignment.advantage == "batch"
         return rewards.batch_advantage(reward, torch.zeros_like(target) if one_kind else self.popularity[target])
 
     def _renew(self) -> None:
@@ -167,38 +174,36 @@ class GrpoObjective(nn.Module):
         model = self.recommender.model
         if not self._snapshots:
             self._snapshots["sft"] = snapshot(model)
-        if self.training and self._steps % self.settings.refresh_steps == 0:
+        if self.training and self._steps % self.alignment.refresh_steps == 0:
             self._snapshots["old"] = snapshot(model)
         self._steps += 1
 
     def _sample(self, mean: Tensor) -> Tensor:
         """(B, G, d) thoughts around (B, d), the first of each group unperturbed."""
-        noise = torch.randn(len(mean), self.settings.group_size, mean.shape[1], generator=self._generator)
+        noise = torch.randn(len(mean), self.alignment.group_size, mean.shape[1], generator=self._generator)
         noise[:, 0] = 0
-        return mean[:, None] + self.settings.noise * noise.to(mean.device)
+        return mean[:, None] + self.alignment.noise * noise.to(mean.device)
 
-    def _judge(
-        self, model: FactorizedModel, reading: Reading, thoughts: Tensor, fixed: Any, batch: Batch
-    ) -> tuple[Tensor, Tensor]:
-        """Return (B, G) rewards, and (B, G) log-probabilities of the true item."""
-        scores = self._scores(model, reading, thoughts, fixed)
-        return REWARDS[self.reward](scores, batch["target"]), rewards.logprob_reward(scores, batch["target"])
+    def _judge(self, model: FactorizedModel, reading: Reading, thoughts: Tensor, batch: Batch) -> Tensor:
+        """(B, G) rewards of thoughts (B, G, d)."""
+        race = self._race(batch)
+        answers = self.recommender.item_vectors(race.items)
+        scores = decode_samples(model, reading, thoughts) @ answers.T + race.scores  # (B, G, N)
+        return REWARDS[self.reward](scores, race.target)
 
-    def _answer(self, model: FactorizedModel, reading: Reading, thoughts: Tensor, fixed: Any, batch: Batch) -> Tensor:
-        """(B, G) log-probability of the true item, as far as the policy chooses it."""
-        return rewards.logprob_reward(self._scores(model, reading, thoughts, fixed), batch["target"])
-
-    def _fixed(self, batch: Batch) -> Any:
-        """(B, 1, M) what the policy cannot change: the evidence, and the seen items but the target out of the race."""
-        scores = self.recommender.evidence_scores(batch)
-        own = batch["target"][:, None]
-        kept = scores.gather(1, own)
-        scores[tuple(batch["seen"])] = -torch.inf
-        return scores.scatter(1, own, kept)[:, None]
-
-    def _scores(self, model: FactorizedModel, reading: Reading, thoughts: Tensor, fixed: Tensor) -> Tensor:
-        """(B, G, M) scores of the catalogue."""
-        return decode_samples(model, reading, thoughts) @ self.recommender.item_vectors().T + fixed
+    def _race(self, batch: Batch) -> Race:
+        """Return what no thought changes of a batch of rows."""
+        target = batch["target"]
+        candidates = candidates_for(target, len(self.recommender.catalog), self.settings)
+        if candidates is not None:  # a sample of a large catalogue hardly meets what the users had
+            evidence = self.recommender.evidence_scores(batch, candidates.items)
+            column = (candidates.items == target[:, None]).long().argmax(1)
+            return Race(candidates.items, column, (evidence + sampling_offsets(target, candidates))[:, None])
+        evidence = self.recommender.evidence_scores(batch)
+        own = target[:, None]
+        kept = evidence.gather(1, own)
+        evidence[tuple(batch["seen"])] = -torch.inf
+        return Race(None, target, evidence.scatter(1, own, kept)[:, None])
 
 
 class TitleGrpoObjective(GrpoObjective):
@@ -206,19 +211,10 @@ class TitleGrpoObjective(GrpoObjective):
 
     rewards: ClassVar[tuple[str, ...]] = ("perplexity",)
 
-    def _fixed(self, batch: Batch) -> TitleBatch:
-        return title_batch(batch)
-
-    def _judge(
-        self, model: FactorizedModel, reading: Reading, thoughts: Tensor, fixed: Any, batch: Batch
-    ) -> tuple[Tensor, Tensor]:
+    def _judge(self, model: FactorizedModel, reading: Reading, thoughts: Tensor, batch: Batch) -> Tensor:
         whole = self.recommender.whole_vocabulary
-        likelihood, n_choices = model.title_likelihood(reading, thoughts, fixed, whole_vocabulary=whole)
-        return rewards.perplexity_reward(likelihood, n_choices), torch.zeros_like(likelihood)
-
-    def _answer(self, model: FactorizedModel, reading: Reading, thoughts: Tensor, fixed: Any, batch: Batch) -> Tensor:
-        """Zeros: no title is drawn, so it has no part in the ratio, and no gradient goes through the backbone."""
-        return thoughts.new_zeros(thoughts.shape[:2])
+        likelihood, n_choices = model.title_likelihood(reading, thoughts, title_batch(batch), whole_vocabulary=whole)
+        return rewards.perplexity_reward(likelihood, n_choices)
 
 
 def align(
@@ -256,11 +252,13 @@ def align(
     set_seed(align.seed)
     recommender = trainable(run, train).to(best_device())
     let_policy_learn(recommender)
-    rows = train.select(np.sort(np.random.default_rng(align.seed).permutation(len(train))[: align.max_rows or None]))
+    newest = np.argsort(train.target_time, kind="stable")[-align.max_rows :]  # all of them for 0
+    rows = train.select(np.sort(newest))
     validate = validator(recommender.recommender, valid.spread(align.valid_rows))
     before = validate()
     sft = copy.deepcopy(recommender.model.state_dict())
-    objective = kind(recommender, align, StateCache(recommender, rows, align.cache_mb, progress=progress))
+    settings = build(TrainConfig, run.manifest.settings["train"])
+    objective = kind(recommender, align, settings, StateCache(recommender, rows, align.cache_mb, progress=progress))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="flr-align-") as folder:
         trainer = StageTrainer(

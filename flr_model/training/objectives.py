@@ -51,11 +51,20 @@ def sample_candidates(target: Tensor, n_items: int, n_negatives: int, generator:
     return Candidates(items, negative, float(torch.log(torch.tensor(n_items / len(drawn)))))
 
 
+def sampling_offsets(target: Tensor, candidates: Candidates) -> Tensor:
+    """Return (B, N) what sampling adds to the logits of candidates.
+
+    A negative stands for M / n items, so the logarithm of that is added; the own target stands for itself; the targets
+    of other rows count only where they were drawn.
+    """
+    others = torch.where(candidates.negative, candidates.correction, -torch.inf)
+    return torch.where(candidates.items == target[:, None], 0.0, others)
+
+
 def sampled_cross_entropy(scores: Tensor, target: Tensor, candidates: Candidates) -> Tensor:
     """Cross-entropy whose denominator is estimated from sampled negatives.
 
-    A negative stands for M / n items, so the logarithm of that is added to its logit; the own target stands for itself;
-    the targets of other rows count only where they were drawn. With every item drawn it is the full cross-entropy.
+    With every item drawn it is the full cross-entropy.
 
     Args:
         scores: (B, N) of the candidates.
@@ -65,11 +74,8 @@ def sampled_cross_entropy(scores: Tensor, target: Tensor, candidates: Candidates
     Returns:
         () mean over the batch.
     """
-    own = candidates.items[None, :] == target[:, None]
-    logits = scores + candidates.correction
-    logits = logits.masked_fill(~(own | candidates.negative[None, :]), -torch.inf)
-    logits = torch.where(own, scores, logits)
-    return F.cross_entropy(logits, own.long().argmax(1))
+    own = (candidates.items == target[:, None]).long().argmax(1)
+    return F.cross_entropy(scores + sampling_offsets(target, candidates), own)
 
 
 def candidates_for(target: Tensor, n_items: int, config: TrainConfig) -> Candidates | None:
