@@ -40,7 +40,7 @@ def train(
         from flr_model.training import plan, sft
     progress = console.progress(quiet=quiet)
     if dry_run:
-        outline = plan.plan(dataset, model=model, train=train, progress=progress)
+        outline = plan.plan(dataset, model=model, train=train, refit=refit, progress=progress)
         console.show(outline, "Plan", json=json)
         return
     report = sft.train(

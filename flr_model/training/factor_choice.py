@@ -60,7 +60,7 @@ def choose_n_factors(
     Args:
         data: dataset folder.
         model: shape; its K is not looked at.
-        train: settings; a trial keeps them but for the number of steps.
+        train: settings; a trial keeps them but for the number of steps, and leaves out the stage on sequences.
         progress: is told of the trials' steps.
 
     Raises:

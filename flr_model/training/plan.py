@@ -27,6 +27,7 @@ from flr_model.training.sequences import (
     sequence_samples,
 )
 from flr_model.training.setup import set_up
+from flr_model.training.sft import settings_of
 from flr_model.training.trainer import Samples
 
 TIMED_STEPS = 3
@@ -60,19 +61,23 @@ class TrainPlan:
     peak_memory_mb: float
 
 
-def plan(data: Path, *, model: ModelConfig, train: TrainConfig, progress: Progress = SILENT) -> TrainPlan:
-    """Build everything, time a few steps, write nothing.
+def plan(
+    data: Path, *, model: ModelConfig, train: TrainConfig, refit: Path | None = None, progress: Progress = SILENT
+) -> TrainPlan:
+    """Build everything, time a few steps, write nothing; the arguments are those of `flr_model.training.sft.train`.
 
     Raises:
         ArtifactError, ConfigError, DataError: as training would.
     """
+    if refit is not None:
+        model, train = settings_of(refit)
     n_factors = str(model.n_factors)
     if model.n_factors == factor_choice.AUTO:
         tried = factor_choice.TRIED
         model = replace(model, n_factors=max(tried))
         n_factors = f"{max(tried)}: the largest of {', '.join(map(str, tried))}, of which trials would choose"
     set_seed(train.seed)
-    setup = set_up(data, model, train, progress=progress)
+    setup = set_up(data, model, train, hold_out=refit is None, progress=progress)
     recommender = setup.recommender
     objective = objective_for(recommender, train)
     learners = {parameter for parameter in objective.parameters() if parameter.requires_grad}

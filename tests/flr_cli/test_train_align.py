@@ -7,6 +7,7 @@ pytest.importorskip("torch")
 
 from flr_cli.app import main
 from flr_model.artifacts import open_folder
+from flr_model.data.dataset import Dataset
 from flr_model.config_io import dump_toml
 from tests.builders import tiny_model, tiny_train
 
@@ -53,6 +54,23 @@ def test_a_dry_run_of_a_choice_plans_the_largest_model_that_would_be_tried(tmp_p
     assert plans["auto"]["n_factors"].startswith("6: the largest of 1, 2, 3, 4, 6")
     assert plans["auto"]["parameters"] == plans["6"]["parameters"]
     assert plans["6"]["n_factors"] == "6"
+
+
+def test_a_dry_run_of_a_refit_plans_the_run_on_more_rows(tmp_path, tiny_dataset, tiny_run, capsys):
+    words = [
+        "train",
+        str(tiny_dataset),
+        "--out",
+        str(tmp_path / "run"),
+        "--refit",
+        str(tiny_run),
+        "--dry-run",
+        "--json",
+    ]
+    assert main(words) == 0
+    plan, dataset = json.loads(capsys.readouterr().out), Dataset.open(tiny_dataset)
+    assert plan["rows"] == len(dataset.rows("train")) + len(dataset.rows("valid"))
+    assert plan["n_factors"] == "2"
 
 
 def test_an_existing_run_is_not_replaced_unless_asked(tmp_path, tiny_dataset, settings, capsys):
