@@ -7,8 +7,8 @@ pytest.importorskip("torch")
 
 from flr_cli.app import main
 from flr_model.artifacts import open_folder
-from flr_model.data.dataset import Dataset
 from flr_model.config_io import dump_toml
+from flr_model.data.dataset import Dataset
 from tests.builders import tiny_model, tiny_train
 
 
