@@ -37,7 +37,8 @@ def score(
 ) -> None:
     """Recommend items for every user of a file, also users and items never seen in training.
 
-    All of a user's rows are history. Rows that cannot be scored go to OUT.rejects.csv with their reason.
+    In long form all of a user's rows are history; in wide form each row gets its own list. Rows that cannot be scored
+    go to OUT.rejects.csv with their reason.
     """
     console.setup_logging(quiet=quiet)
     # Batches are ranked side by side, one core each; numpy's own threads would only get in their way.

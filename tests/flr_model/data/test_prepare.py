@@ -255,6 +255,22 @@ def test_distinct_interactions_of_ready_made_splits_count_once(tmp_path, items):
     assert report.interactions == 3 + 2
 
 
+def test_splits_that_decide_little_are_warned_of(tmp_path, items, caplog):
+    for name, events in {
+        "train": [("a", "[1]", 2)] * 3,
+        "valid": [("b", "[1]", 4)],
+        "test": [("b", "[1]", 2)] * 120,
+    }.items():
+        rows = pd.DataFrame(events, columns=["user_id", "history_item_id", "item_id"])
+        rows.to_csv(tmp_path / f"{name}.csv", index=False)
+    splits = {name: tmp_path / f"{name}.csv" for name in ("train", "valid", "test")}
+    prepare(Sources(items=items, **splits), tmp_path / "d", PrepareConfig())
+    assert "valid: 1 row: figures of so few are mostly chance" in caplog.text
+    assert "valid: no target is known from training" in caplog.text
+    assert "test: no target" not in caplog.text
+    assert "test: 120 rows:" not in caplog.text
+
+
 def test_doubled_rows_count_once_and_are_warned_of(tmp_path, items, interactions, caplog):
     pd.concat([pd.read_csv(interactions)] * 2).to_csv(interactions, index=False)
     report = prepare(Sources(interactions=interactions, items=items), tmp_path / "d", PrepareConfig())
