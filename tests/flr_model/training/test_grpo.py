@@ -89,7 +89,7 @@ def test_before_the_first_step_policy_and_samplers_agree(parts):
     made = parts(kl=1.0, learning_rate=0.0)
     out = made.objective(**made.batch)
     assert out["divergence"] == 0
-    assert abs(out["loss"].item()) < 1e-5  # the ratio is 1, and a group's advantages have mean 0
+    assert abs(out["loss"].item()) < 1e-4  # the ratio is 1, and a group's advantages have mean 0
     made.steps(1, rate=1e-2)
     assert made.objective(**made.batch)["divergence"] > 0
 

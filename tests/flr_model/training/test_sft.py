@@ -15,6 +15,7 @@ from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, ConfigError, DataError
 from flr_model.nn.loading import Run, load_recommender, load_run
+from flr_model.training import tuning
 from flr_model.training.sft import train
 from flr_model.training.tuning import choose_epochs
 from flr_model.training.validation import validator
@@ -174,7 +175,7 @@ def test_a_refit_takes_settings_and_epochs_of_its_run_and_learns_from_validation
 def test_a_refit_repeats_the_tuning_although_its_rows_are_enough_for_another(fit, tiny_dataset, tmp_path, monkeypatch):
     dataset = Dataset.open(tiny_dataset)
     more_than_training = len(dataset.rows("train")) + 1  # fewer than with the validation rows
-    monkeypatch.setattr("flr_model.training.tuning.DENSE_ROWS", more_than_training / len(dataset.catalog))
+    monkeypatch.setattr(tuning, "DENSE_ROWS", more_than_training / len(dataset.catalog))
     first = fit(tmp_path / "run", settings={"max_steps": 1})
     again = fit(tmp_path / "refit", refit=tmp_path / "run")
     assert (first.tuning, again.tuning) == ("frozen", "frozen")
