@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 LORA_ROWS = 1_000_000
 """Below this many rows a trunk tuned on single rows learned them by heart in our measurements (docs/results.md)."""
 
-DENSE_ROWS = 5
+DENSE_ROWS = 10
 """From so many training rows an item on, sequences teach the trunk something (docs/results.md)."""
 
 MANY_ROWS = 20

@@ -168,8 +168,8 @@ def test_a_refit_takes_what_was_chosen(tiny_dataset, tiny_backbone, tmp_path):
 @pytest.mark.parametrize(
     ("shape", "n_rows", "n_items", "tuning"),
     [
-        ({}, 5 * 60, 60, "sequences"),
-        ({}, 5 * 60 - 1, 60, "frozen"),
+        ({}, 10 * 60, 60, "sequences"),
+        ({}, 10 * 60 - 1, 60, "frozen"),
         ({}, LORA_ROWS, LORA_ROWS, "lora"),
         ({"encoding": "text"}, 600, 60, "frozen"),
         ({"encoding": "text"}, LORA_ROWS, 60, "lora"),
