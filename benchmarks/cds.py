@@ -2,6 +2,8 @@
 
 Prints time and peak memory of every stage and the metrics of every seed on the test rows, which nothing was chosen on.
 
+Another category in the same form works too: FOLDER has train.csv, valid.csv, test.csv, and items.csv or info.txt.
+
 usage: cds.py --split FOLDER [--seeds 3] [--folder bench] [--json FILE]
 """
 
@@ -32,6 +34,8 @@ def main() -> None:
     folder.mkdir(parents=True)
     flr("fetch", "smollm2-135m", "--quiet")
     files = {name: str(arguments.split / f"{name}.csv") for name in ("train", "valid", "test", "items")}
+    if not Path(files["items"]).exists():  # as the papers publish it
+        files["items"] = str(arguments.split / "info.txt")
     data = str(folder / "data")
     stages = [flr("prepare", *[word for name, file in files.items() for word in (f"--{name}", file)], "--out", data)]
     results = {}
