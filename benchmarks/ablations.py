@@ -26,15 +26,15 @@ from rich.table import Table
 from torch import nn
 from transformers import set_seed
 
-from flr_model import metrics
 from flr_model.config import EvalConfig, ModelConfig, TrainConfig
 from flr_model.data.dataset import Dataset
-from flr_model.evaluation import rank_rows
+from flr_model.evaluation import metrics
+from flr_model.evaluation.evaluate import rank_rows
+from flr_model.evaluation.segments import segment_masks
+from flr_model.evaluation.validation import validator
 from flr_model.progress import SILENT
-from flr_model.segments import segment_masks
 from flr_model.training.setup import Setup, mean_embeddings, set_up, title_states
 from flr_model.training.sft import fit
-from flr_model.training.validation import validator
 
 console = Console(width=170)
 SPLITS = ("valid", "test")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flr_model.assets import ASSETS, asset_path
+from flr_model.assets.wheels import ASSETS, asset_path
 from flr_model.data.histories import HistoryRows
 
 BEAMS = 10
@@ -17,7 +17,7 @@ def users_per_second(run: Path, rows: HistoryRows, *, n_users: int) -> float:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from flr_model.nn.loading import load_run
+    from flr_model.nn.run import load_run
 
     opened = load_run(run)
     name = opened.config.backbone

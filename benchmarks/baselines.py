@@ -28,15 +28,15 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from flr_model import metrics
 from flr_model.artifacts import open_folder, writing_file
-from flr_model.baselines import BASELINES
 from flr_model.config import EvalConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import PAD
 from flr_model.errors import ArtifactError, FlrError, needs_extra
-from flr_model.evaluation import COVERAGE_AT, rank_rows
-from flr_model.ranking import Ints, Scorer
+from flr_model.evaluation import metrics
+from flr_model.evaluation.baselines import BASELINES
+from flr_model.evaluation.evaluate import COVERAGE_AT, rank_rows
+from flr_model.ranking.recommender import Ints, Scorer
 
 SHOWN = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 RESAMPLES = 1000
@@ -169,10 +169,10 @@ def load(source: Path, dataset: str) -> Scorer:
     if manifest.content["dataset_fingerprint"] != dataset:
         raise ArtifactError(f"{source} was made from another dataset", hint="pass the dataset that it was trained on")
     if manifest.kind == "bundle":
-        from export.scorer import load_recommender
+        from export.runtime import load_recommender
 
         return load_recommender(source)
-    from flr_model.nn.loading import load_recommender as load_run
+    from flr_model.nn.run import load_recommender as load_run
 
     return load_run(source)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from export.scorer import load_recommender
+from export.runtime import load_recommender
 from flr_model.artifacts import BUNDLE, MANIFEST
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
-from flr_model.evidence import Evidence
+from flr_model.ranking.evidence import Evidence
 
 
 def with_items(bundle: Path, out: Path, n_items: int, *, seed: int = 0) -> Path:

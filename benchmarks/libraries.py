@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader
 
 from flr_model.config import ModelConfig
 from flr_model.data.histories import HistoryRows
-from flr_model.ranking import Floats, Scorer
+from flr_model.ranking.recommender import Floats, Scorer
 
 Setting = Mapping[str, Any]
 

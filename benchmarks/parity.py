@@ -11,13 +11,13 @@ from pathlib import Path
 from rich.table import Table
 from stages import console
 
-from export.scorer import OnnxReader, load_recommender
-from export.title_build import compare_lists
-from export.verify import RankingParity, compare_rankings, user_vectors
+from export.building.parity import RankingParity, compare_rankings, user_vectors
+from export.building.titles import compare_lists
+from export.runtime import OnnxReader, load_recommender
 from flr_model.data.dataset import Dataset
-from flr_model.nn.loading import load_run
-from flr_model.ranking import Floats, Reader, Recommender
-from flr_model.title_ranking import TitleRecommender
+from flr_model.nn.run import load_run
+from flr_model.ranking.recommender import Floats, Reader, Recommender
+from flr_model.titles.recommender import TitleRecommender
 
 
 def main() -> None:

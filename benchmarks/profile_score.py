@@ -22,16 +22,16 @@ import onnxruntime
 from rich.table import Table
 from stages import console
 
-from export.batching import POSITIONS, batches
 from export.bundle import Bundle
-from export.chunks import Scoring
-from export.inputs import HistoryFile, InputColumns
-from export.outputs import CsvSink, result_columns, result_table
-from export.scorer import item_inputs, load_recommender
+from export.runtime import item_inputs, load_recommender
+from export.scoring.batching import POSITIONS, batches
+from export.scoring.chunks import Scoring
+from export.scoring.inputs import HistoryFile, InputColumns
+from export.scoring.outputs import CsvSink, result_columns, result_table
 from flr_model.config import ScoreConfig
 from flr_model.data.histories import PAD
-from flr_model.ranking import Recommender
-from flr_model.topk import best_of_all
+from flr_model.ranking.recommender import Recommender
+from flr_model.ranking.topk import best_of_all
 
 TOP_OPERATORS = 12
 ROUNDS = 8

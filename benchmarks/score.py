@@ -29,12 +29,12 @@ from rich.console import Console
 from rich.table import Table
 from stages import Stage, flr
 
+from export.building.parity import compare_rankings, user_vectors
 from export.bundle import Bundle
-from export.scorer import OnnxReader, load_recommender
-from export.verify import compare_rankings, user_vectors
+from export.runtime import OnnxReader, load_recommender
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
-from flr_model.ranking import Recommender
+from flr_model.ranking.recommender import Recommender
 
 CORES = 2
 LARGE_CATALOGUE = 1_000_000
@@ -245,7 +245,7 @@ def eager(run: Path, rows: HistoryRows, users_per_second: float, *, quick: bool)
     """Rank the same histories with the run itself, torch eager in fp32, 256 users at once."""
     import torch
 
-    from flr_model.nn.loading import load_run
+    from flr_model.nn.run import load_run
 
     torch.set_num_threads(CORES)
     recommender = load_run(run).recommender()

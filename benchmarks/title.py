@@ -22,13 +22,13 @@ from rich.table import Table
 from stages import console
 from transformers import AutoModelForCausalLM
 
-from export.scorer import load_recommender
+from export.runtime import load_recommender
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
-from flr_model.nn.loading import load_run
-from flr_model.title_ranking import TitleRecommender
-from flr_model.title_search import TitleSearch
-from flr_model.title_tree import TitleTree
+from flr_model.nn.run import load_run
+from flr_model.titles.recommender import TitleRecommender
+from flr_model.titles.search import TitleSearch
+from flr_model.titles.tree import TitleTree
 
 Lists = list[list[tuple[int, ...]]]
 

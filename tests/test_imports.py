@@ -11,16 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flr_cli", "flr_model", "export")
 HEAVY = {"torch", "transformers", "optimum", "scipy", "peft", "safetensors", "accelerate", "gguf", "onnx"}
-BUILDERS = (
-    "onnx_config",
-    "title_config",
-    "build",
-    "title_build",
-    "gates",
-    "quantize",
-    "verify",
-)  # the half of `export` that makes bundles
-HEAVY_PLACES = ("flr_model.nn", "flr_model.training", *(f"export.{name}" for name in BUILDERS))
+HEAVY_PLACES = ("flr_model.nn", "flr_model.training", "export.building")
 
 
 def module_name(path):
@@ -66,7 +57,7 @@ ON_IMPORT = {(name, wanted) for name, tree in SOURCES.items() for wanted in impo
 
 
 def test_the_sources_are_found():
-    assert {"flr_cli.app", "flr_model.ranking", "flr_model.nn.model", "export.scorer"} <= SOURCES.keys()
+    assert {"flr_cli.app", "flr_model.ranking.recommender", "flr_model.nn.model", "export.runtime"} <= SOURCES.keys()
 
 
 def test_the_model_imports_neither_of_the_other_packages():

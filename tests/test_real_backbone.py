@@ -9,10 +9,10 @@ pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from flr_cli.app import main
-from flr_model.assets import cache_folder, fetch
+from flr_model.assets.wheels import cache_folder, fetch
 from flr_model.config import ModelConfig
 from flr_model.nn.backbone import load_backbone
-from flr_model.nn.loading import build_item_encoder, title_tokenizer
+from flr_model.nn.run import build_item_encoder, title_tokenizer
 
 ALBUMS = ["Abbey Road", "Abbey Road (Remastered)", "The Very Best of Mozart", "Mozart: Piano Concertos 20 & 21"]
 OTHERS = ["Led Zeppelin IV", "Kind of Blue", "A Love Supreme", "Nevermind", "Christmas Carols", "Bach: Cello Suites"]

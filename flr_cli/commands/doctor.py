@@ -44,7 +44,7 @@ def doctor(as_json: JsonOpt = False) -> None:
 
 def examine() -> dict[str, Any]:
     """Collect the report: JSON values only."""
-    from flr_model.assets import ASSETS, cache_folder
+    from flr_model.assets.wheels import ASSETS, cache_folder
 
     cache = cache_folder()
     return {

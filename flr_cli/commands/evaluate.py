@@ -14,8 +14,8 @@ from flr_model.errors import needs_extra
 
 if TYPE_CHECKING:
     from flr_model.artifacts import Manifest
-    from flr_model.evaluation import EvaluationReport
-    from flr_model.ranking import Recommender
+    from flr_model.evaluation.evaluate import EvaluationReport
+    from flr_model.ranking.recommender import Recommender
 
 SourceArg = Annotated[Path, typer.Argument(metavar="SOURCE", help="Run or bundle to evaluate.", show_default=False)]
 RanksOpt = Annotated[Path | None, typer.Option("--out", "-o", help="Parquet file for the rank of every row's target.")]
@@ -34,7 +34,7 @@ def evaluate(
     """Measure a run or a bundle on held-out rows: accuracy, segments, coverage, factors, and two baselines."""
     from flr_model.artifacts import check_free, open_folder
     from flr_model.data.dataset import Dataset
-    from flr_model.evaluation import evaluate_with_baselines
+    from flr_model.evaluation.evaluate import evaluate_with_baselines
 
     console.setup_logging(quiet=quiet)
     manifest = open_folder(source, "run", "bundle")
@@ -51,11 +51,11 @@ def evaluate(
 
 def _load(source: Path, manifest: Manifest) -> Recommender:
     if manifest.kind == "bundle":
-        from export.scorer import load_recommender as load_bundle
+        from export.runtime import load_recommender as load_bundle
 
         return load_bundle(source)
     with needs_extra("train"):
-        from flr_model.nn.loading import load_recommender as load_run
+        from flr_model.nn.run import load_recommender as load_run
 
     return load_run(source)
 

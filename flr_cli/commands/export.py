@@ -13,7 +13,7 @@ from flr_model.config import ExportConfig
 from flr_model.errors import needs_extra
 
 if TYPE_CHECKING:
-    from export.build import ExportReport
+    from export.building.build import ExportReport
 
 
 @settings(ExportConfig)
@@ -41,8 +41,8 @@ def export(
     with needs_extra("cpu"):
         import onnxruntime  # noqa: F401
     with needs_extra("train"):
-        from export.build import export_bundle
-        from flr_model.nn.loading import load_run
+        from export.building.build import export_bundle
+        from flr_model.nn.run import load_run
 
     report = export_bundle(
         load_run(run),

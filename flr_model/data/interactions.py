@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flr_model import columns
-from flr_model.data.tables import Table, find_columns, in_rows, open_table
-from flr_model.data.values import Ints, as_ids, as_times
 from flr_model.errors import DataError, counted
+from flr_model.files.tables import Table, find_columns, in_rows, open_table
+from flr_model.files.values import Ints, as_ids, as_times
 
 logger = logging.getLogger(__name__)
 

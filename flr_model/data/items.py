@@ -15,10 +15,10 @@ import pandas as pd
 
 from flr_model import columns
 from flr_model.data.catalog import Catalog
-from flr_model.data.csvfile import CsvFile, has_known_name
-from flr_model.data.tables import JsonFile, Table, find_columns, in_rows, open_table
-from flr_model.data.values import as_ids, as_texts
 from flr_model.errors import DataError, counted
+from flr_model.files.csvfile import CsvFile, has_known_name
+from flr_model.files.tables import JsonFile, Table, find_columns, in_rows, open_table
+from flr_model.files.values import as_ids, as_texts
 
 logger = logging.getLogger(__name__)
 

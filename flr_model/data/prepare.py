@@ -21,8 +21,8 @@ from flr_model.data.items import build_catalog, named_in, open_items, read_items
 from flr_model.data.presplit import SplitFile, read_split
 from flr_model.data.report import DataReport, Origin, describe, distinct_interactions
 from flr_model.data.split import Timeline, k_core, split_targets
-from flr_model.data.tables import Table
 from flr_model.errors import ConfigError, DataError
+from flr_model.files.tables import Table
 from flr_model.progress import SILENT, Progress
 
 REPORT = "report.json"

@@ -23,9 +23,9 @@ import pyarrow as pa
 from flr_model import columns
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
-from flr_model.data.tables import Table, find_columns, in_rows, open_table
-from flr_model.data.values import MICROSECONDS, Ints, as_ids, as_times
 from flr_model.errors import DataError, counted
+from flr_model.files.tables import Table, find_columns, in_rows, open_table
+from flr_model.files.values import MICROSECONDS, Ints, as_ids, as_times
 
 logger = logging.getLogger(__name__)
 

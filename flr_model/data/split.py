@@ -18,8 +18,8 @@ import numpy.typing as npt
 from flr_model.config import PrepareConfig
 from flr_model.data.histories import Earlier, HistoryRows, ranges
 from flr_model.data.interactions import Interactions
-from flr_model.data.values import MICROSECONDS, Ints
 from flr_model.errors import DataError
+from flr_model.files.values import MICROSECONDS, Ints
 
 logger = logging.getLogger(__name__)
 

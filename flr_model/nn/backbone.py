@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCac
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from flr_model.assets import ASSETS, asset_path
+from flr_model.assets.wheels import ASSETS, asset_path
 from flr_model.errors import ArtifactError, ConfigError
 
 logger = logging.getLogger(__name__)

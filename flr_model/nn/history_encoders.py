@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from flr_model.data.text import Ints
 from flr_model.nn.backbone import Past, Trunk
+from flr_model.titles.tokens import Ints
 
 
 class EncodedHistory(NamedTuple):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from flr_model.data.text import TitleTokenizer
 from flr_model.progress import SILENT, Progress
+from flr_model.titles.tokens import TitleTokenizer
 
 WHITENING_EXPONENT = 0.1
 """Singular values are raised to this power: 1 keeps the spread of the states, 0 makes all directions alike."""

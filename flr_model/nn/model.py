@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flr_model.config import ModelConfig
-from flr_model.data.text import TitleTokenizer
 from flr_model.nn.backbone import Past, Trunk
 from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.history_encoders import EncodedHistory, ItemsEncoder, Prompt, TextEncoder
 from flr_model.nn.reasoner import Reasoner, Thought
 from flr_model.nn.title_decoder import TitleBatch, TitleDecoder
+from flr_model.titles.tokens import TitleTokenizer
 
 TRUNCATED_SCALE = 0.1
 """Of a truncated backbone's logits before training."""

@@ -14,16 +14,16 @@ import torch
 
 from flr_model.config import ModelConfig
 from flr_model.data.histories import PAD
-from flr_model.data.text import TextHistories, TitleTokenizer
 from flr_model.nn.item_encoder import TOKENS_PER_BATCH, ItemEncoder
 from flr_model.nn.model import FactorizedModel, HistoryBatch
-from flr_model.ranking import UserStates
+from flr_model.ranking.recommender import UserStates
+from flr_model.titles.tokens import TextHistories, TitleTokenizer
 
 Floats = npt.NDArray[np.float32]
 
 
 class TorchReader:
-    """Read histories with torch (see `flr_model.ranking.Reader`).
+    """Read histories with torch (see `flr_model.ranking.recommender.Reader`).
 
     Args:
         model: the network.

@@ -17,18 +17,18 @@ from torch.nn import functional as F
 from flr_model.config import ModelConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
-from flr_model.data.text import TextHistories, TitleTokenizer
 from flr_model.errors import ConfigError
-from flr_model.evidence import Evidence
-from flr_model.nn.evidence import EvidenceBatch, EvidenceHead
+from flr_model.nn.evidence_head import EvidenceBatch, EvidenceHead
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.model import FactorizedModel, HistoryBatch, Reading
 from flr_model.nn.reader import TorchReader
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
-from flr_model.ranking import Recommender
-from flr_model.title_ranking import TitleRecommender
-from flr_model.title_tree import TitleTree
+from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.recommender import Recommender
+from flr_model.titles.recommender import TitleRecommender
+from flr_model.titles.tokens import TextHistories, TitleTokenizer
+from flr_model.titles.tree import TitleTree
 
 RESIDUAL_PRIOR = 20.0
 """Interactions at which an item's learned residual counts half."""

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flr_model.title_tree import Choices
+from flr_model.titles.tree import Choices
 
 
 class TitleBatch(NamedTuple):
-    """The titles of B users as tensors; see `flr_model.title_tree.Choices`.
+    """The titles of B users as tensors; see `flr_model.titles.tree.Choices`.
 
     tokens: (B, T). choice: (2, C) row and place. option: (2, P) choice and token.
     """

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from flr_model.nn.backbone import Past
 from flr_model.nn.reader import Floats, TorchReader
-from flr_model.title_ranking import prompted_states
-from flr_model.title_search import Prompted
-from flr_model.title_tree import Ints
+from flr_model.titles.recommender import prompted_states
+from flr_model.titles.search import Prompted
+from flr_model.titles.tree import Ints
 
 
 class TorchWriter(TorchReader):
-    """Read histories and write titles with torch (see `flr_model.title_ranking.Writer`)."""
+    """Read histories and write titles with torch (see `flr_model.titles.recommender.Writer`)."""
 
     @cached_property
     def head(self) -> Floats:

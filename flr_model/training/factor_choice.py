@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from transformers import set_seed
 
-from flr_model import metrics
 from flr_model.config import EvalConfig, ModelConfig, TrainConfig
-from flr_model.evaluation import rank_rows
+from flr_model.evaluation import metrics
+from flr_model.evaluation.evaluate import rank_rows
 from flr_model.progress import SILENT, Progress
 from flr_model.training.objectives import objective_for
 from flr_model.training.setup import set_up

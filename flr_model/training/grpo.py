@@ -28,20 +28,20 @@ from flr_model.config_io import build, dump_toml
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ConfigError, DataError
-from flr_model.evidence import PairEvents
+from flr_model.evaluation.segments import popularity_thirds
+from flr_model.evaluation.validation import validator
 from flr_model.nn.backbone import best_device
-from flr_model.nn.evidence import EvidenceHead
-from flr_model.nn.loading import Run, load_run
+from flr_model.nn.evidence_head import EvidenceHead
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.reasoner import Thought
 from flr_model.nn.recommender import Batch, TrainableRecommender
+from flr_model.nn.run import Run, load_run
 from flr_model.progress import SILENT, Progress
-from flr_model.segments import popularity_thirds
+from flr_model.ranking.evidence import PairEvents
 from flr_model.training import rewards
 from flr_model.training.objectives import Learner, candidates_for, sampling_offsets, title_batch
 from flr_model.training.state_cache import StateCache
 from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer
-from flr_model.training.validation import validator
 
 logger = logging.getLogger(__name__)
 

@@ -12,21 +12,21 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from flr_model.assets import cache_folder
+from flr_model.assets.wheels import cache_folder
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
-from flr_model.data.text import TitleTokenizer
 from flr_model.errors import ConfigError, DataError, counted
-from flr_model.evidence import PairEvents
 from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone, load_head
-from flr_model.nn.evidence import EvidenceHead
+from flr_model.nn.evidence_head import EvidenceHead
 from flr_model.nn.history_encoders import ItemsEncoder
 from flr_model.nn.item_encoder import ItemEncoder
-from flr_model.nn.loading import build_item_encoder, title_tokenizer
 from flr_model.nn.model import build_model
 from flr_model.nn.recommender import TrainableRecommender
+from flr_model.nn.run import build_item_encoder, title_tokenizer
 from flr_model.progress import SILENT, Progress
+from flr_model.ranking.evidence import PairEvents
+from flr_model.titles.tokens import TitleTokenizer
 from flr_model.training.tuning import choose_epochs, choose_tuning, tune
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ from flr_model.artifacts import Manifest, check_free, open_folder, writing_folde
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.config_io import build, dump_toml, read_tables
 from flr_model.errors import ConfigError
-from flr_model.nn.loading import Run
+from flr_model.evaluation.validation import validator
+from flr_model.nn.run import Run
 from flr_model.progress import SILENT, Progress
 from flr_model.training.factor_choice import AUTO, choose_n_factors
 from flr_model.training.objectives import objective_for
@@ -29,7 +30,6 @@ from flr_model.training.sequences import learn_sequences, sequence_learners, wei
 from flr_model.training.setup import Setup, set_up
 from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, Validate, processes
 from flr_model.training.tuning import merge
-from flr_model.training.validation import validator
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from flr_model.artifacts import Manifest
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD
-from flr_model.evidence import Evidence
-from flr_model.ranking import Recommender, UserStates
+from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.recommender import Recommender, UserStates
 
 GATES = np.asarray([0.75, 0.25], np.float32)
 IDS = np.asarray(list("abcdef"), object)

@@ -11,7 +11,7 @@ from flr_model.artifacts import BUNDLE, RUN, Manifest
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import SPLITS, Dataset, write_rows
 from flr_model.data.histories import HistoryRows
-from flr_model.ranking import Recommender, UserStates
+from flr_model.ranking.recommender import Recommender, UserStates
 
 
 class LastItemReader:
@@ -57,7 +57,7 @@ def loaders(dataset, monkeypatch):
         vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
         return Recommender(LastItemReader(), dataset.catalog, vectors, NoEvidence(), max_history=3)
 
-    for module in ("export.scorer", "flr_model.nn.loading"):
+    for module in ("export.runtime", "flr_model.nn.run"):
         monkeypatch.setitem(sys.modules, module, SimpleNamespace(load_recommender=load_recommender))
 
 
@@ -82,7 +82,7 @@ def test_a_run_is_accepted_too(tmp_path, dataset, loaders, capsys):
 
 
 def test_a_run_without_torch_names_the_extra(tmp_path, dataset, loaders, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "flr_model.nn.loading")
+    monkeypatch.delitem(sys.modules, "flr_model.nn.run")
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["eval", str(make(tmp_path / "run", RUN, dataset))]) == 1
     assert "flr[train]" in capsys.readouterr().err

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from flr_cli.app import main
-from flr_model import assets
+from flr_model.assets import wheels as assets
 
 
 @pytest.fixture

@@ -134,8 +134,8 @@ def test_scoring_imports_neither_torch_nor_transformers(bundle, histories, tmp_p
     program = (
         "import sys\n"
         "for name in ('torch', 'transformers', 'optimum', 'scipy'): sys.modules[name] = None\n"
-        "from export.batch import score_file\n"
-        "from export.scorer import load_recommender\n"
+        "from export.scoring.score import score_file\n"
+        "from export.runtime import load_recommender\n"
         "from flr_model.config import ScoreConfig\n"
         "from pathlib import Path\n"
         "bundle, histories, out = map(Path, sys.argv[1:])\n"

@@ -4,8 +4,8 @@ import torch
 
 from flr_model.nn.backbone import load_backbone
 from flr_model.nn.item_encoder import WEIGHTS, WHITENING_EXPONENT, Whitening
-from flr_model.nn.loading import build_item_encoder, title_tokenizer
 from flr_model.nn.reader import TorchReader
+from flr_model.nn.run import build_item_encoder, title_tokenizer
 from tests.builders import TITLES, WIDTH, tiny_model
 
 

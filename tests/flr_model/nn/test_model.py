@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from flr_model.data.histories import HistoryRows
-from flr_model.data.text import TextHistories, TitleTokenizer
 from flr_model.nn.backbone import Trunk, load_backbone
 from flr_model.nn.model import HistoryBatch, build_model
+from flr_model.titles.tokens import TextHistories, TitleTokenizer
 from tests.builders import TITLES, tiny_model
 
 HISTORIES = [[3, 11, 40, 7], [20, 9]]

@@ -9,14 +9,14 @@ from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 from flr_model.data.histories import HistoryRows
-from flr_model.data.text import TitleTokenizer
-from flr_model.evidence import Evidence
 from flr_model.nn.backbone import Trunk, load_backbone
 from flr_model.nn.model import build_model
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
-from flr_model.title_ranking import TitleRecommender
-from flr_model.title_tree import TitleTree
+from flr_model.ranking.evidence import Evidence
+from flr_model.titles.recommender import TitleRecommender
+from flr_model.titles.tokens import TitleTokenizer
+from flr_model.titles.tree import TitleTree
 from tests.builders import TITLES, catalog_of, tiny_model
 
 END = 2

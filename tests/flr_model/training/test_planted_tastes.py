@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from flr_model.data.histories import HistoryRows
-from flr_model.evidence import PairEvents
-from flr_model.nn.loading import load_recommender
+from flr_model.nn.run import load_recommender
+from flr_model.ranking.evidence import PairEvents
 from flr_model.training.sft import train
 from tests.builders import catalog_of, tiny_model, tiny_train, write_dataset
 

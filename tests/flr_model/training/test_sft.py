@@ -14,11 +14,11 @@ from flr_model.config_io import build, dump_toml, read_tables
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, ConfigError, DataError
-from flr_model.nn.loading import Run, load_recommender, load_run
+from flr_model.evaluation.validation import validator
+from flr_model.nn.run import Run, load_recommender, load_run
 from flr_model.training import tuning
 from flr_model.training.sft import train
 from flr_model.training.tuning import choose_epochs
-from flr_model.training.validation import validator
 from tests.builders import TITLES, catalog_of, tiny_model, tiny_train, write_dataset
 
 

@@ -1,0 +1,1 @@
+"""Making a bundle of a run: graphs, parity, quantisation, gates."""

@@ -1,0 +1,199 @@
+"""Whether two networks say the same: their outputs over many shapes, and the rankings that come of them.
+
+Shapes: B users, L history columns, K factors, D width of item vectors, M items, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from flr_model.data.histories import PAD, HistoryRows
+from flr_model.errors import GateError
+from flr_model.evaluation import metrics
+from flr_model.progress import SILENT, Progress
+from flr_model.ranking.recommender import Floats, Ints, Reader, Recommender, UserStates, hide_seen
+from flr_model.ranking.topk import best_items
+
+TOP = 10
+BATCHES = (1, 3, 17)
+MOST_ROWS = 2000
+"""Validation rows that are ranked, spread evenly over the split."""
+
+_ROWS_AT_ONCE = 256
+_SCORES_AT_ONCE = 1 << 25
+
+
+@dataclass(frozen=True)
+class RankingParity:
+    """How a candidate ranks R rows beside a reference.
+
+    Args:
+        rows: R.
+        max_score_difference: largest absolute difference over all rows and items.
+        identical_top10: share of rows with the same items in the same order.
+        top10_overlap: mean share of the reference's top 10 that the candidate has too.
+        reference: HR@10, NDCG@10 and MRR@10 of the reference. candidate: those of the candidate.
+    """
+
+    rows: int
+    max_score_difference: float
+    identical_top10: float
+    top10_overlap: float
+    reference: dict[str, float]
+    candidate: dict[str, float]
+
+    @classmethod
+    def of(cls, best: Sequence[Sequence[Ints]], ranks: Sequence[Sequence[Ints]], worst: float) -> RankingParity:
+        """Sum up batches, each with what the reference and what the candidate gave.
+
+        Args:
+            best: (B, k) items of both, batch after batch.
+            ranks: (B,) of the targets.
+            worst: the largest difference of scores.
+        """
+        tops = [np.concatenate(side) for side in zip(*best, strict=True)]
+        figures = [metrics.means(np.concatenate(side), (TOP,)) for side in zip(*ranks, strict=True)]
+        return cls(
+            rows=len(tops[0]),
+            max_score_difference=worst,
+            identical_top10=float((tops[0] == tops[1]).all(axis=1).mean()),
+            top10_overlap=overlap(tops[0], tops[1]),
+            reference=figures[0],
+            candidate=figures[1],
+        )
+
+    @property
+    def ndcg_loss(self) -> float:
+        """What the candidate lacks of the reference's NDCG@10, as a share of it; negative when it is better."""
+        before, after = self.reference["NDCG@10"], self.candidate["NDCG@10"]
+        return (before - after) / before if before > 0 else 0.0
+
+
+def shape_differences(
+    reference: Reader, candidate: Reader, recommender: Recommender, *, seed: int = 0
+) -> dict[str, float]:
+    """Read made-up histories of 1, 3 and 17 users and 1, 2 and L items, whole and padded, and titles of odd lengths.
+
+    Args:
+        reference: the network to compare with.
+        candidate: the other one.
+        recommender: catalogue, vectors and the length of histories, L.
+        seed: of the made-up histories.
+
+    Returns:
+        The largest absolute difference of each output: queries, gates, attention, factors, item_vectors, and of the
+        scores of the whole catalogue (the evidence, equal on both sides, left out).
+    """
+    vectors, titles = recommender.vectors, recommender.catalog.titles.tolist()
+    worst = {field.name: 0.0 for field in fields(UserStates)} | {"scores": 0.0}
+    for histories in made_up_histories(len(titles), recommender.max_history, np.random.default_rng(seed)):
+        one, other = reference.read(histories, vectors, titles), candidate.read(histories, vectors, titles)
+        for name in worst.keys() - {"scores"}:
+            worst[name] = max(worst[name], largest_difference(getattr(one, name), getattr(other, name)))
+        users = one.queries.sum(axis=1), other.queries.sum(axis=1)
+        worst["scores"] = max(worst["scores"], largest_difference(users[0] @ vectors.T, users[1] @ vectors.T))
+    odd = odd_titles(titles)
+    worst["item_vectors"] = largest_difference(reference.encode_titles(odd), candidate.encode_titles(odd))
+    return worst
+
+
+def user_vectors(recommender: Recommender, rows: HistoryRows, *, progress: Progress = SILENT) -> Floats:
+    """Return the (R, D) sums of the factors' queries: all that ranking needs of the network."""
+    parts = [np.zeros((0, recommender.vectors.shape[1]), np.float32)]
+    progress.start(len(rows), "validation rows")
+    try:
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            batch = rows.select(slice(start, start + _ROWS_AT_ONCE))
+            parts.append(recommender.states(batch).queries.sum(axis=1))
+            progress.advance(len(batch))
+    finally:
+        progress.finish()
+    return np.concatenate(parts)
+
+
+def compare_rankings(
+    recommender: Recommender, rows: HistoryRows, reference: Floats, candidate: Floats
+) -> RankingParity:
+    """Rank the catalogue for R rows with the users' vectors of two networks.
+
+    Args:
+        recommender: vectors and evidence of the catalogue.
+        rows: R rows with targets.
+        reference: (R, D) users' vectors of the network to compare with.
+        candidate: (R, D) of the other one.
+    """
+    size = int(np.clip(_SCORES_AT_ONCE // len(recommender.vectors), 1, _ROWS_AT_ONCE))
+    worst, best, ranks = 0.0, [], []
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        batch = rows.select(part)
+        evidence = recommender.evidence.scores(batch)
+        scores = [users[part] @ recommender.vectors.T + evidence for users in (reference, candidate)]
+        worst = max(worst, largest_difference(*scores))
+        for one in scores:
+            hide_seen(one, batch)
+        best.append([best_items(one, TOP) for one in scores])
+        ranks.append([metrics.target_ranks(one, batch.target) for one in scores])
+    return RankingParity.of(best, ranks, worst)
+
+
+def check_parity(differences: dict[str, float], ranking: RankingParity | None, tolerance: float) -> None:
+    """Refuse an export that computes something else than the run.
+
+    Raises:
+        GateError: if any difference is above the tolerance or is not a number.
+    """
+    found = dict(differences)
+    if ranking is not None:
+        found["scores of validation rows"] = ranking.max_score_difference
+    above = {name: value for name, value in found.items() if not value <= tolerance}
+    if above:
+        named = ", ".join(f"{name} by {value:.2e}" for name, value in above.items())
+        raise GateError(
+            f"ONNX fp32 differs from torch beyond the tolerance {tolerance:g}: {named}",
+            hint="report it with the backbone's name and the versions of `flr doctor`, or raise --tolerance",
+        )
+
+
+def validation_sample(rows: HistoryRows) -> HistoryRows:
+    """Return at most `MOST_ROWS` of the rows that have a target and a history, spread evenly."""
+    usable = np.flatnonzero((rows.target != PAD) & (rows.lengths > 0))
+    chosen = np.linspace(0, len(usable) - 1, min(len(usable), MOST_ROWS)).astype(np.int64)
+    return rows.select(usable[chosen])
+
+
+def odd_titles(titles: list[str]) -> list[str]:
+    """Return titles of all sorts: some of the catalogue's, empty, one letter, longer than is read."""
+    step = max(1, len(titles) // 40)
+    return ["", "a", " ".join(titles[:40]), *titles[::step][:40]]
+
+
+def overlap(one: Ints, other: Ints) -> float:
+    """Return the mean share of each row of ``one`` (R, k) that is anywhere in the same row of ``other``.
+
+    >>> overlap(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [4, 5]]))
+    0.75
+    """
+    return float((one[:, :, None] == other[:, None, :]).any(axis=2).mean())
+
+
+def largest_difference(one: Floats, other: Floats) -> float:
+    """Return the largest absolute difference; infinite when the shapes differ, NaN when a number is missing."""
+    if one.shape != other.shape:
+        return float("inf")
+    return float(np.abs(one - other).max(initial=0.0))
+
+
+def made_up_histories(n_items: int, max_history: int, rng: np.random.Generator) -> Iterator[Ints]:
+    """Give (B, L) positions: per shape one whole batch, and one whose rows have 1, 2, .. L items."""
+    for n in BATCHES:
+        for length in sorted({1, min(2, max_history), max_history}):
+            whole = rng.integers(0, n_items, (n, length))
+            padding: Any = np.arange(length) < length - 1 - np.arange(n)[:, None] % length
+            yield whole
+            if padding.any():
+                yield np.where(padding, PAD, whole)

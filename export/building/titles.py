@@ -1,0 +1,136 @@
+"""From a run of the `title` decoder to its part of a bundle: graphs, tree, output embeddings, proof of parity.
+
+Shapes: R validation rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from export.building.gates import ITEM_ENCODER, READER
+from export.building.parity import (
+    TOP,
+    RankingParity,
+    check_parity,
+    largest_difference,
+    made_up_histories,
+    odd_titles,
+)
+from export.building.title_graphs import ItemsPromptConfig, PromptModule, StepConfig, StepModule, TextPromptConfig
+from export.bundle import TITLE_HEAD, TITLE_STEP, TITLE_TREE
+from export.runtime import OnnxWriter
+from flr_model.config import ExportConfig
+from flr_model.data.histories import HistoryRows
+from flr_model.errors import GateError
+from flr_model.evaluation import metrics
+from flr_model.progress import SILENT, Progress
+from flr_model.ranking.recommender import Floats, Ints
+from flr_model.ranking.topk import best_items
+from flr_model.titles.recommender import LISTED, USERS_AT_ONCE, TitleRecommender
+
+if TYPE_CHECKING:
+    from flr_model.nn.run import Run
+
+logger = logging.getLogger(__name__)
+
+MOST_ROWS = 200
+"""Validation rows whose lists are compared; each takes a beam search with torch."""
+
+_SHOWN = ("gates", "attention", "factors")
+
+MIN_OVERLAP = 0.99
+"""Smallest share of torch's top 10 that the graphs must find."""
+
+
+def title_models(run: Run) -> dict[str, tuple[Any, Any]]:
+    """Return the modules to export with their declarations, by name of the graph."""
+    lm, size = run.backbone.lm.config, run.config.embedding_size
+    declaration = ItemsPromptConfig if run.config.encoding == "items" else TextPromptConfig
+    return {
+        "reader": (PromptModule(run.model), declaration(lm, size)),
+        TITLE_STEP.removesuffix(".onnx"): (StepModule(run.model.encoder.trunk), StepConfig(lm)),
+    }
+
+
+def write_title_files(run: Run, folder: Path) -> None:
+    """Write the tree and the output embeddings into a bundle folder."""
+    assert run.tree is not None
+    run.tree.write(folder / TITLE_TREE)
+    np.save(folder / TITLE_HEAD, run.model.output_embeddings().detach().float().cpu().numpy())
+
+
+def check_title_parity(
+    run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, *, progress: Progress = SILENT
+) -> dict[str, Any]:
+    """Compare what ONNX and torch find and say for validation rows.
+
+    Args:
+        run: what was exported.
+        folder: holds the graphs, the tree and the output embeddings.
+        rows: R validation rows; with none, lists are not compared.
+        config: tolerance.
+        progress: counts rows.
+
+    Returns:
+        "differences" by output, and "ranking", a `RankingParity` (None without rows).
+
+    Raises:
+        GateError: if a difference is above the tolerance, or the lists agree too little.
+    """
+    torchs = run.recommender()
+    if run.config.guidance == 1:  # the network would have no say, and nothing would be compared
+        torchs = torchs.guided(0.0)
+    assert isinstance(torchs, TitleRecommender)
+    writer = OnnxWriter(folder / READER, folder / ITEM_ENCODER, run.backbone.tokenizer_json, run.config)
+    ours = TitleRecommender(writer, torchs.catalog, torchs.vectors, torchs.evidence, torchs.tree, torchs.model)
+    odd = odd_titles(run.catalog.titles.tolist())
+    vectors = [one.reader.encode_titles(odd) for one in (torchs, ours)]
+    differences = {"item_vectors": largest_difference(*vectors), **_prompt_differences(torchs, ours)}
+    ranking = compare_lists(torchs, ours, rows.spread(MOST_ROWS), progress) if len(rows) else None
+    check_parity(differences, ranking, config.tolerance)
+    if ranking is not None and ranking.top10_overlap < MIN_OVERLAP:
+        raise GateError(f"ONNX finds only {100 * ranking.top10_overlap:.1f} % of the titles in torch's top 10 lists")
+    return {"differences": differences, "ranking": ranking and asdict(ranking)}
+
+
+def _prompt_differences(torchs: TitleRecommender, ours: TitleRecommender) -> dict[str, float]:
+    """Largest differences of what the prompt's graph says of made-up histories of many shapes."""
+    worst = dict.fromkeys((*_SHOWN, "state"), 0.0)
+    titles = torchs.catalog.titles.tolist()
+    for histories in made_up_histories(len(titles), torchs.max_history, np.random.default_rng(0)):
+        one, other = (r.reader.prompt(histories, r.vectors, titles) for r in (torchs, ours))
+        for name in _SHOWN:
+            found = largest_difference(getattr(one.users, name), getattr(other.users, name))
+            worst[name] = max(worst[name], found)
+        worst["state"] = max(worst["state"], largest_difference(one.state, other.state))
+    return worst
+
+
+def compare_lists(
+    torchs: TitleRecommender, ours: TitleRecommender, rows: HistoryRows, progress: Progress = SILENT
+) -> RankingParity:
+    """Search with both for R rows; scores are compared where both found an item."""
+    lists: list[list[Ints]] = []
+    ranks: list[list[Ints]] = []
+    worst = 0.0
+    progress.start(len(rows), "validation rows")
+    for start in range(0, len(rows), USERS_AT_ONCE):
+        part = rows.select(slice(start, start + USERS_AT_ONCE))
+        one, other = (r.listed_scores(part, allow_seen=False) for r in (torchs, ours))
+        worst = max(worst, _difference(one, other))
+        lists.append([best_items(scores, min(TOP, LISTED)) for scores in (one, other)])
+        ranks.append([metrics.target_ranks(scores, part.target) for scores in (one, other)])
+        progress.advance(len(part))
+    progress.finish()
+    return RankingParity.of(lists, ranks, worst)
+
+
+def _difference(one: Floats, other: Floats) -> float:
+    """Largest difference of scores that both sides found."""
+    both = np.isfinite(one) & np.isfinite(other)
+    return float(np.abs(one[both] - other[both]).max(initial=0.0))

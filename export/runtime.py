@@ -1,0 +1,274 @@
+"""The exported network behind the `Reader` protocol: ONNX Runtime and numpy, without torch.
+
+Shapes: B users, L history columns, S tokens, D width of item vectors, M items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from export.bundle import AGAIN, TITLE_HEAD, TITLE_STEP, TITLE_TREE, Bundle
+from flr_model.config import ModelConfig
+from flr_model.data.catalog import Catalog
+from flr_model.data.histories import PAD
+from flr_model.errors import ArtifactError, MissingExtraError
+from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.recommender import Floats, Ints, Recommender, UserStates
+from flr_model.titles.recommender import TitleRecommender, prompted_states
+from flr_model.titles.search import Prompted
+from flr_model.titles.tokens import TextBatch, TextHistories, TitleTokenizer
+from flr_model.titles.tree import TitleTree
+
+ENCODER_BATCH_TOKENS = 4096
+"""Places of one batch of titles, so that memory stays flat however many items are new."""
+
+OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
+"""What ONNX Runtime's messages say when memory is short; it has no exception of its own for that."""
+
+
+class OnnxReader:
+    """The exported graphs of a bundle.
+
+    Args:
+        reader: graph from histories to user states.
+        item_encoder: graph from titles to item vectors; loaded only when titles are encoded.
+        tokenizer: ``tokenizer.json``; loaded only when text is read.
+        model: the shape of the model.
+        threads: of one call; 0 takes all cores. Several calls at once, with one thread each, are faster.
+
+    Raises:
+        ArtifactError: if a graph cannot be loaded.
+        MissingExtraError: if onnxruntime is not installed.
+    """
+
+    def __init__(
+        self, reader: Path, item_encoder: Path, tokenizer: Path, model: ModelConfig, *, threads: int = 0
+    ) -> None:
+        self.model = model
+        self._threads = threads
+        self._encoder_path = item_encoder
+        self._tokenizer_path = tokenizer
+        # Batches of items have about the same number of positions; text and titles vary, and there an arena only grows.
+        self._reader = open_session(reader, threads=threads, arena=model.encoding == "items")
+        self._tokens: dict[str, Ints] = {}
+
+    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
+        """Read B histories (see `flr_model.ranking.recommender.Reader`)."""
+        feeds = self.feeds(histories, vectors, titles)
+        return UserStates(*run(self._reader, ("queries", "gates", "attention", "factors"), feeds))
+
+    def feeds(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """Make the graph's inputs of B histories."""
+        feeds: dict[str, npt.NDArray[Any]] = {
+            "item_vectors": item_inputs(histories, vectors),
+            "history_mask": (histories != PAD).astype(np.int64),
+        }
+        if self.model.encoding == "text":
+            feeds |= self._text(histories, titles)._asdict()
+        return feeds
+
+    def encode_titles(self, titles: Sequence[str]) -> Floats:
+        """Return the (n, D) item vectors of n titles; n is at least 1."""
+        vectors: Floats | None = None
+        for which, input_ids, attention_mask in self._tokenizer.batches(titles, ENCODER_BATCH_TOKENS):
+            feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
+            (encoded,) = run(self._encoder, ("item_vectors",), feeds)
+            if vectors is None:
+                vectors = np.empty((len(titles), encoded.shape[1]), np.float32)
+            vectors[which] = encoded
+        if vectors is None:
+            raise ValueError("no titles to encode")
+        return vectors
+
+    @cached_property
+    def _encoder(self) -> Any:
+        return open_session(self._encoder_path, threads=self._threads, arena=False)
+
+    @cached_property
+    def _tokenizer(self) -> TitleTokenizer:
+        return TitleTokenizer(
+            self._tokenizer_path, title_tokens=self.model.title_tokens, prompt=self.model.title_prompt
+        )
+
+    def _text(self, histories: Ints, titles: Sequence[str]) -> TextBatch:
+        """Write histories as text; a title is tokenised when a history first meets it."""
+        positions, local = np.unique(histories, return_inverse=True)
+        local = local.reshape(histories.shape)
+        if PAD in positions[:1]:
+            positions, local = positions[1:], local - 1
+        met = [titles[position] for position in positions]
+        new = [title for title in dict.fromkeys(met) if title not in self._tokens]
+        self._tokens.update(zip(new, self._tokenizer.encode(new), strict=True))
+        tokens = [self._tokens[title] for title in met]
+        return TextHistories(tokens, self._tokenizer.separator, self.model.max_tokens).encode(local)
+
+
+class OnnxWriter(OnnxReader):
+    """Read histories and write titles with ONNX Runtime (see `flr_model.titles.recommender.Writer`).
+
+    It takes what `OnnxReader` takes; the graph of a step and the output embeddings lie beside the reader.
+    """
+
+    def __init__(
+        self, reader: Path, item_encoder: Path, tokenizer: Path, model: ModelConfig, *, threads: int = 0
+    ) -> None:
+        super().__init__(reader, item_encoder, tokenizer, model, threads=threads)
+        self._step = open_session(reader.parent / TITLE_STEP, threads=threads, arena=False)
+        head = reader.parent / TITLE_HEAD
+        try:
+            self._head = np.asarray(np.load(head, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{head} cannot be read: {error}", hint=AGAIN) from None
+
+    @property
+    def head(self) -> Floats:
+        """The (V, d) output embeddings; rows stay on disk until they are used."""
+        return self._head
+
+    def spell(self, titles: Sequence[str]) -> list[Ints]:
+        """Return the tokens of titles, without the end token."""
+        return self._tokenizer.encode(titles)
+
+    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
+        """Read B histories (see `flr_model.ranking.recommender.Reader`); there are no queries."""
+        return prompted_states(*run(self._reader, _SHOWN, self.feeds(histories, vectors, titles)))
+
+    def prompt(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> Prompted:
+        """Read B histories (B, L) up to the latent token."""
+        outputs = run(self._reader, (*_SHOWN, "state", "past_mask", "past"), self.feeds(histories, vectors, titles))
+        state, mask, past = outputs[len(_SHOWN) :]
+        return Prompted(prompted_states(*outputs[: len(_SHOWN)]), state, mask.astype(np.int64), past)
+
+    def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_]) -> tuple[Floats, Any]:
+        """Read tokens (B, S) behind C cached places; a (B, S, C + S) mask says what each sees."""
+        feeds = {"input_ids": tokens, "position_ids": positions, "seen": mask, "past": cache}
+        states, present = run(self._step, ("states", "present"), feeds)
+        return states, present
+
+    def keep(self, cache: Any, users: Ints) -> Any:
+        """Return the cache of some of the users."""
+        return cache[:, users]
+
+
+_SHOWN = ("gates", "attention", "factors")
+
+
+def load_recommender(bundle: Path, *, threads: int = 0) -> Recommender:
+    """Open a bundle folder for scoring; item vectors stay on disk until they are used.
+
+    On a GPU the fp32 graph is used: the int8 products exist for processors only.
+
+    Args:
+        bundle: the folder.
+        threads: of one call of the network; 0 takes all cores.
+
+    Raises:
+        ArtifactError: if the folder is not a complete bundle, or its parts do not fit together.
+        MissingExtraError: if onnxruntime is not installed.
+    """
+    opened = Bundle.open(bundle)
+    try:
+        catalog = Catalog.read(bundle / "items.parquet")
+        # asarray: a plain view on the mapped file, so that results of arithmetic are plain arrays too
+        vectors = np.asarray(np.load(bundle / "item_vectors.npy", mmap_mode="r", allow_pickle=False))
+        evidence = Evidence.read(bundle / "evidence.npz")
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise ArtifactError(f"{bundle} has a file that cannot be read: {error}", hint=AGAIN) from None
+    if not len(vectors) == len(catalog) == evidence.n_items:
+        raise ArtifactError(
+            f"{bundle} has {len(catalog)} items, {len(vectors)} item vectors and evidence of {evidence.n_items} items",
+            hint=AGAIN,
+        )
+    tokenizer = bundle / "tokenizer.json"
+    if opened.model.decoder == "title":
+        writer = OnnxWriter(opened.reader, opened.item_encoder, tokenizer, opened.model, threads=threads)
+        tree = _read_tree(bundle, len(catalog))
+        return TitleRecommender(writer, catalog, vectors, evidence, tree, opened.model)
+    graph = bundle / "reader.onnx" if on_gpu() else opened.reader
+    reader = OnnxReader(graph, opened.item_encoder, tokenizer, opened.model, threads=threads)
+    return Recommender(reader, catalog, vectors, evidence, max_history=opened.model.max_history)
+
+
+def _read_tree(bundle: Path, n_items: int) -> TitleTree:
+    try:
+        tree = TitleTree.read(bundle / TITLE_TREE)
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise ArtifactError(f"{bundle / TITLE_TREE} cannot be read: {error}", hint=AGAIN) from None
+    if len(tree.items) != n_items:
+        raise ArtifactError(f"{bundle} has {n_items} items, but a tree of the titles of {len(tree.items)}", hint=AGAIN)
+    return tree
+
+
+def item_inputs(histories: Ints, vectors: Floats) -> Floats:
+    """Look up the (B, L, D) vectors of histories; places of padding are zero."""
+    out: Floats = vectors[np.maximum(histories, 0)].astype(np.float32, copy=False)
+    out[histories == PAD] = 0
+    return out
+
+
+def choose_providers(available: Sequence[str]) -> list[str]:
+    """Return the execution providers to use: CUDA where it is present, and the CPU."""
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+
+
+def on_gpu() -> bool:
+    """Say whether ONNX Runtime is here and finds a GPU."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    return choose_providers(onnxruntime.get_available_providers())[0] != "CPUExecutionProvider"
+
+
+def open_session(graph: Path, *, threads: int, arena: bool) -> Any:
+    """Open a graph with ONNX Runtime.
+
+    Args:
+        graph: the ``.onnx`` file.
+        threads: of one operator; 0 takes all cores.
+        arena: keep memory between runs; right only where shapes do not vary.
+
+    Raises:
+        ArtifactError: if the file is not a graph that this ONNX Runtime can load.
+        MissingExtraError: if onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "cpu") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = arena
+    options.log_severity_level = 3
+    providers = choose_providers(onnxruntime.get_available_providers())
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=providers)
+    except Exception as error:  # its exception classes have no common base of their own
+        raise ArtifactError(
+            f"{graph} cannot be loaded by onnxruntime {onnxruntime.__version__}: {error}",
+            hint="make the bundle again with `flr export --onnx`, or upgrade onnxruntime",
+        ) from None
+
+
+def run(session: Any, outputs: Sequence[str], feeds: dict[str, npt.NDArray[Any]]) -> list[Floats]:
+    """Run a graph on those of the feeds that it declares.
+
+    Raises:
+        MemoryError: if the memory of the device does not suffice.
+    """
+    declared = {node.name for node in session.get_inputs()}
+    try:
+        result: list[Floats] = session.run(list(outputs), {name: feeds[name] for name in feeds if name in declared})
+    except Exception as error:  # its exception classes have no common base of their own
+        if any(sign in str(error) for sign in OUT_OF_MEMORY):
+            raise MemoryError(str(error)) from None
+        raise
+    return result

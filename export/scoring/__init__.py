@@ -1,0 +1,1 @@
+"""Scoring files of histories with a bundle, without torch."""

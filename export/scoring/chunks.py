@@ -1,0 +1,224 @@
+"""From entries of the input to ranked chunks.
+
+Users are read and written in chunks, in the input's order and at the same places whatever was interrupted before, so
+that the same input gives the same bytes. Inside a chunk they are ranked by length in batches, by several threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from export.scoring.batching import BatchLimit, batches
+from export.scoring.inputs import Entry, HistoryFile, InputColumns
+from export.scoring.prefetch import ahead
+from flr_model.columns import normalized
+from flr_model.config import ScoreConfig
+from flr_model.data.catalog import Catalog
+from flr_model.data.histories import PAD, HistoryRows
+from flr_model.errors import DataError
+from flr_model.files.tables import open_table
+from flr_model.ranking.recommender import Ints, Ranking, Recommender
+
+log = logging.getLogger(__name__)
+
+FIRST_CHUNK = 256
+"""Entries of the first chunk: the first results are on disk early. Later chunks double up to ``batch_size``."""
+
+Candidates = dict[str, Ints]
+
+
+class Chunk(NamedTuple):
+    """Some entries of the input, in order.
+
+    Args:
+        entries: all of them.
+        rows: histories of those that can be scored.
+        members: which entry each row is.
+        allowed: candidates of each row; None means all items.
+        reasons: why an entry is rejected, by its number.
+        unknown: items that are not known, one per interaction.
+    """
+
+    entries: list[Entry]
+    rows: HistoryRows
+    members: list[int]
+    allowed: list[Ints] | None
+    reasons: dict[int, str]
+    unknown: list[str]
+
+
+def read_candidates(path: Path, catalog: Catalog, names: InputColumns) -> Candidates:
+    """Read which items each user may be given, in long or wide form; unknown items are counted in one warning.
+
+    Args:
+        path: pairs of user and item, or a list of items per user.
+        catalog: the items that can be ranked.
+        names: of the columns of the histories; they count where this file has them too.
+
+    Raises:
+        DataError: if the file cannot be read or has broken lines.
+    """
+    found: Candidates = {}
+    problems, unknown = [], 0
+    spelled = set(map(normalized, open_table(path).names))
+    user, item = (name if name and normalized(name) in spelled else None for name in (names.user, names.item))
+    for entry in HistoryFile.open(path, InputColumns(user=user, item=item)).entries():
+        if entry.problem:
+            problems.append(f"line {entry.line}: {entry.problem}")
+            continue
+        positions = catalog.positions(entry.items)
+        unknown += int((positions == PAD).sum())
+        known = positions[positions != PAD]
+        found[entry.user] = np.union1d(found.get(entry.user, known), known)
+    if problems:
+        raise DataError(f"{path} has {len(problems)} bad lines: {'; '.join(problems[:3])}", hint="correct these lines")
+    if unknown:
+        log.warning("%s: %d candidates are unknown items and left out", path, unknown)
+    return found
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The steps from entries to ranked chunks.
+
+    Args:
+        recommender: ranks.
+        config: how many items, which of them, and in what chunks.
+        candidates: of each user; None means all items.
+        workers: batches ranked at once.
+        limit: size of a batch.
+    """
+
+    recommender: Recommender
+    config: ScoreConfig
+    candidates: Candidates | None = None
+    workers: int = 1
+    limit: BatchLimit = field(default_factory=BatchLimit)
+
+    def chunks(self, entries: Iterator[Entry], skip: int = 0) -> Iterator[Chunk]:
+        """Prepare entries in chunks, leaving out the first ones, which are done."""
+        todo, done = islice(entries, skip, None), skip
+        while chunk := list(islice(todo, min(self.config.batch_size, max(done, FIRST_CHUNK)))):
+            done += len(chunk)
+            yield self._prepare(chunk)
+
+    @cached_property
+    def n_factors(self) -> int:
+        """K, as the network has it."""
+        return int(self.recommender.states(HistoryRows.from_lists([[0]])).queries.shape[1])
+
+    def rank_all(self, entries: list[Entry]) -> tuple[Chunk, Ranking | None]:
+        """Rank entries as one chunk, here and now; None where none of them can be scored."""
+        chunk = self._prepare(entries)
+        parts = self._parts(chunk)
+        return chunk, _in_order(parts, [self._rank(chunk, part) for part in parts])
+
+    def ranked(self, entries: Iterator[Entry], skip: int = 0) -> Iterator[tuple[Chunk, Ranking | None]]:
+        """Rank each chunk, with several workers.
+
+        While one chunk's last batches are computed, those of the next are under way.
+        """
+        waiting: deque[tuple[Chunk, list[Ints], list[Future[Ranking]]]] = deque()
+        with ThreadPoolExecutor(self.workers) as pool, closing(ahead(self.chunks(entries, skip))) as chunks:
+            try:
+                for chunk in chain(chunks, [None]):
+                    if chunk is not None:
+                        parts = self._parts(chunk)
+                        waiting.append((chunk, parts, [pool.submit(self._rank, chunk, part) for part in parts]))
+                    while len(waiting) > (chunk is not None):
+                        first, parts, ranking = waiting.popleft()
+                        yield first, _in_order(parts, [part.result() for part in ranking])
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _parts(self, chunk: Chunk) -> list[Ints]:
+        return list(batches(np.clip(chunk.rows.lengths, 1, self.recommender.max_history), self.limit.positions))
+
+    def _prepare(self, entries: list[Entry]) -> Chunk:
+        positions = self.recommender.catalog.positions([item for entry in entries for item in entry.items])
+        starts = np.concatenate([[0], np.cumsum([len(entry.items) for entry in entries])]).astype(np.int64)
+        reasons: dict[int, str] = {}
+        members: list[int] = []
+        known_items, known_times, unknown = [], [], []
+        for number, entry in enumerate(entries):
+            own = positions[starts[number] : starts[number + 1]].tolist()
+            known = [place for place, position in enumerate(own) if position != PAD]
+            if len(known) < len(own):
+                unknown += [item for item, position in zip(entry.items, own, strict=True) if position == PAD]
+            reason = entry.problem or self._no_use(entry, len(known))
+            if reason:
+                reasons[number] = reason
+                continue
+            members.append(number)
+            known_items.append([own[place] for place in known])
+            known_times.append([entry.times[place] for place in known])
+        users = [entries[number].user for number in members]
+        rows = HistoryRows.from_lists(known_items, user_id=users, times=known_times)
+        allowed: list[Ints] | None = None
+        if self.candidates is not None:
+            allowed = [self.candidates[user] for user in users]
+        return Chunk(entries, rows, members, allowed, reasons, unknown)
+
+    def _no_use(self, entry: Entry, n_known: int) -> str:
+        if not n_known:
+            return f"none of its {len(entry.items)} items is known, for instance {', '.join(entry.items[:3])}"
+        if self.candidates is not None and entry.user not in self.candidates:
+            return "no candidates are given for it"
+        return ""
+
+    def _rank(self, chunk: Chunk, part: Ints) -> Ranking:
+        """Rank some rows of a chunk; in halves where memory is short."""
+        rows = chunk.rows.select(part)
+        positions = len(part) * int(np.clip(rows.lengths.max(initial=1), 1, self.recommender.max_history))
+        began = time.perf_counter()
+        try:
+            ranking = self.recommender.recommend(
+                rows,
+                self.config.top_k,
+                allow_seen=self.config.allow_seen,
+                candidates=None if chunk.allowed is None else [chunk.allowed[row] for row in part.tolist()],
+            )
+        except MemoryError:
+            if len(part) == 1:
+                raise
+            self.limit.ran_out(positions)
+            log.warning("out of memory with %d users at once; going on with halves", len(part))
+            return _together([self._rank(chunk, half) for half in np.array_split(part, 2)])
+        self.limit.took(positions, time.perf_counter() - began)
+        return ranking
+
+
+def why_rejected(chunk: Chunk, ranking: Ranking | None) -> dict[int, str]:
+    """Return the reason of every entry without a recommendation, by its number in the chunk."""
+    reasons = dict(chunk.reasons)
+    if ranking is not None:
+        for row in np.flatnonzero(ranking.items[:, 0] == PAD).tolist():
+            reasons[chunk.members[row]] = "no candidate is left to recommend"
+    return reasons
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_order(parts: list[Ints], rankings: list[Ranking]) -> Ranking | None:
+    """Put the rows of a chunk back in order."""
+    return _together(rankings, np.argsort(np.concatenate(parts))) if parts else None
+
+
+def _together(parts: list[Ranking], order: Ints | slice = slice(None)) -> Ranking:
+    return Ranking(*(np.concatenate([getattr(part, f.name) for part in parts])[order] for f in fields(Ranking)))

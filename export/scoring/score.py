@@ -1,0 +1,272 @@
+"""Scoring a file of histories: a stream of users in, a stream of recommendations out, no row lost.
+
+Reading, the network and writing overlap; memory does not grow with the number of users (wide form).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from export.runtime import on_gpu
+from export.scoring.batching import FIRST_POSITIONS, BatchLimit
+from export.scoring.chunks import Chunk, Scoring, read_candidates, usable_cores, why_rejected
+from export.scoring.index import ItemIndex
+from export.scoring.inputs import HistoryFile, InputColumns, Shard
+from export.scoring.outputs import Counts, Output, Reject, result_columns, result_table
+from export.scoring.prefetch import ahead
+from flr_model import __version__
+from flr_model.artifacts import MANIFEST
+from flr_model.config import ScoreConfig
+from flr_model.data.histories import PAD
+from flr_model.errors import ConfigError, DataError, FlrError
+from flr_model.progress import SILENT, Progress
+from flr_model.ranking.recommender import Ranking, Recommender
+
+if TYPE_CHECKING:
+    from flr_model.data.items import ItemFile
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What was scored.
+
+    Args:
+        users: of the input; ``scored`` of them have recommendations, ``rejected`` are in the rejects file.
+        broken_lines: lines of the long form that were of no use, in the rejects file too.
+        rows: recommendations written.
+        unknown_interactions: with items that neither the bundle nor ``--items`` knows.
+        resumed_from: users that an interrupted run had dealt with.
+        seconds: of this run; users_per_second: of this run.
+        out: the result. rejects: the rejects file, None if nothing was rejected.
+    """
+
+    users: int
+    scored: int
+    rejected: int
+    broken_lines: int
+    rows: int
+    unknown_interactions: int
+    resumed_from: int
+    seconds: float
+    users_per_second: float
+    out: Path
+    rejects: Path | None
+
+
+def score_file(
+    recommender: Recommender,
+    histories: Path,
+    out: Path,
+    *,
+    config: ScoreConfig,
+    columns: InputColumns | None = None,
+    items: Path | None = None,
+    candidates: Path | None = None,
+    shard: Shard | None = None,
+    bundle: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress = SILENT,
+) -> ScoreReport:
+    """Recommend items for every user of a file.
+
+    Args:
+        recommender: what `export.runtime.load_recommender` returns, or a torch one.
+        histories: CSV or Parquet, long or wide form (`export.scoring.inputs`). Every item of a user is history.
+        out: CSV, or Parquet if it ends so; what cannot be scored goes to ``<out>.rejects.csv``.
+        config: how many items, which of them, and how.
+        columns: names of the input's columns.
+        items: titles by which items that the recommender does not know are used and recommended.
+        candidates: pairs of user and item; only these are ranked, and a user without any is rejected.
+        shard: the part of the users to score; None scores all.
+        bundle: the bundle's folder, so that ``resume`` notices another one.
+        overwrite: replace an existing result.
+        resume: go on where an interrupted run with the same arguments (but threads, which change no result) stopped,
+            if there is one; CSV only.
+        progress: told of users.
+
+    Raises:
+        ArtifactError: if the result exists already.
+        ConfigError: if the run cannot be resumed, the result would replace an input, or there is nothing to index.
+        DataError: if a file cannot be used, nobody can be scored, or with ``config.strict`` at the first reject.
+        FlrError: if interrupted from the keyboard.
+    """
+    started = time.monotonic()
+    names, part = columns or InputColumns(), shard or Shard()
+    source = HistoryFile.open(histories, names)
+    item_file = None if items is None else _read_items(items, names, recommender)
+    identity = {
+        "the bundle": None if bundle is None else hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
+        "the histories": _stamp(histories),
+        "--items": _stamp(items),
+        "--candidates": _stamp(candidates),
+        "--shards": f"{part.number}/{part.count}",
+        "columns": asdict(names),
+        "settings": {name: value for name, value in config.as_dict().items() if name != "threads"},
+        "flr": __version__,
+    }
+    if out.resolve() in {path.resolve() for path in (histories, items, candidates) if path is not None}:
+        raise ConfigError(f"--out is {out}, which is an input", hint="name another --out")
+    output = Output(out, identity, overwrite=overwrite, resume=resume)
+    before = output.counts.users
+    if not output.done:
+        if config.index == "ann":
+            recommender = recommender.with_index(ItemIndex.build)
+        if item_file is not None:
+            recommender = _with_new_items(recommender, item_file)
+        allowed = None if candidates is None else read_candidates(candidates, recommender.catalog, names)
+        _run(Scoring(recommender, config, allowed, *_means(config)), source, part, output, progress)
+    output.finish()
+    report = _report(output, before, time.monotonic() - started)
+    log.info(
+        "%s: %s users = %s scored + %s rejected; %s rows in %.1f s, %s users/s",
+        out,
+        *(f"{n:,}" for n in (report.users, report.scored, report.rejected, report.rows)),
+        report.seconds,
+        f"{report.users_per_second:,.0f}",
+    )
+    return report
+
+
+def _means(config: ScoreConfig) -> tuple[int, BatchLimit]:
+    """How many batches are ranked at once, and how large they are: a GPU takes few large ones."""
+    if on_gpu():
+        return 2, BatchLimit(FIRST_POSITIONS, grows=True)
+    return config.threads or usable_cores(), BatchLimit()
+
+
+def _run(work: Scoring, source: HistoryFile, shard: Shard, output: Output, progress: Progress) -> None:
+    """Write what the stream gives; leave a state to resume from unless the input itself is at fault."""
+    output.start(result_columns(work.n_factors))
+    started = False
+    try:
+        entries = filter(shard.holds, source.entries())
+        with closing(ahead(work.ranked(entries, output.counts.entries))) as stream:
+            for chunk, ranking in stream:
+                if not started:
+                    started = True
+                    progress.start(source.n_users and -(-source.n_users // shard.count), "users")
+                    progress.advance(output.counts.users)
+                output.commit(_write(work, source.table.path, output, chunk, ranking))
+                progress.advance(sum(entry.is_user for entry in chunk.entries), rejected=output.counts.rejected)
+        _check(source.table.path, output.counts, whole=shard.count == 1)
+    except KeyboardInterrupt:
+        output.stop()
+        raise FlrError(
+            f"stopped after {output.counts.users:,} users; {output.out} is not written yet",
+            hint="go on with the same command and --resume" if output.resumable else "run the command again",
+        ) from None
+    except DataError:
+        output.discard()
+        raise
+    except BaseException:
+        output.stop()
+        raise
+    finally:
+        progress.finish()
+
+
+def _write(work: Scoring, path: Path, output: Output, chunk: Chunk, ranking: Ranking | None) -> Counts:
+    """Write one chunk and return the new counts.
+
+    Raises:
+        DataError: with ``strict``, if an entry is rejected.
+    """
+    table: list[np.ndarray[Any, Any]] = []
+    if ranking is not None:
+        users = [chunk.entries[number].user for number in chunk.members]
+        table = result_table(work.recommender.catalog, users, ranking)
+    reasons = why_rejected(chunk, ranking)
+    rejects = [Reject(chunk.entries[n].line, chunk.entries[n].user, reasons[n]) for n in sorted(reasons)]
+    if rejects and work.config.strict:
+        raise DataError(
+            f"{path} {_shown(rejects[0])}",
+            hint="correct it, or go without --strict to collect rejects",
+        )
+    output.write(table, rejects)
+    old = output.counts
+    rejected = sum(chunk.entries[number].is_user for number in reasons)
+    return Counts(
+        entries=old.entries + len(chunk.entries),
+        users=old.users + sum(entry.is_user for entry in chunk.entries),
+        scored=old.scored + (0 if ranking is None else int((ranking.items[:, 0] != PAD).sum())),
+        rejected=old.rejected + rejected,
+        broken_lines=old.broken_lines + len(rejects) - rejected,
+        rows=old.rows + (len(table[0]) if table else 0),
+        unknown=old.unknown + len(chunk.unknown),
+        unknown_samples=list(dict.fromkeys(old.unknown_samples + chunk.unknown))[:3],
+        reject_samples=(old.reject_samples + [_shown(reject) for reject in rejects[:3]])[:3],
+    )
+
+
+def _check(path: Path, counts: Counts, *, whole: bool) -> None:
+    """Nobody may be missing, and somebody must have been scored."""
+    if counts.users != counts.scored + counts.rejected:
+        raise FlrError(f"{counts.users} users were read, but {counts.scored} scored and {counts.rejected} rejected")
+    if counts.unknown:
+        log.warning(
+            "%d interactions are with unknown items, for instance %s; --items FILE with their titles lets them count",
+            counts.unknown,
+            ", ".join(counts.unknown_samples),
+        )
+    if counts.scored or not whole:
+        return
+    raise DataError(
+        f"none of the {counts.users} users of {path} can be scored: {'; '.join(counts.reject_samples)}",
+        hint="check that the item ids are those of the bundle, and name the columns with --user-col and --item-col",
+    )
+
+
+def _read_items(items: Path, names: InputColumns, recommender: Recommender) -> ItemFile:
+    from flr_model.data.items import open_items, read_items  # brings pandas, which takes as long to load as the rest
+
+    return read_items(open_items(items, names.given()), names.given(), recommender.catalog.item_ids)
+
+
+def _with_new_items(recommender: Recommender, file: ItemFile) -> Recommender:
+    new = recommender.catalog.positions(file.item_ids) == PAD
+    titled = new & (file.titles != "")
+    log.info("%s: %d items are new and scored from their titles", file.path, titled.sum())
+    if untitled := file.item_ids[new & ~titled].tolist():
+        log.warning(
+            "%s: %d new items have no title, for instance %s", file.path, len(untitled), ", ".join(untitled[:3])
+        )
+    return recommender.with_items(file.item_ids[titled].tolist(), file.titles[titled].tolist())
+
+
+def _shown(reject: Reject) -> str:
+    user = f" (user {reject.user})" if reject.user else ""
+    return f"line {reject.line}{user}: {reject.reason}"
+
+
+def _stamp(path: Path | None) -> str | None:
+    if path is None or not path.is_file():
+        return None
+    return f"{path.stat().st_size} bytes, changed at {path.stat().st_mtime_ns}"
+
+
+def _report(output: Output, before: int, seconds: float) -> ScoreReport:
+    counts = output.counts
+    return ScoreReport(
+        users=counts.users,
+        scored=counts.scored,
+        rejected=counts.rejected,
+        broken_lines=counts.broken_lines,
+        rows=counts.rows,
+        unknown_interactions=counts.unknown,
+        resumed_from=before,
+        seconds=seconds,
+        users_per_second=(counts.users - before) / max(seconds, 1e-9),
+        out=output.out,
+        rejects=output.rejects if counts.rejected or counts.broken_lines else None,
+    )

@@ -1,0 +1,1 @@
+"""What comes from the package index: backbones and demo data."""

@@ -1,0 +1,1 @@
+"""Full-catalogue evaluation: metrics, segments, baselines, diagnostics."""

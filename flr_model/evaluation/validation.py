@@ -1,0 +1,24 @@
+"""Validation while training: the same full ranking as `flr eval`, two metrics only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flr_model.config import EvalConfig
+from flr_model.data.histories import HistoryRows
+from flr_model.evaluation import metrics
+from flr_model.evaluation.evaluate import rank_rows
+from flr_model.ranking.recommender import Recommender
+
+CUTOFF = 10
+
+
+def validator(recommender: Callable[[], Recommender], rows: HistoryRows) -> Callable[[], dict[str, float]]:
+    """Return a function that ranks the rows' targets with the present state of a model."""
+
+    def validate() -> dict[str, float]:
+        present = recommender()
+        ranks, _ = rank_rows(present, rows, present.catalog, EvalConfig())
+        return metrics.means(ranks, (CUTOFF,))
+
+    return validate

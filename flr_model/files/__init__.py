@@ -1,0 +1,1 @@
+"""Reading users' files: encodings, delimiters, columns, cells, times."""

@@ -1,0 +1,1 @@
+"""The `title` decoder: tokens, prefix tree, beam search."""

@@ -1,0 +1,292 @@
+"""The `title` decoder as a recommender: what the search finds, as ranked items with their explanation.
+
+Shapes: B users, M items, T distinct titles, K factors, k recommendations, n pairs of a user and a node or title.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from flr_model.config import ModelConfig
+from flr_model.data.catalog import Catalog
+from flr_model.data.histories import PAD, HistoryRows
+from flr_model.errors import ConfigError
+from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.recommender import Floats, Ints, ItemIndex, Ranking, Reader, Recommender, UserStates
+from flr_model.titles.beams import Doubles, Found, by_user
+from flr_model.titles.search import TitleReader, TitleSearch
+from flr_model.titles.tree import TitleTree
+
+USERS_AT_ONCE = 64
+"""Users whose keys and values are in memory at once."""
+
+LISTED = 20
+"""Items of a list that is evaluated; no metric looks further."""
+
+
+class Writer(Reader, TitleReader, Protocol):
+    """A network that reads histories and writes titles."""
+
+    def spell(self, titles: Sequence[str]) -> list[Ints]:
+        """Return the tokens of titles, without the end token."""
+
+
+class TitleRecommender(Recommender):
+    """Recommends what the language model would write next.
+
+    Args:
+        reader: the network.
+        catalog: M items.
+        vectors: (M, D) item vectors, of the `items` encoding.
+        evidence: guides the search, by the weight ``model.guidance``.
+        tree: of the catalogue's titles.
+        model: settings of the search.
+    """
+
+    reader: Writer
+
+    def __init__(
+        self,
+        reader: Writer,
+        catalog: Catalog,
+        vectors: Floats,
+        evidence: Evidence,
+        tree: TitleTree,
+        model: ModelConfig,
+    ) -> None:
+        super().__init__(reader, catalog, vectors, evidence, max_history=model.max_history)
+        self.tree = tree
+        self.model = model
+
+    def guided(self, weight: float) -> Recommender:
+        """Return the same recommender with another weight of the evidence in the search."""
+        settings = replace(self.model, guidance=weight)
+        return TitleRecommender(self.reader, self.catalog, self.vectors, self.evidence, self.tree, settings)
+
+    def with_index(self, build: Callable[[Floats], ItemIndex]) -> Recommender:
+        """Return a recommender that ranks only what an index finds.
+
+        Raises:
+            ConfigError: always; a search for titles looks at no item's vector.
+        """
+        raise ConfigError("--index ann is for bundles of --decoder catalog")
+
+    def scores(self, rows: HistoryRows) -> Floats:
+        """Return (B, M) scores of the best `LISTED` items; all others have -inf."""
+        return self.listed_scores(rows, allow_seen=True)
+
+    def listed_scores(self, rows: HistoryRows, *, allow_seen: bool) -> Floats:
+        """Return (B, M) scores of the best `LISTED` candidates; all others, and seen ones unless allowed, have -inf."""
+        best = self.recommend(rows, LISTED, allow_seen=allow_seen)
+        out = np.full((len(rows), len(self.catalog)), -np.inf, np.float32)
+        row, place = np.nonzero(best.items != PAD)
+        out[row, best.items[row, place]] = best.scores[row, place]
+        return out
+
+    def recommend(
+        self,
+        rows: HistoryRows,
+        top_k: int,
+        *,
+        allow_seen: bool = False,
+        candidates: Sequence[Ints | None] | None = None,
+    ) -> Ranking:
+        """Search for the best titles of each row and explain them (see `Recommender.recommend`).
+
+        A score is a log-likelihood, of the title and of the item among those of the same title. Its parts are the
+        gates' shares of what the language model gives, and the guide's.
+        """
+        order = np.argsort(rows.lengths, kind="stable")  # prompts of similar length together
+        parts = []
+        for start in range(0, len(rows), USERS_AT_ONCE):
+            which = order[start : start + USERS_AT_ONCE]
+            own = None if candidates is None else [candidates[row] for row in which]
+            parts.append(self._recommend(rows.select(which), min(top_k, len(self.catalog)), allow_seen, own))
+        back = np.argsort(order)
+        return Ranking(
+            *(np.concatenate([getattr(part, name) for part in parts])[back] for name in Ranking.__dataclass_fields__)
+        )
+
+    def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> Recommender:
+        """Return a recommender that can also write the titles of items never seen in training."""
+        if not len(item_ids):
+            return self
+        wider = super().with_items(item_ids, titles)
+        tree = self.tree.with_items(self.reader.spell(titles))
+        return TitleRecommender(self.reader, wider.catalog, wider.vectors, wider.evidence, tree, self.model)
+
+    def _recommend(
+        self, rows: HistoryRows, top_k: int, allow_seen: bool, candidates: Sequence[Ints | None] | None
+    ) -> Ranking:
+        length = min(self.max_history, max(int(rows.lengths.max()), 1))  # rows of similar length come together
+        prompted = self.reader.prompt(rows.padded(length), self.vectors, self._titles)
+        eligible = Eligible.of(self.tree, rows, candidates, hide_seen=not allow_seen)
+        guide = Guidance.of(self.tree, self.evidence.scores(rows)) if self.model.guidance else None
+        shares = Shares(self.tree, guide, self.model.guidance, eligible)
+        found = TitleSearch(
+            self.tree,
+            self.reader,
+            prompted,
+            width=max(self.model.beams, top_k),
+            length_penalty=self.model.length_penalty,
+            guide=guide,
+            guidance=self.model.guidance,
+            eligible=eligible,
+            bonus=shares.best,
+        ).run()
+        ranking = _ranking(found, shares, prompted.users, top_k)
+        padding = ((0, 0), (0, 0), (self.max_history - length, 0))
+        return replace(ranking, attention=np.pad(ranking.attention, padding))
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """A text-free model's probabilities, summed over the titles under a node (D3's guidance).
+
+    Args:
+        tree: of the titles.
+        below: (B, T + 1) probability of all titles before each one.
+        items: (B, M) log-probabilities of the items.
+    """
+
+    tree: TitleTree
+    below: Doubles
+    items: Doubles
+
+    @classmethod
+    def of(cls, tree: TitleTree, scores: Floats) -> Guidance:
+        """Make probabilities of (B, M) scores of items."""
+        logs = scores.astype(np.float64)
+        logs -= logs.max(axis=1, keepdims=True)
+        logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+        by_title = np.add.reduceat(np.exp(logs)[:, tree.items], tree.first_item[:-1], axis=1)
+        return cls(tree, np.concatenate([np.zeros((len(scores), 1)), np.cumsum(by_title, axis=1)], axis=1), logs)
+
+    def log_mass(self, user: Ints, node: Ints) -> Doubles:
+        """Return (n,) the logarithm of the probability of all titles under a node."""
+        mass = self.below[user, self.tree.last_title[node]] - self.below[user, self.tree.first_title[node]]
+        logs: Doubles = np.log(np.maximum(mass, 1e-30))
+        return logs
+
+
+@dataclass(frozen=True)
+class Eligible:
+    """Which titles each user can be given: those with an item that is a candidate and not hidden.
+
+    Keys are ``user * n + number``, sorted.
+
+    Args:
+        tree: of the titles.
+        restricted: (B,) whether a user has candidates of its own.
+        hidden_items: keys of items that a user must not be given. hidden_titles: of titles with no other items.
+        allowed_items: keys of a restricted user's candidates that are not hidden. allowed_titles: of their titles.
+    """
+
+    tree: TitleTree
+    restricted: npt.NDArray[np.bool_]
+    hidden_items: Ints
+    hidden_titles: Ints
+    allowed_items: Ints
+    allowed_titles: Ints
+
+    @classmethod
+    def of(
+        cls, tree: TitleTree, rows: HistoryRows, candidates: Sequence[Ints | None] | None, *, hide_seen: bool
+    ) -> Eligible:
+        """Combine the histories and the candidates of B users."""
+        n_items, n_titles = len(tree.items), tree.n_titles
+        row, item = rows.had()
+        hidden = np.unique(row * n_items + item) if hide_seen else np.zeros(0, np.int64)
+        title_key = hidden // n_items * n_titles + tree.title_of[hidden % n_items]
+        titles, count = np.unique(title_key, return_counts=True)
+        gone = titles[count == np.diff(tree.first_item)[titles % n_titles]]
+        own = [None] * len(rows) if candidates is None else candidates
+        keys = [user * n_items + np.unique(items) for user, items in enumerate(own) if items is not None]
+        allowed = np.setdiff1d(np.concatenate([*keys, np.zeros(0, np.int64)]), hidden).astype(np.int64)
+        return cls(
+            tree,
+            np.asarray([items is not None for items in own], bool),
+            hidden,
+            gone,
+            allowed,
+            np.unique(allowed // n_items * n_titles + tree.title_of[allowed % n_items]),
+        )
+
+    def any_left(self, user: Ints, node: Ints) -> npt.NDArray[np.bool_]:
+        """Return (n,) whether a title under the node is eligible for the user."""
+        first, last = (user * self.tree.n_titles + ends[node] for ends in (self.tree.first_title, self.tree.last_title))
+
+        def within(keys: Ints) -> Ints:
+            return np.searchsorted(keys, last) - np.searchsorted(keys, first)
+
+        some_allowed, all_hidden = within(self.allowed_titles) > 0, within(self.hidden_titles) == last - first
+        return np.where(self.restricted[user], some_allowed, ~all_hidden)
+
+    def items(self, user: Ints, item: Ints) -> npt.NDArray[np.bool_]:
+        """Return (n,) whether an item is eligible for the user."""
+        key = user * len(self.tree.items) + item
+        return np.where(self.restricted[user], np.isin(key, self.allowed_items), ~np.isin(key, self.hidden_items))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How a title's probability is shared by its items: by popularity, and by the guide.
+
+    Args:
+        tree: of the titles.
+        guide: None without.
+        guidance: its weight.
+        eligible: items that a user can be given.
+    """
+
+    tree: TitleTree
+    guide: Guidance | None
+    guidance: float
+    eligible: Eligible
+
+    def items(self, user: Ints, title: Ints) -> tuple[Ints, Ints, Doubles, Doubles]:
+        """Return the eligible items of pairs of a user and a title (n,).
+
+        Returns:
+            (P,) pairs, (P,) items, and the logarithms of their shares: by popularity, and by the guide, each weighed.
+        """
+        pair, item = self.tree.items_of(title)
+        left = self.eligible.items(user[pair], item)
+        pair, item = pair[left], item[left]
+        guided = np.zeros(len(item))
+        if self.guide is not None:
+            whole = self.guide.log_mass(user, self.tree.leaf[title].astype(np.int64))
+            guided = self.guidance * (self.guide.items[user[pair], item] - whole[pair])
+        return pair, item, (1 - self.guidance) * self.tree.log_share[item], guided
+
+    def best(self, user: Ints, title: Ints) -> Doubles:
+        """Return (n,) the largest share among the eligible items of each title, as a logarithm."""
+        pair, _, by_popularity, guided = self.items(user, title)
+        out = np.full(len(title), -np.inf)
+        np.maximum.at(out, pair, by_popularity + guided)
+        return out
+
+
+def _ranking(found: Found, shares: Shares, users: UserStates, top_k: int) -> Ranking:
+    """Turn titles into each user's ``top_k`` items with their explanation."""
+    pair, item, by_popularity, by_guide = shares.items(found.user, found.title)
+    language, guided = found.language[pair] + by_popularity, found.guided[pair] + by_guide
+    order, place = by_user(found.user[pair], language + guided, top_k)
+    user, item, language, guided = found.user[pair][order], item[order], language[order], guided[order]
+    shape = (len(users.gates), top_k)
+    items, scores = np.full(shape, PAD, np.int64), np.full(shape, -np.inf, np.float32)
+    items[user, place], scores[user, place] = item, language + guided
+    contributions = np.zeros((*shape, users.gates.shape[1] + 1), np.float32)
+    contributions[user, place, :-1] = users.gates[user] * language[:, None]
+    contributions[user, place, -1] = guided
+    return Ranking(items, scores, contributions, users.attention)
+
+
+def prompted_states(gates: Any, attention: Any, factors: Any) -> UserStates:
+    """Return the states of B users for whom no query in item space exists: the title decoder has none."""
+    return UserStates(np.zeros((*gates.shape, 0), np.float32), gates, attention, factors)

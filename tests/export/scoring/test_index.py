@@ -1,0 +1,65 @@
+import sys
+
+import numpy as np
+import pytest
+
+from export.scoring.index import ItemIndex
+from flr_model.data.histories import HistoryRows
+from flr_model.errors import MissingExtraError
+from tests.export.toy import toy_recommender
+
+
+def test_without_faiss_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingExtraError) as caught:
+        ItemIndex.build(np.eye(3, dtype=np.float32))
+    assert "flr[ann]" in caught.value.hint
+
+
+class Nearest:
+    """An index that knows one item near everybody: e."""
+
+    def search(self, users, n):
+        return np.full((len(users), 1), 4)
+
+    def extended(self, vectors):
+        return self
+
+
+def test_items_found_near_and_items_with_evidence_are_ranked_exactly():
+    ranking = toy_recommender().with_index(lambda vectors: Nearest()).recommend(HistoryRows.from_lists([[0], [1]]), 3)
+    assert ranking.items.tolist() == [
+        [4, 5, -1],
+        [4, -1, -1],
+    ]  # f has evidence after a; c, which nobody found, is missed
+    np.testing.assert_allclose(ranking.scores[0, :2], [0.8, np.log(2)], atol=1e-6)
+    np.testing.assert_allclose(ranking.contributions[0, 1], [0, 0, np.log(2)], atol=1e-6)
+
+
+@pytest.fixture
+def vectors():
+    pytest.importorskip("faiss")
+    return np.random.default_rng(0).normal(size=(3000, 16)).astype(np.float32)
+
+
+def test_most_of_the_nearest_items_are_found(vectors):
+    users = np.random.default_rng(1).normal(size=(20, 16)).astype(np.float32)
+    found = ItemIndex.build(vectors).search(users, 100)
+    assert found.shape == (20, 100)
+    best = np.argsort(-(users @ vectors.T), axis=1)[:, :10]
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(best.tolist(), found.tolist(), strict=True)]) > 0.9
+
+
+def test_new_items_are_found_and_the_first_index_stays(vectors):
+    index = ItemIndex.build(vectors)
+    user = 10 * vectors[:1]
+    larger = index.extended(user)
+    assert larger.search(user, 1)[0, 0] == 3000
+    assert index.search(user, 1)[0, 0] != 3000
+
+
+def test_an_index_of_the_toy_catalogue_gives_the_exact_ranking(vectors):
+    exact = toy_recommender()
+    approximate = exact.with_index(ItemIndex.build)
+    rows = HistoryRows.from_lists([[0], [1, 3]])
+    np.testing.assert_array_equal(approximate.recommend(rows, 3).items, exact.recommend(rows, 3).items)

@@ -1,0 +1,158 @@
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from export.runtime import choose_providers, item_inputs, load_recommender, open_session, run
+from flr_model.data.histories import HistoryRows
+from flr_model.errors import ArtifactError, MissingExtraError
+from tests.export.toy import IDS, TITLES, VECTORS, ToyReader, toy_recommender, write_toy_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return write_toy_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("make", [lambda folder: toy_recommender(), load_recommender], ids=["numpy", "onnx"])
+def test_recommendations_are_those_worked_out_by_hand(bundle, make):
+    ranking = make(bundle).recommend(HistoryRows.from_lists([[0], [1, 3]]), 3)
+    assert ranking.items.tolist() == [[2, 4, 5], [5, 0, 2]]
+    np.testing.assert_allclose(ranking.scores, [[0.9, 0.8, np.log(2)], [0.95 * 0.8, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(ranking.contributions[0, 0], [0.675, 0.225, 0], atol=1e-6)
+    np.testing.assert_allclose(ranking.contributions[0, 2], [0, 0, np.log(2)], atol=1e-6)
+    np.testing.assert_allclose(ranking.contributions.sum(axis=2), ranking.scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [(1,), (3, 1, 2), (1, 2, 3, 1, 2)])
+def test_onnx_reader_agrees_with_numpy_for_any_batch(bundle, lengths):
+    histories = HistoryRows.from_lists([list(range(n)) for n in lengths]).padded(3)
+    expected = ToyReader().read(histories, VECTORS, TITLES)
+    states = load_recommender(bundle).reader.read(histories, VECTORS, TITLES.tolist())
+    for name in ("queries", "gates", "attention", "factors"):
+        np.testing.assert_allclose(getattr(states, name), getattr(expected, name), atol=1e-6)
+
+
+def test_only_the_newest_items_are_read_but_all_are_hidden(bundle):
+    ranking = load_recommender(bundle).recommend(HistoryRows.from_lists([[0, 1, 3, 5]]), 6)
+    assert ranking.items[0].tolist() == [2, 4, -1, -1, -1, -1]
+    assert ranking.scores[0, 0] == 0  # item a, the only even one, is the fourth newest of three that are read
+
+
+def test_text_reader_gets_the_tokens_of_the_titles(tmp_path):
+    recommender = load_recommender(write_toy_bundle(tmp_path / "text", encoding="text"))
+    rows = HistoryRows.from_lists([[0], [4, 1], []])
+    assert recommender.states(rows.select(slice(0, 2))).factors[:, 0, 0].tolist() == [1 + 3, 1 + 5 + 2 + 3]
+    assert recommender.states(rows.select(slice(0, 1))).factors[:, 0, 0].tolist() == [4]
+
+
+def test_new_items_are_scored_from_their_titles_whatever_their_length(bundle):
+    recommender = load_recommender(bundle).with_items(["g", "h", "i"], ["even more of odd", "", "even"])
+    assert recommender.vectors[6:].tolist() == [[1, 1], [0, 0], [1, 0]]
+    ranking = recommender.recommend(HistoryRows.from_lists([[0]]), 2)
+    assert recommender.catalog.item_ids[ranking.items[0]].tolist() == ["g", "i"]
+
+
+def test_item_vectors_stay_on_disk(bundle):
+    vectors = load_recommender(bundle).vectors
+    assert type(vectors) is np.ndarray
+    assert isinstance(vectors.base, np.memmap)
+
+
+def test_padding_is_zero_in_the_item_inputs():
+    assert item_inputs(np.asarray([[-1, 2]]), VECTORS)[0].tolist() == [[0, 0], VECTORS[2].tolist()]
+
+
+def test_cuda_is_chosen_when_present():
+    both = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert choose_providers(both) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert choose_providers(["AzureExecutionProvider", "CPUExecutionProvider"]) == ["CPUExecutionProvider"]
+
+
+def test_on_a_gpu_the_fp32_graph_is_used(tmp_path, monkeypatch):
+    bundle = write_toy_bundle(
+        tmp_path / "bundle", files={"reader": "reader.int8.onnx", "item_encoder": "item_encoder.onnx"}
+    )
+    opened = []
+    monkeypatch.setattr("export.runtime.open_session", lambda graph, **_: opened.append(graph.name))
+    (bundle / "reader.int8.onnx").touch()
+    for gpu in (False, True):
+        monkeypatch.setattr("export.runtime.on_gpu", lambda gpu=gpu: gpu)
+        load_recommender(bundle)
+    assert opened == ["reader.int8.onnx", "reader.onnx"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer", "CUDA error: out of memory"],
+)
+def test_memory_that_runs_out_on_the_device_is_a_memory_error(message):
+    class Session:
+        def get_inputs(self):
+            return []
+
+        def run(self, outputs, feeds):
+            raise RuntimeError(message)
+
+    with pytest.raises(MemoryError):
+        run(Session(), ["y"], {})
+
+
+def test_other_errors_of_a_session_stay_what_they_are():
+    class Session:
+        def get_inputs(self):
+            return []
+
+        def run(self, outputs, feeds):
+            raise RuntimeError("Invalid rank for input")
+
+    with pytest.raises(RuntimeError, match="Invalid rank"):
+        run(Session(), ["y"], {})
+
+
+def test_session_gets_the_threads_and_no_memory_pattern(monkeypatch, tmp_path):
+    seen = {}
+
+    def session(path, options, providers):
+        seen.update(options=options, providers=providers)
+
+    fake = types.SimpleNamespace(
+        SessionOptions=types.SimpleNamespace,
+        InferenceSession=session,
+        __version__="0",
+        get_available_providers=lambda: ["CPUExecutionProvider"],
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    open_session(tmp_path / "x.onnx", threads=2, arena=False)
+    assert seen["options"].intra_op_num_threads == 2
+    assert seen["options"].enable_mem_pattern is False
+    assert seen["options"].enable_cpu_mem_arena is False
+
+
+def test_missing_onnxruntime_names_the_extra(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError) as caught:
+        load_recommender(bundle)
+    assert "onnxruntime" in caught.value.message
+    assert "flr[cpu]" in caught.value.hint
+
+
+def test_damaged_graph_is_an_artifact_error(bundle):
+    (bundle / "reader.onnx").write_bytes(b"no graph")
+    with pytest.raises(ArtifactError, match=r"reader\.onnx cannot be loaded"):
+        load_recommender(bundle)
+
+
+@pytest.mark.parametrize("name", ["item_vectors.npy", "evidence.npz", "items.parquet"])
+def test_damaged_array_is_an_artifact_error(bundle, name):
+    content = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(content[: len(content) // 3])
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        load_recommender(bundle)
+
+
+def test_parts_of_different_size_are_refused(bundle):
+    np.save(bundle / "item_vectors.npy", VECTORS[:-1])
+    with pytest.raises(ArtifactError, match=f"{len(IDS)} items, 5 item vectors"):
+        load_recommender(bundle)

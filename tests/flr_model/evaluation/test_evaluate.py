@@ -1,0 +1,159 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flr_model.artifacts import Manifest
+from flr_model.config import EvalConfig
+from flr_model.data.catalog import Catalog
+from flr_model.data.dataset import SPLITS, Dataset, write_rows
+from flr_model.data.histories import HistoryRows
+from flr_model.errors import ArtifactError, DataError
+from flr_model.evaluation import metrics
+from flr_model.evaluation.evaluate import evaluate, evaluate_with_baselines
+from flr_model.ranking.recommender import Recommender, UserStates
+
+TRAIN = HistoryRows.from_lists([[0], [1]], target=[1, 2])
+CONFIG = EvalConfig(bootstrap=20)
+
+
+class FixedScores:
+    """Scores every row alike."""
+
+    def __init__(self, *scores):
+        self.line = np.array(scores, np.float32)
+
+    def scores(self, rows):
+        return np.tile(self.line, (len(rows), 1))
+
+
+class SilentReader:
+    """One factor whose query asks for the last item of the history; K=1, L=2."""
+
+    def read(self, histories, vectors, titles):
+        n = len(histories)
+        query = vectors[histories[:, -1]][:, None]
+        return UserStates(query, np.ones((n, 1), np.float32), np.full((n, 1, 2), 0.5, np.float32), query)
+
+
+class NoEvidence:
+    def scores(self, rows):
+        return np.zeros((len(rows), 4), np.float32)
+
+
+def catalog(*titles):
+    return Catalog(np.array([f"i{n}" for n in range(len(titles))], object), np.array(titles, object))
+
+
+def run(scorer, rows, items, config=CONFIG):
+    return evaluate(scorer, rows, train=TRAIN, catalog=items, config=config)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    items = catalog("a", "b", "c", "d")
+    items.write(tmp_path / "items.parquet")
+    write_rows(tmp_path, dict.fromkeys(SPLITS, HistoryRows.from_lists([[0], [1]], target=[1, 3])))
+    Manifest("dataset").write(tmp_path)
+    return Dataset.open(tmp_path)
+
+
+def recommender(items):
+    vectors = np.eye(4, dtype=np.float32)[[1, 1, 2, 3]]
+    return Recommender(SilentReader(), items, vectors, NoEvidence(), max_history=2)
+
+
+def test_seen_items_are_no_candidates():
+    rows = HistoryRows.from_lists([[0], [1]], target=[2, 2])
+    assert run(FixedScores(4, 3, 2, 1), rows, catalog(*"abcd")).ranks.tolist() == [1, 1]
+
+
+def test_allow_seen_keeps_them():
+    rows = HistoryRows.from_lists([[0], [1]], target=[2, 2])
+    found = run(FixedScores(4, 3, 2, 1), rows, catalog(*"abcd"), EvalConfig(bootstrap=0, allow_seen=True))
+    assert found.ranks.tolist() == [2, 2]
+    assert found.intervals == {}
+    assert found.protocol["seen"] == "allowed"
+
+
+def test_a_target_in_the_history_is_a_miss_and_is_counted():
+    found = run(FixedScores(4, 3, 2, 1), HistoryRows.from_lists([[0]], target=[0]), catalog(*"abcd"))
+    assert found.ranks.tolist() == [metrics.MISS]
+    assert found.protocol["targets_in_history"] == 1
+
+
+def test_match_title_takes_the_best_item_of_the_title_and_counts_titles():
+    # Items 0 and 1 are one title, which is the only one above the target's; item 4 has the target's title and beats it.
+    items = catalog("x", "x", "y", "z", "y")
+    rows = HistoryRows.from_lists([[3]], target=[2])
+    scorer = FixedScores(9, 8, 1, 5, 7)
+    assert run(scorer, rows, items).ranks.tolist() == [3]
+    found = run(scorer, rows, items, EvalConfig(bootstrap=0, match="title"))
+    assert found.ranks.tolist() == [1]
+    assert found.protocol["candidates"] == 3
+
+
+def test_coverage_is_the_share_of_items_in_some_top_ten():
+    items = catalog(*[str(n) for n in range(20)])
+    scorer = FixedScores(*range(20))
+    # Everybody's best ten are 10..19, except that the first row has seen 19 and gets item 9 instead.
+    rows = HistoryRows.from_lists([[19], [0]], target=[1, 1])
+    assert run(scorer, rows, items).coverage == 11 / 20
+
+
+def test_result_does_not_depend_on_the_batch_size():
+    rows = HistoryRows.from_lists([[n % 4] for n in range(7)], target=[(n + 1) % 4 for n in range(7)])
+    scorer, items = FixedScores(4, 3, 2, 1), catalog(*"abcd")
+    whole, small = (run(scorer, rows, items, EvalConfig(bootstrap=10, batch_size=size)) for size in (256, 2))
+    assert whole.ranks.tolist() == small.ranks.tolist()
+    assert (whole.metrics, whole.intervals, whole.segments) == (small.metrics, small.intervals, small.segments)
+
+
+def test_segments_hold_rows_means_and_an_interval():
+    rows = HistoryRows.from_lists([[0], [0]], target=[2, 3])
+    warm = run(FixedScores(0, 1, 3, 2), rows, catalog(*"abcd")).segments["target"]["warm"]
+    assert (warm["rows"], warm["HR@1"], warm["interval"]) == (1, 1.0, (1.0, 1.0))
+
+
+def test_rows_without_a_target_are_left_out():
+    rows = HistoryRows.from_lists([[0], [0]], target=[2, -1])
+    assert len(run(FixedScores(0, 1, 3, 2), rows, catalog(*"abcd")).ranks) == 1
+
+
+def test_a_split_without_targets_is_an_error():
+    with pytest.raises(DataError, match="the test split has no row with a target"):
+        run(FixedScores(0, 1, 3, 2), HistoryRows.from_lists([]), catalog(*"abcd"))
+
+
+def test_report_puts_both_baselines_beside_the_model(dataset):
+    # The model's best unseen item for history [0] is 1, a hit; for [1] it is 0, and 2 and 3 tie behind it.
+    body = evaluate_with_baselines(recommender(dataset.catalog), dataset, CONFIG).as_dict()
+    assert body["metrics"]["HR@1"] == 0.5
+    assert list(body["baselines"]) == ["pop", "cooc"]
+    assert all(list(metrics) == list(body["metrics"]) for metrics in body["baselines"].values())
+    assert set(body["differences"]["pop"]["NDCG@10"]) == {"mean", "low", "high"}
+    assert body["diagnostics"]["factor_usage"] == [1.0]
+    assert body["protocol"] | {"rows": 2, "candidates": 4, "split": "test", "match": "id"} == body["protocol"]
+
+
+def test_report_writes_the_rank_of_every_row(dataset, tmp_path):
+    report = evaluate_with_baselines(recommender(dataset.catalog), dataset, CONFIG)
+    report.write_ranks(tmp_path / "ranks.parquet")
+    table = pd.read_parquet(tmp_path / "ranks.parquet")
+    assert list(table) == ["user_id", "history_length", "target", "rank_model", "rank_pop", "rank_cooc"]
+    assert table.rank_model.tolist() == [0, 2]
+
+
+def test_a_target_that_is_no_candidate_has_no_rank(dataset, tmp_path):
+    report = evaluate_with_baselines(recommender(dataset.catalog), dataset, CONFIG)
+    report = replace(report, model=replace(report.model, ranks=np.asarray([3, metrics.MISS])))
+    report.write_ranks(tmp_path / "ranks.parquet")
+    written = pd.read_parquet(tmp_path / "ranks.parquet").rank_model
+    assert written[0] == 3
+    assert written.isna().tolist() == [False, True]
+
+
+def test_a_model_of_other_items_is_refused(dataset):
+    with pytest.raises(ArtifactError, match="3 of the dataset's are unknown"):
+        evaluate_with_baselines(recommender(catalog("a")), dataset, CONFIG)

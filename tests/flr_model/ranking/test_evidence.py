@@ -1,0 +1,191 @@
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import flr_model.ranking.evidence
+from flr_model.data.histories import HistoryRows
+from flr_model.errors import ArtifactError
+from flr_model.ranking.evidence import BUCKETS, Evidence, PairEvents, channel, history_lags, lag_bounds
+from tests.builders import rows_of
+
+# Ann took 0 and then 1; Bob took 0, 1 and then 2, the last two at the same time.
+ROWS = rows_of({"ann": [(0, 10), (1, 20)], "bob": [(0, 30), (1, 40), (2, 40)]})
+
+
+@pytest.fixture
+def evidence():
+    """Of 4 items: 0 goes with 1 (value 2) and with 3 (value 1/2); 1 goes with 3 (value 1)."""
+    return Evidence(
+        indptr=np.asarray([0, 2, 3, 3, 3]),
+        neighbour=np.asarray([1, 3, 3]),
+        value=np.asarray([2, 0.5, 1], np.float32),
+        kernel=np.asarray([1, 0.5], np.float32),
+        lag=np.asarray([3, 1, 0.25], np.float32),
+        lag_bounds=np.asarray([0, 10]),
+        scale=2.0,
+        weight=10.0,
+        seen=-4.0,
+    )
+
+
+def test_pairs_are_counted_by_direction_distance_and_lag():
+    events = PairEvents.count(ROWS, 4)
+    assert events.degree.tolist() == [2, 2, 1, 0]
+    counted = {
+        (int(events.source[pair]), int(events.neighbour[pair]), int(circumstances)): 0
+        for pair, circumstances in zip(events.event_pair, events.event_channel, strict=True)
+    }
+    for pair, circumstances in zip(events.event_pair, events.event_channel, strict=True):
+        counted[int(events.source[pair]), int(events.neighbour[pair]), int(circumstances)] += 1
+
+    def number(direction, distance, lag):
+        return int(channel(np.asarray(direction), np.asarray(distance), np.asarray(lag), 2))
+
+    assert counted == {
+        (0, 1, number(0, 1, 1)): 2,  # Ann and Bob
+        (1, 0, number(1, 1, 1)): 2,
+        (1, 2, number(0, 1, 0)): 1,  # Bob, at the same time
+        (2, 1, number(1, 1, 0)): 1,
+        (0, 2, number(0, 2, 1)): 1,
+        (2, 0, number(1, 2, 1)): 1,
+    }
+    assert len(set(counted)) == len(counted)
+
+
+def test_unknown_times_are_never_the_same_time():
+    timeless = PairEvents.count(HistoryRows.from_lists([[0]], target=[1]), 2)
+    assert timeless.event_channel.tolist() == [1, 2 * len(BUCKETS) + 1]  # distance 1 after and before, of another time
+
+
+def test_few_lags_are_none_or_some():
+    assert PairEvents.count(ROWS, 4).lag_bounds.tolist() == [0]
+
+
+def test_many_lags_are_shared_out_evenly_over_buckets(monkeypatch):
+    users = rows_of({f"u{n}": [(0, 1), (1, 1 + 10 * (n + 1))] for n in range(6)})  # lags 10, 20, .. 60
+    for each, bounds in ((1, [0, 10, 20, 30, 40, 50]), (3, [0, 20, 40]), (6, [0, 30]), (7, [0])):
+        monkeypatch.setattr(flr_model.ranking.evidence, "LAGS_PER_BUCKET", each)
+        assert PairEvents.count(users, 2).lag_bounds.tolist() == bounds
+
+
+def test_lag_bounds_leave_out_steps_between_users_and_unknown_times(monkeypatch):
+    monkeypatch.setattr(flr_model.ranking.evidence, "LAGS_PER_BUCKET", 1)
+    user, time = np.asarray([0, 0, 0, 1, 1]), np.asarray([0, 100, 107, 900, 907])
+    assert set(lag_bounds(user, time).tolist()) == {0, 7}
+    assert lag_bounds(user[:1], time[:1]).tolist() == [0]
+
+
+def test_items_too_far_apart_are_no_pair():
+    furthest = BUCKETS[-1]
+    long = rows_of({"u": [(item, item + 1) for item in range(furthest + 2)]}, max_history=20)
+    events = PairEvents.count(long, furthest + 2)
+    pairs = set(zip(events.source.tolist(), events.neighbour.tolist(), strict=True))
+    assert (0, furthest) in pairs
+    assert (0, furthest + 1) not in pairs
+
+
+@pytest.mark.parametrize(("limit", "window"), [(0, 1), (18, 1), (59, 3), (60, 4), (90, 9)])
+def test_the_window_ends_before_there_are_too_many_events(monkeypatch, limit, window):
+    monkeypatch.setattr(
+        flr_model.ranking.evidence, "MAX_EVENTS", limit
+    )  # ten interactions make 18 + 16 + 14 + 12 + ... events
+    events = PairEvents.count(rows_of({"u": [(item, item + 1) for item in range(10)]}, max_history=20), 10)
+    assert (events.neighbour - events.source).max() == window
+
+
+def test_an_event_takes_few_bytes_and_not_many_more_while_it_is_counted():
+    items = np.random.default_rng(0).integers(1000, size=(20, 1001))
+    rows = HistoryRows.from_lists(items[:, :-1].tolist(), target=items[:, -1].tolist())
+    tracemalloc.start()
+    events = PairEvents.count(rows, 1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    kept = (events.event_pair, events.event_channel, events.by_user)
+    assert sum(array.nbytes for array in kept) == 12 * len(events.event_pair)
+    assert peak < 50 * len(events.event_pair)
+
+
+def test_an_item_is_no_pair_with_itself():
+    events = PairEvents.count(rows_of({"u": [(0, 1), (0, 2), (1, 3)]}), 2)
+    assert set(zip(events.source.tolist(), events.neighbour.tolist(), strict=True)) == {(0, 1), (1, 0)}
+
+
+@pytest.mark.parametrize("rows", [HistoryRows.from_lists([]), HistoryRows.from_lists([[]], target=[0])])
+def test_rows_without_pairs_count_nothing(rows):
+    events = PairEvents.count(rows, 2)
+    assert len(events.event_pair) == 0
+    assert events.indptr.tolist() == [0, 0, 0]
+
+
+def test_own_events_are_those_of_the_rows_user_that_start_in_its_history():
+    events = PairEvents.count(ROWS, 4)
+    found, channels = events.own(ROWS.select(slice(0, 1)))  # Ann's history is item 0
+    pair = found.pair.tolist()
+    assert [(int(events.source[p]), int(events.neighbour[p])) for p in pair] == [(0, 1)]
+    assert channels.tolist() == [1]  # after, one step, of the shortest lag
+    strangers, _ = events.own(HistoryRows.from_lists([[0]], user_id=["cid"]))
+    assert len(strangers.pair) == 0
+
+
+def test_scores_are_those_worked_out_by_hand(evidence):
+    rows = HistoryRows.from_lists([[0, 1], [0], [2]], times=[[5, 20], [5], [5]])
+    expected = np.zeros((3, 4))
+    # The newest item is 1: weight 1, and no lag, factor 3. Item 0 is one step, weight 1/2, and 15 older, factor 1/4.
+    expected[0, 1] = 10 * math.log1p(2 * 0.125 * 2)
+    expected[0, 3] = 10 * math.log1p(2 * (3 * 1 + 0.125 * 0.5))
+    expected[1, 1], expected[1, 3] = 10 * math.log1p(2 * 3 * 2), 10 * math.log1p(2 * 3 * 0.5)
+    for row, seen in ((0, [0, 1]), (1, [0]), (2, [2])):
+        expected[row, seen] += -4
+    np.testing.assert_allclose(evidence.scores(rows), expected, rtol=1e-6)
+
+
+def test_of_histories_without_times_only_the_newest_item_has_no_lag(evidence):
+    rows = HistoryRows.from_lists([[0, 1], []])
+    assert history_lags(rows, evidence.lag_bounds).tolist() == [1, 0]
+
+
+def test_items_beyond_the_kernel_count_nothing_but_are_seen(evidence):
+    scores = evidence.scores(HistoryRows.from_lists([[0, 2, 2]], times=[[1, 2, 3]]))
+    assert scores.tolist() == [[-4, 0, -4, 0]]
+
+
+def test_an_item_that_occurs_twice_is_seen_once(evidence):
+    assert evidence.scores(HistoryRows.from_lists([[2, 2]]))[0, 2] == -4
+
+
+def test_new_items_have_no_evidence_and_change_nothing(evidence):
+    rows = HistoryRows.from_lists([[0, 1], [0]])
+    wider = evidence.extended(2)
+    assert wider.n_items == 6
+    np.testing.assert_array_equal(wider.scores(rows)[:, :4], evidence.scores(rows))
+    assert (wider.scores(rows)[:, 4:] == 0).all()
+    with_new = HistoryRows.from_lists([[5, 0]])
+    np.testing.assert_array_equal(wider.scores(with_new)[0, :4], evidence.scores(HistoryRows.from_lists([[0]]))[0])
+
+
+def test_written_and_read_it_is_the_same(evidence, tmp_path):
+    evidence.write(tmp_path / "evidence.npz")
+    copy = Evidence.read(tmp_path / "evidence.npz")
+    for name, value in vars(evidence).items():
+        np.testing.assert_array_equal(getattr(copy, name), value)
+    rows = HistoryRows.from_lists([[0, 1]], times=[[1, 1]])
+    np.testing.assert_array_equal(copy.scores(rows), evidence.scores(rows))
+
+
+def test_what_another_version_wrote_is_refused(tmp_path):
+    np.savez(tmp_path / "evidence.npz", indptr=np.zeros(2, np.int64), same_time=1.0)
+    with pytest.raises(ArtifactError, match="written by another version"):
+        Evidence.read(tmp_path / "evidence.npz")
+
+
+@pytest.mark.parametrize("dense_keys", [0, 10**9])
+def test_both_ways_to_sum_agree(evidence, monkeypatch, dense_keys):
+    rows = HistoryRows.from_lists([[0, 1], [0], [2], []], times=[[5, 6], [5], [5], []])
+    expected = evidence.scores(rows)
+    monkeypatch.setattr("flr_model.ranking.evidence.DENSE_KEYS", dense_keys)
+    found = evidence.sparse(rows)
+    keys = found.row * evidence.n_items + found.item
+    assert (np.diff(keys) > 0).all()
+    np.testing.assert_array_equal(evidence.scores(rows), expected)
