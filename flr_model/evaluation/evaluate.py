@@ -19,11 +19,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from flr_model import columns
+from flr_model.arrays import Ints
 from flr_model.artifacts import writing_file
 from flr_model.config import EvalConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import Dataset
-from flr_model.data.histories import PAD, HistoryRows, Ints
+from flr_model.data.histories import PAD, HistoryRows
 from flr_model.errors import ArtifactError, DataError
 from flr_model.evaluation import metrics
 from flr_model.evaluation.baselines import BASELINES
