@@ -24,6 +24,7 @@ from flr_model.nn.model import FactorizedModel, HistoryBatch, Reading
 from flr_model.nn.reader import TorchReader
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
+from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.recommender import Recommender
 from flr_model.titles.recommender import TitleRecommender
@@ -168,7 +169,7 @@ def ranking_with(
     """Put torch behind a recommender; with a tree, one that writes titles."""
     if tree is None:
         reader = TorchReader(model, item_encoder, tokenizer, config)
-        return Recommender(reader, catalog, vectors, evidence, max_history=config.max_history)
+        return CatalogRecommender(reader, catalog, vectors, evidence, max_history=config.max_history)
     writer = TorchWriter(model, item_encoder, tokenizer, config)
     return TitleRecommender(writer, catalog, vectors, evidence, tree, config)
 
