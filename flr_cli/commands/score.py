@@ -48,7 +48,7 @@ def score(
     from export.scoring.score import score_file
 
     report = score_file(
-        load_recommender(bundle, threads=1),
+        load_recommender(bundle, threads=1, index=score.index),
         histories,
         out,
         config=score,

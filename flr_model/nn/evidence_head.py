@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.nn.parameter_groups import Groups
-from flr_model.ranking.evidence import BUCKETS, Evidence, PairEvents, ages, history_lags
+from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.lags import BUCKETS, ages, history_lags
+from flr_model.ranking.pair_events import PairEvents
 
 DENSE_SHARE = 0.05
 DENSE_ITEMS = 3_000

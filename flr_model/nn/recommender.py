@@ -25,6 +25,7 @@ from flr_model.nn.parameter_groups import Groups, join_groups
 from flr_model.nn.reader import TorchReader
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
+from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.recommender import Recommender
 from flr_model.titles.recommender import TitleRecommender
@@ -175,7 +176,7 @@ def ranking_with(
     """Put torch behind a recommender; with a tree, one that writes titles."""
     if tree is None:
         reader = TorchReader(model, item_encoder, tokenizer, config)
-        return Recommender(reader, catalog, vectors, evidence, max_history=config.max_history)
+        return CatalogRecommender(reader, catalog, vectors, evidence, max_history=config.max_history)
     writer = TorchWriter(model, item_encoder, tokenizer, config)
     return TitleRecommender(writer, catalog, vectors, evidence, tree, config)
 

@@ -37,7 +37,7 @@ from flr_model.nn.reasoner import Thought
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.nn.run import Run, load_run
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking.evidence import PairEvents
+from flr_model.ranking.pair_events import PairEvents
 from flr_model.training import rewards
 from flr_model.training.learner import Learner
 from flr_model.training.objectives import candidates_for, sampling_offsets, title_batch

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flr_model.arrays import Ints, ranges
 from flr_model.config import TrainConfig
-from flr_model.data.histories import PAD, HistoryRows, Ints, ranges, sequences
+from flr_model.data.histories import PAD, HistoryRows, sequences
 from flr_model.nn.catalog_decoder import Forecast
 from flr_model.nn.history_encoders import ItemsEncoder
 from flr_model.nn.parameter_groups import Groups, join_groups

@@ -232,7 +232,6 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
         setup.item_encoder.scale.copy_(recommender.item_scale)
     merge(recommender.model, setup.tuning)
     backbone = replace(setup.backbone, lm=recommender.model.encoder.trunk.lm)
-    ranking = recommender.recommender()
     content = {
         "stage": "sft",
         "dataset": str(setup.dataset.folder.resolve()),
@@ -246,8 +245,8 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
         item_backbone=setup.item_backbone,
         model=recommender.model,
         item_encoder=setup.item_encoder,
-        vectors=ranking.vectors,
-        evidence=ranking.evidence,
+        vectors=recommender.item_vectors().detach().float().cpu().numpy(),
+        evidence=recommender.evidence.bake(),
         evidence_weights=dict(recommender.evidence.state_dict()),
         manifest=Manifest(
             kind="run",
