@@ -91,8 +91,10 @@ def test_before_the_first_step_policy_and_samplers_agree(parts):
 
 
 def test_the_reward_of_the_rows_it_learns_from_rises(parts):
-    rewards = parts(group_size=17).steps(12)
-    assert rewards[-1] > rewards[0] + 0.003
+    made = parts(group_size=17)
+    torch.nn.init.normal_(made.recommender.head.decoder.thought_map, std=0.1)  # a short training leaves it near zero
+    rewards = made.steps(12)
+    assert rewards[-1] > rewards[0] + 0.03
 
 
 def test_the_title_policy_learns_too(parts, tiny_title_run):
