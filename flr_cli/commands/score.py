@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from flr_cli import console
-from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, QuietOpt, settings
+from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, command
+from flr_cli.progress import ConsoleProgress
 from flr_model.config import ScoreConfig
 
 
-@settings(ScoreConfig)
+@command(ScoreConfig)
 def score(
     bundle: Annotated[Path, typer.Argument(help="Bundle made by `flr export --onnx`.")],
     histories: Annotated[
@@ -33,14 +34,12 @@ def score(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
     overwrite: OverwriteOpt = False,
     json: JsonOpt = False,
-    quiet: QuietOpt = False,
 ) -> None:
     """Recommend items for every user of a file, also users and items never seen in training.
 
     In long form all of a user's rows are history; in wide form each row gets its own list. Rows that cannot be scored
     go to OUT.rejects.csv with their reason.
     """
-    console.setup_logging(quiet=quiet)
     # Batches are ranked side by side, one core each; numpy's own threads would only get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from export.runtime import load_recommender
@@ -59,7 +58,7 @@ def score(
         bundle=bundle,
         overwrite=overwrite,
         resume=resume,
-        progress=console.progress(quiet=quiet),
+        progress=ConsoleProgress(),
     )
     if json:
         console.emit_json(report)

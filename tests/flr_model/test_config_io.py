@@ -20,7 +20,7 @@ def test_every_configuration_survives_toml(tmp_path, comments):
 
 def test_comments_hold_help_and_choices():
     text = dump_toml([EvalConfig()], comments=True)
-    assert "# rows to rank [train | valid | test]\nsplit = " in text
+    assert "# split whose rows are ranked [train | valid | test]\nsplit = " in text
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults():
