@@ -33,9 +33,11 @@ from recbole.utils import init_seed
 from scipy import sparse
 from torch.utils.data import DataLoader
 
+from flr_model.arrays import Floats
 from flr_model.config import ModelConfig
 from flr_model.data.histories import HistoryRows
-from flr_model.ranking.recommender import Floats, Scorer
+from flr_model.ranking.candidates import EVERYTHING, Candidates
+from flr_model.ranking.recommender import Scorer
 
 Setting = Mapping[str, Any]
 
@@ -60,12 +62,12 @@ class Sequential:
     model: torch.nn.Module
     length: int
 
-    def scores(self, rows: HistoryRows) -> Floats:
-        """Return (B, M)."""
+    def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
+        """Return (B, M), -inf for no candidate."""
         self.model.eval()
         with torch.no_grad():
             scores: Floats = self.model.full_sort_predict(_sequences(rows, self.length)).numpy()[:, 1:]
-        return scores
+        return candidates.mask(scores, rows)
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
@@ -143,9 +145,10 @@ class Linear:
 
     weights: Floats
 
-    def scores(self, rows: HistoryRows) -> Floats:
-        """Return (B, M)."""
-        return np.asarray(_histories(rows, len(self.weights)) @ self.weights, np.float32)
+    def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
+        """Return (B, M), -inf for no candidate."""
+        scores = np.asarray(_histories(rows, len(self.weights)) @ self.weights, np.float32)
+        return candidates.mask(scores, rows)
 
 
 def fit_ease(train: HistoryRows, n_items: int, setting: Setting) -> Linear:
@@ -171,11 +174,11 @@ class Factors:
 
     model: AlternatingLeastSquares
 
-    def scores(self, rows: HistoryRows) -> Floats:
-        """Return (B, M)."""
+    def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
+        """Return (B, M), -inf for no candidate."""
         histories = _histories(rows, len(self.model.item_factors))
         users = self.model.recalculate_user(np.arange(len(rows)), histories)
-        return np.asarray(users @ self.model.item_factors.T, np.float32)
+        return candidates.mask(np.asarray(users @ self.model.item_factors.T, np.float32), rows)
 
 
 def fit_als(train: HistoryRows, n_items: int, setting: Setting, *, seed: int) -> Factors:

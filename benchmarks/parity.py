@@ -14,9 +14,11 @@ from stages import console
 from export.building.parity import RankingParity, compare_rankings, user_vectors
 from export.building.titles import compare_lists
 from export.runtime import OnnxReader, load_recommender
+from flr_model.arrays import Floats
 from flr_model.data.dataset import Dataset
 from flr_model.nn.run import load_run
-from flr_model.ranking.recommender import Floats, Reader, Recommender
+from flr_model.ranking.catalog import CatalogRecommender
+from flr_model.ranking.recommender import Reader
 from flr_model.titles.recommender import TitleRecommender
 
 
@@ -31,7 +33,9 @@ def main() -> None:
     rows = Dataset.of(run.manifest).rows("test").spread(arguments.rows)
 
     def users(reader: Reader) -> Floats:
-        scorer = Recommender(reader, bundle.catalog, bundle.vectors, bundle.evidence, max_history=bundle.max_history)
+        scorer = CatalogRecommender(
+            reader, bundle.catalog, bundle.vectors, bundle.evidence, max_history=bundle.max_history
+        )
         return user_vectors(scorer, rows)
 
     def graph(name: str) -> Floats:
@@ -42,7 +46,8 @@ def main() -> None:
     for column in ("", "largest score difference", "identical top 10", "overlap", "NDCG@10", "beside"):
         table.add_column(column, justify="right" if column else "left")
     if isinstance(bundle, TitleRecommender):
-        add(table, "fp32 beside torch", compare_lists(run.recommender().guided(bundle.model.guidance), bundle, rows))
+        run.config = bundle.model
+        add(table, "fp32 beside torch", compare_lists(run.recommender(), bundle, rows))
         console.print(table)
         return
     fp32 = graph("reader.onnx")

@@ -34,7 +34,7 @@ from export.bundle import Bundle
 from export.runtime import OnnxReader, load_recommender
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
-from flr_model.ranking.recommender import Recommender
+from flr_model.ranking.catalog import CatalogRecommender
 
 CORES = 2
 LARGE_CATALOGUE = 1_000_000
@@ -127,7 +127,7 @@ def int8_beside_fp32(bundle: Path, rows: HistoryRows) -> list[Bar]:
         reader = OnnxReader(*files, Bundle.open(bundle).model)
         own = recommender
         return user_vectors(
-            Recommender(reader, own.catalog, own.vectors, own.evidence, max_history=own.max_history), rows
+            CatalogRecommender(reader, own.catalog, own.vectors, own.evidence, max_history=own.max_history), rows
         )
 
     if not (bundle / "reader.int8.onnx").exists():

@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from export.bundle import AGAIN, TITLE_HEAD, TITLE_STEP, TITLE_TREE, Bundle
+from flr_model.arrays import Floats, Ints
 from flr_model.config import ModelConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD
-from flr_model.errors import ArtifactError, MissingExtraError
+from flr_model.errors import ArtifactError, ConfigError, MissingExtraError
+from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.evidence import Evidence
-from flr_model.ranking.recommender import Floats, Ints, Recommender, UserStates
+from flr_model.ranking.recommender import Recommender, UserStates
 from flr_model.titles.recommender import TitleRecommender, prompted_states
 from flr_model.titles.search import Prompted
 from flr_model.titles.tokens import TextBatch, TextHistories, TitleTokenizer
@@ -160,7 +162,9 @@ class OnnxWriter(OnnxReader):
 _SHOWN = ("gates", "attention", "factors")
 
 
-def load_recommender(bundle: Path, *, threads: int = 0) -> Recommender:
+def load_recommender(
+    bundle: Path, *, threads: int = 0, guidance: float | None = None, index: str = "exact"
+) -> Recommender:
     """Open a bundle folder for scoring; item vectors stay on disk until they are used.
 
     On a GPU the fp32 graph is used: the int8 products exist for processors only.
@@ -168,12 +172,18 @@ def load_recommender(bundle: Path, *, threads: int = 0) -> Recommender:
     Args:
         bundle: the folder.
         threads: of one call of the network; 0 takes all cores.
+        guidance: weight of the evidence in the search for titles; None takes the bundle's.
+        index: "ann" ranks only the items that an approximate index finds near a user, and those with evidence.
 
     Raises:
         ArtifactError: if the folder is not a complete bundle, or its parts do not fit together.
-        MissingExtraError: if onnxruntime is not installed.
+        ConfigError: if a guidance or an index is asked for that the bundle's decoder does not have.
+        MissingExtraError: if onnxruntime, or faiss for the index, is not installed.
     """
     opened = Bundle.open(bundle)
+    model = opened.model.with_guidance(guidance)
+    if index == "ann" and model.decoder == "title":  # a search for titles looks at no item's vector
+        raise ConfigError("--index ann is for bundles of --decoder catalog")
     try:
         catalog = Catalog.read(bundle / "items.parquet")
         # asarray: a plain view on the mapped file, so that results of arithmetic are plain arrays too
@@ -187,13 +197,19 @@ def load_recommender(bundle: Path, *, threads: int = 0) -> Recommender:
             hint=AGAIN,
         )
     tokenizer = bundle / "tokenizer.json"
-    if opened.model.decoder == "title":
-        writer = OnnxWriter(opened.reader, opened.item_encoder, tokenizer, opened.model, threads=threads)
+    if model.decoder == "title":
+        writer = OnnxWriter(opened.reader, opened.item_encoder, tokenizer, model, threads=threads)
         tree = _read_tree(bundle, len(catalog))
-        return TitleRecommender(writer, catalog, vectors, evidence, tree, opened.model)
+        return TitleRecommender(writer, catalog, vectors, evidence, tree, model)
     graph = bundle / "reader.onnx" if on_gpu() else opened.reader
-    reader = OnnxReader(graph, opened.item_encoder, tokenizer, opened.model, threads=threads)
-    return Recommender(reader, catalog, vectors, evidence, max_history=opened.model.max_history)
+    reader = OnnxReader(graph, opened.item_encoder, tokenizer, model, threads=threads)
+    if index == "ann":
+        from export.scoring.index import FaissIndex
+
+        near = FaissIndex.build(vectors)
+    else:
+        near = None
+    return CatalogRecommender(reader, catalog, vectors, evidence, max_history=model.max_history, index=near)
 
 
 def _read_tree(bundle: Path, n_items: int) -> TitleTree:

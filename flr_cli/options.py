@@ -6,6 +6,7 @@ built configurations; so a field is written once, in `flr_model.config`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -26,17 +27,18 @@ OUTPUT_PANEL = "Messages"
 
 Parameter = inspect.Parameter
 
+switch = functools.partial(typer.Option, metavar="")
+"""An option without a value, for which help shows no type."""
+
 OutOpt = Annotated[Path, typer.Option("--out", "-o", metavar="PATH", help="Where the result goes.")]
 DataOpt = Annotated[
     Path | None,
     typer.Option("--data", "-d", metavar="DIR", help="Dataset folder; default: the one that the run names."),
 ]
-OverwriteOpt = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an existing result.", rich_help_panel=RUN_PANEL)
-]
+OverwriteOpt = Annotated[bool, switch("--overwrite", help="Replace an existing result.", rich_help_panel=RUN_PANEL)]
 JsonOpt = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object on stdout instead of tables.", rich_help_panel=OUTPUT_PANEL),
+    switch("--json", help="Print one JSON object on stdout instead of tables.", rich_help_panel=OUTPUT_PANEL),
 ]
 _CONFIG = Annotated[
     Path | None,
@@ -45,12 +47,16 @@ _CONFIG = Annotated[
 _MESSAGES: dict[str, Any] = {
     "quiet": Annotated[
         bool,
-        typer.Option("--quiet", "-q", help="Only warnings and errors on stderr.", rich_help_panel=OUTPUT_PANEL),
+        switch("--quiet", "-q", help="Only warnings and errors on stderr.", rich_help_panel=OUTPUT_PANEL),
     ],
     "verbose": Annotated[
         bool,
         typer.Option(
-            "--verbose", "-v", help="Details on stderr, with the traceback of an error.", rich_help_panel=OUTPUT_PANEL
+            "--verbose",
+            "-v",
+            metavar="",
+            help="Details on stderr, with the traceback of an error.",
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ],
     "log_file": Annotated[
@@ -155,7 +161,7 @@ def _parameter(rule: Field[Any]) -> Parameter:
         show_default=False,
         rich_help_panel=meta["panel"],
         parser=None if auto is None else _number_or_auto,
-        metavar=None if kind is bool else {int: "INT", float: "NUM", str: "TEXT"}[kind],
+        metavar="" if kind is bool else {int: "INT", float: "NUM", str: "TEXT"}[kind],
     )
     return _keyword(rule.name, Annotated[kind | None, option], None)
 

@@ -32,7 +32,7 @@ class ConsoleProgress:
     """
 
     def __init__(self) -> None:
-        self._bars = Bars(
+        self.bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=12),
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
@@ -48,15 +48,15 @@ class ConsoleProgress:
     @contextmanager
     def task(self, total: int | None, unit: str) -> Iterator[Task]:
         """Begin a job of ``total`` units (None: unknown) that ends with the block."""
-        bar = self._bars.add_task(clean(unit), total=total, unit=unit, figures="")
-        self._bars.start()
+        bar = self.bars.add_task(clean(unit), total=total, unit=unit, figures="")
+        self.bars.start()
         lines = _Lines(total, unit)
         try:
-            yield _ShownTask(self._bars, bar, lines)
+            yield _ShownTask(self.bars, bar, lines)
         finally:
-            self._bars.remove_task(bar)
-            if not self._bars.tasks:
-                self._bars.stop()
+            self.bars.remove_task(bar)
+            if not self.bars.tasks:
+                self.bars.stop()
         lines.end()
 
 

@@ -6,7 +6,7 @@ of the effective configuration that is saved with the result. Checks name a fiel
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from flr_model.errors import ConfigError
@@ -189,6 +189,18 @@ class ModelConfig(Settings):
         panel=TITLES,
         only=("decoder", ("title",)),
     )
+
+    def with_guidance(self, weight: float | None) -> ModelConfig:
+        """Return the settings with another weight of the evidence in the search for titles; None keeps them.
+
+        Raises:
+            ConfigError: if there is no search to guide.
+        """
+        if weight is None:
+            return self
+        if self.decoder != "title":
+            raise ConfigError("--guidance is for runs and bundles of --decoder title")
+        return replace(self, guidance=weight)
 
     def problems(self) -> list[str]:
         """The prompts must have their places, and the title decoder a thought to write from."""

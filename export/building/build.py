@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +95,7 @@ def export_bundle(
         GateError: if the exported graphs differ from torch; nothing is written then.
     """
     check_free(out, overwrite=overwrite)
-    if config.guidance >= 0:
-        run.recommender().guided(config.guidance)  # or an error
-        run.config = replace(run.config, guidance=config.guidance)
+    run.config = run.config.with_guidance(config.guidance if config.guidance >= 0 else None)
     dataset = _dataset(run, data)
     with writing_folder(out, overwrite=overwrite) as folder:
         began = time.perf_counter()

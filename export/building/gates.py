@@ -22,10 +22,12 @@ from export.building.parity import (
 )
 from export.building.quantize import graph_bytes, quantize_until
 from export.runtime import OnnxReader, item_inputs
+from flr_model.arrays import Floats
 from flr_model.config import ExportConfig
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking.recommender import Floats, Reader, Recommender
+from flr_model.ranking.catalog import CatalogRecommender
+from flr_model.ranking.recommender import Reader
 from flr_model.titles.tokens import TextHistories
 
 if TYPE_CHECKING:
@@ -59,7 +61,9 @@ class Gates:
         self.rows = rows
         self.config = config
         self.progress = progress
-        self.torch = run.recommender()
+        recommender = run.recommender()
+        assert isinstance(recommender, CatalogRecommender)
+        self.torch = recommender
         self.fp32 = self._reader(READER)
         self.fp32_users = self._users(self.fp32)
 
@@ -124,7 +128,7 @@ class Gates:
     def _users(self, reader: Reader) -> Floats:
         """(R, D) users' vectors of a network."""
         own = self.torch
-        scorer = Recommender(reader, own.catalog, own.vectors, own.evidence, max_history=own.max_history)
+        scorer = CatalogRecommender(reader, own.catalog, own.vectors, own.evidence, max_history=own.max_history)
         return user_vectors(scorer, self.rows, progress=self.progress)
 
     def _reader_feeds(self, rows: HistoryRows) -> dict[str, npt.NDArray[Any]]:

@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from flr_model.arrays import Floats, Ints
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.errors import GateError
 from flr_model.evaluation import metrics
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking.recommender import Floats, Ints, Reader, Recommender, UserStates, hide_seen
+from flr_model.ranking.candidates import UNSEEN
+from flr_model.ranking.catalog import CatalogRecommender
+from flr_model.ranking.recommender import Reader, UserStates
 from flr_model.ranking.topk import best_items
 
 TOP = 10
@@ -74,7 +77,7 @@ class RankingParity:
 
 
 def shape_differences(
-    reference: Reader, candidate: Reader, recommender: Recommender, *, seed: int = 0
+    reference: Reader, candidate: Reader, recommender: CatalogRecommender, *, seed: int = 0
 ) -> dict[str, float]:
     """Read made-up histories of 1, 3 and 17 users and 1, 2 and L items, whole and padded, and titles of odd lengths.
 
@@ -101,7 +104,7 @@ def shape_differences(
     return worst
 
 
-def user_vectors(recommender: Recommender, rows: HistoryRows, *, progress: Progress = SILENT) -> Floats:
+def user_vectors(recommender: CatalogRecommender, rows: HistoryRows, *, progress: Progress = SILENT) -> Floats:
     """Return the (R, D) sums of the factors' queries: all that ranking needs of the network."""
     parts = [np.zeros((0, recommender.vectors.shape[1]), np.float32)]
     with progress.task(len(rows), "validation rows") as task:
@@ -113,7 +116,7 @@ def user_vectors(recommender: Recommender, rows: HistoryRows, *, progress: Progr
 
 
 def compare_rankings(
-    recommender: Recommender, rows: HistoryRows, reference: Floats, candidate: Floats
+    recommender: CatalogRecommender, rows: HistoryRows, reference: Floats, candidate: Floats
 ) -> RankingParity:
     """Rank the catalogue for R rows with the users' vectors of two networks.
 
@@ -132,7 +135,7 @@ def compare_rankings(
         scores = [users[part] @ recommender.vectors.T + evidence for users in (reference, candidate)]
         worst = max(worst, largest_difference(*scores))
         for one in scores:
-            hide_seen(one, batch)
+            UNSEEN.mask(one, batch)
         best.append([best_items(one, TOP) for one in scores])
         ranks.append([metrics.target_ranks(one, batch.target) for one in scores])
     return RankingParity.of(best, ranks, worst)

@@ -6,7 +6,7 @@ Shapes: R validation rows.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,13 @@ from export.building.parity import (
 from export.building.title_graphs import ItemsPromptConfig, PromptModule, StepConfig, StepModule, TextPromptConfig
 from export.bundle import TITLE_HEAD, TITLE_STEP, TITLE_TREE
 from export.runtime import OnnxWriter
+from flr_model.arrays import Floats, Ints
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import GateError
 from flr_model.evaluation import metrics
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking.recommender import Floats, Ints
+from flr_model.ranking.candidates import UNSEEN
 from flr_model.ranking.topk import best_items
 from flr_model.titles.recommender import LISTED, USERS_AT_ONCE, TitleRecommender
 
@@ -82,9 +83,9 @@ def check_title_parity(
     Raises:
         GateError: if a difference is above the tolerance, or the lists agree too little.
     """
+    if run.config.guidance == 1:  # the network would not count, and nothing would be compared
+        run = replace(run, config=run.config.with_guidance(0.0))
     torchs = run.recommender()
-    if run.config.guidance == 1:  # the network would have no say, and nothing would be compared
-        torchs = torchs.guided(0.0)
     assert isinstance(torchs, TitleRecommender)
     writer = OnnxWriter(folder / READER, folder / ITEM_ENCODER, run.backbone.tokenizer_json, run.config)
     ours = TitleRecommender(writer, torchs.catalog, torchs.vectors, torchs.evidence, torchs.tree, torchs.model)
@@ -121,7 +122,7 @@ def compare_lists(
     with progress.task(len(rows), "validation rows") as task:
         for start in range(0, len(rows), USERS_AT_ONCE):
             part = rows.select(slice(start, start + USERS_AT_ONCE))
-            one, other = (r.listed_scores(part, allow_seen=False) for r in (torchs, ours))
+            one, other = (r.scores(part, UNSEEN) for r in (torchs, ours))
             worst = max(worst, _difference(one, other))
             lists.append([best_items(scores, min(TOP, LISTED)) for scores in (one, other)])
             ranks.append([metrics.target_ranks(scores, part.target) for scores in (one, other)])

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -24,20 +23,23 @@ import numpy as np
 from export.scoring.batching import BatchLimit, batches
 from export.scoring.inputs import Entry, HistoryFile, InputColumns
 from export.scoring.prefetch import ahead
+from flr_model.arrays import Ints
 from flr_model.columns import normalized
 from flr_model.config import ScoreConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.errors import DataError
 from flr_model.files.tables import open_table
-from flr_model.ranking.recommender import Ints, Ranking, Recommender
+from flr_model.ranking.candidates import Candidates
+from flr_model.ranking.recommender import Ranking, Recommender
 
 log = logging.getLogger(__name__)
 
 FIRST_CHUNK = 256
 """Entries of the first chunk: the first results are on disk early. Later chunks double up to ``batch_size``."""
 
-Candidates = dict[str, Ints]
+UserCandidates = dict[str, Ints]
+"""The positions that each user may be given, ascending."""
 
 
 class Chunk(NamedTuple):
@@ -47,7 +49,7 @@ class Chunk(NamedTuple):
         entries: all of them.
         rows: histories of those that can be scored.
         members: which entry each row is.
-        allowed: candidates of each row; None means all items.
+        candidates: of each row.
         reasons: why an entry is rejected, by its number.
         unknown: items that are not known, one per interaction.
     """
@@ -55,12 +57,12 @@ class Chunk(NamedTuple):
     entries: list[Entry]
     rows: HistoryRows
     members: list[int]
-    allowed: list[Ints] | None
+    candidates: Candidates
     reasons: dict[int, str]
     unknown: list[str]
 
 
-def read_candidates(path: Path, catalog: Catalog, names: InputColumns) -> Candidates:
+def read_candidates(path: Path, catalog: Catalog, names: InputColumns) -> UserCandidates:
     """Read which items each user may be given, in long or wide form; unknown items are counted in one warning.
 
     Args:
@@ -71,7 +73,7 @@ def read_candidates(path: Path, catalog: Catalog, names: InputColumns) -> Candid
     Raises:
         DataError: if the file cannot be read or has broken lines.
     """
-    found: Candidates = {}
+    found: UserCandidates = {}
     problems, unknown = [], 0
     spelled = set(map(normalized, open_table(path).names))
     user, item = (name if name and normalized(name) in spelled else None for name in (names.user, names.item))
@@ -104,7 +106,7 @@ class Scoring:
 
     recommender: Recommender
     config: ScoreConfig
-    candidates: Candidates | None = None
+    candidates: UserCandidates | None = None
     workers: int = 1
     limit: BatchLimit = field(default_factory=BatchLimit)
 
@@ -114,11 +116,6 @@ class Scoring:
         while chunk := list(islice(todo, min(self.config.batch_size, max(done, FIRST_CHUNK)))):
             done += len(chunk)
             yield self._prepare(chunk)
-
-    @cached_property
-    def n_factors(self) -> int:
-        """K, as the network has it."""
-        return int(self.recommender.states(HistoryRows.from_lists([[0]])).queries.shape[1])
 
     def rank_all(self, entries: list[Entry]) -> tuple[Chunk, Ranking | None]:
         """Rank entries as one chunk, here and now; None where none of them can be scored."""
@@ -167,10 +164,9 @@ class Scoring:
             known_times.append([entry.times[place] for place in known])
         users = [entries[number].user for number in members]
         rows = HistoryRows.from_lists(known_items, user_id=users, times=known_times)
-        allowed: list[Ints] | None = None
-        if self.candidates is not None:
-            allowed = [self.candidates[user] for user in users]
-        return Chunk(entries, rows, members, allowed, reasons, unknown)
+        allowed = None if self.candidates is None else [self.candidates[user] for user in users]
+        candidates = Candidates(allow_seen=self.config.allow_seen, allowed=allowed)
+        return Chunk(entries, rows, members, candidates, reasons, unknown)
 
     def _no_use(self, entry: Entry, n_known: int) -> str:
         if not n_known:
@@ -185,12 +181,7 @@ class Scoring:
         positions = len(part) * int(np.clip(rows.lengths.max(initial=1), 1, self.recommender.max_history))
         began = time.perf_counter()
         try:
-            ranking = self.recommender.recommend(
-                rows,
-                self.config.top_k,
-                allow_seen=self.config.allow_seen,
-                candidates=None if chunk.allowed is None else [chunk.allowed[row] for row in part.tolist()],
-            )
+            ranking = self.recommender.recommend(rows, self.config.top_k, chunk.candidates.select(part))
         except MemoryError:
             if len(part) == 1:
                 raise

@@ -28,7 +28,7 @@ TRAINING_PER_LIST = 64
 _BLOCK = 1 << 16
 
 
-class ItemIndex:
+class FaissIndex:
     """Inverted lists with 8 bits per number (faiss), searched by dot product.
 
     What it finds is ranked exactly afterwards (`flr_model.ranking.recommender`): only a missed item can change a
@@ -42,7 +42,7 @@ class ItemIndex:
         self._index = index
 
     @classmethod
-    def build(cls, vectors: Floats, *, seed: int = 0) -> ItemIndex:
+    def build(cls, vectors: Floats, *, seed: int = 0) -> FaissIndex:
         """Index (M, D) vectors, which may lie on disk: they go through memory in blocks.
 
         Raises:
@@ -67,11 +67,11 @@ class ItemIndex:
         positions: Ints = self._index.search(np.ascontiguousarray(users), min(n, self._index.ntotal))[1]
         return positions
 
-    def extended(self, vectors: Floats) -> ItemIndex:
+    def extended(self, vectors: Floats) -> FaissIndex:
         """Return an index that also holds the vectors of items behind the present ones."""
         import faiss
 
         index = faiss.clone_index(self._index)
         for start in range(0, len(vectors), _BLOCK):
             index.add(np.ascontiguousarray(vectors[start : start + _BLOCK]))
-        return ItemIndex(index)
+        return FaissIndex(index)

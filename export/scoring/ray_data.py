@@ -40,7 +40,9 @@ class BatchScorer:
     def __init__(self, bundle: Path, config: ScoreConfig, names: tuple[str, ...]) -> None:
         self._work = Scoring(load_recommender(bundle, threads=1), config)
         self._names = names
-        self._schema = result_schema(result_columns(self._work.n_factors)).append(pa.field(REASON, pa.string()))
+        self._schema = result_schema(result_columns(self._work.recommender.n_factors)).append(
+            pa.field(REASON, pa.string())
+        )
 
     def __call__(self, users: pa.Table) -> pa.Table:
         """Return the columns of a result and `reason`, which alone is set for a user who cannot be scored."""

@@ -18,7 +18,6 @@ import numpy as np
 from export.runtime import on_gpu
 from export.scoring.batching import FIRST_POSITIONS, BatchLimit
 from export.scoring.chunks import Chunk, Scoring, read_candidates, usable_cores, why_rejected
-from export.scoring.index import ItemIndex
 from export.scoring.inputs import HistoryFile, InputColumns, Shard
 from export.scoring.outputs import Counts, Output, Reject, result_columns, result_table
 from export.scoring.prefetch import ahead
@@ -120,8 +119,6 @@ def score_file(
     output = Output(out, identity, overwrite=overwrite, resume=resume)
     before = output.counts.users
     if not output.done:
-        if config.index == "ann":
-            recommender = recommender.with_index(ItemIndex.build)
         if item_file is not None:
             recommender = _with_new_items(recommender, item_file)
         allowed = None if candidates is None else read_candidates(candidates, recommender.catalog, names)
@@ -147,7 +144,7 @@ def _means(config: ScoreConfig) -> tuple[int, BatchLimit]:
 
 def _run(work: Scoring, source: HistoryFile, shard: Shard, output: Output, progress: Progress) -> None:
     """Write what the stream gives; leave a state to resume from unless the input itself is at fault."""
-    output.start(result_columns(work.n_factors))
+    output.start(result_columns(work.recommender.n_factors))
     task: Task | None = None
     try:
         entries = filter(shard.holds, source.entries())

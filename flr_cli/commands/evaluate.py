@@ -40,7 +40,7 @@ def evaluate(
     if out is not None:
         check_free(out, overwrite=overwrite)
     dataset = Dataset.of(manifest, data)
-    recommender = _load(source, manifest)
+    recommender = _load(source, manifest, None if eval.guidance < 0 else eval.guidance)
     report = evaluate_with_baselines(recommender, dataset, eval, progress=ConsoleProgress())
     if out is not None:
         report.write_ranks(out, overwrite=overwrite)
@@ -48,15 +48,15 @@ def evaluate(
     console.emit_json(report.as_dict()) if json else _show(report)
 
 
-def _load(source: Path, manifest: Manifest) -> Recommender:
+def _load(source: Path, manifest: Manifest, guidance: float | None) -> Recommender:
     if manifest.kind == "bundle":
         from export.runtime import load_recommender as load_bundle
 
-        return load_bundle(source)
+        return load_bundle(source, guidance=guidance)
     with needs_extra("train"):
         from flr_model.nn.run import load_recommender as load_run
 
-    return load_run(source)
+    return load_run(source, guidance=guidance)
 
 
 def _show(report: EvaluationReport) -> None:

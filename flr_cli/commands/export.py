@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flr_cli import console
-from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, command
+from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, command, switch
 from flr_cli.progress import ConsoleProgress
 from flr_model.config import ExportConfig
 from flr_model.errors import needs_extra
@@ -22,7 +22,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run made by `flr train` or `flr align`.")],
     out: OutOpt,
     export: ExportConfig,
-    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX graphs, the only format.")] = True,
+    onnx: Annotated[bool, switch("--onnx", help="As ONNX graphs, the only format.")] = True,
     data: Annotated[
         Path | None, typer.Option("--data", "-d", help="Dataset folder; default: the one it was trained on.")
     ] = None,

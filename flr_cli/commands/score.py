@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from flr_cli import console
-from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, command
+from flr_cli.options import RUN_PANEL, JsonOpt, OutOpt, OverwriteOpt, command, switch
 from flr_cli.progress import ConsoleProgress
 from flr_model.config import ScoreConfig
+from flr_model.errors import NothingToDo
 
 
 @command(ScoreConfig)
@@ -31,7 +32,9 @@ def score(
     title_col: Annotated[str | None, typer.Option(help="Name of the title column of --items.")] = None,
     form: Annotated[str, typer.Option(help="Of the histories: auto, long or wide.")] = "auto",
     shards: Annotated[str | None, typer.Option(help="Score one part of the users, for instance 2/8.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
+    resume: Annotated[
+        bool, switch("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=RUN_PANEL)
+    ] = False,
     overwrite: OverwriteOpt = False,
     json: JsonOpt = False,
 ) -> None:
@@ -44,10 +47,13 @@ def score(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from export.runtime import load_recommender
     from export.scoring.inputs import InputColumns, Shard
+    from export.scoring.outputs import interrupted
     from export.scoring.score import score_file
 
+    if resume and not overwrite and out.is_file() and not interrupted(out):
+        raise NothingToDo(f"{out} is finished: nothing to resume", hint="add --overwrite to score again")
     report = score_file(
-        load_recommender(bundle, threads=1),
+        load_recommender(bundle, threads=1, index=score.index),
         histories,
         out,
         config=score,

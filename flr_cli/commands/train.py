@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flr_cli import console
-from flr_cli.options import RUN_PANEL, JsonOpt, OutOpt, OverwriteOpt, command, refuse
+from flr_cli.options import RUN_PANEL, JsonOpt, OutOpt, OverwriteOpt, command, refuse, switch
 from flr_cli.progress import ConsoleProgress
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.errors import needs_extra
@@ -35,11 +35,11 @@ def train(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on from the checkpoints of an interrupted call.", rich_help_panel=RUN_PANEL),
+        switch("--resume", help="Go on from the checkpoints of an interrupted call.", rich_help_panel=RUN_PANEL),
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option(
+        switch(
             "--dry-run",
             help="Show two encoded rows, sizes, and an estimate of time and memory; train nothing.",
             rich_help_panel=RUN_PANEL,

@@ -16,18 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flr_model import columns
+from flr_model.arrays import Ints, offsets_of, ranges
 
 PAD = -1
 """Fills a padded history on the left, and stands for an unknown target."""
-
-Ints = npt.NDArray[np.int64]
-
-
-def ranges(start: Ints, length: Ints) -> Ints:
-    """Concatenate the ranges ``start[i] : start[i] + length[i]``."""
-    ends = np.cumsum(length)
-    total = int(ends[-1]) if len(ends) else 0
-    return (np.repeat(start - (ends - length), length) + np.arange(total)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,7 @@ class HistoryRows:
             user_id=np.asarray(user_id if user_id is not None else [str(r) for r in range(n)], object),
             items=flat,
             times=np.zeros_like(flat) if times is None else np.asarray([t for row in times for t in row], np.int64),
-            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            offsets=offsets_of(lengths),
             target=np.full(n, PAD, np.int64) if target is None else np.asarray(target, np.int64),
             target_time=np.zeros(n, np.int64) if target_time is None else np.asarray(target_time, np.int64),
         )
@@ -124,13 +116,13 @@ class HistoryRows:
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         known = any(part.earlier is not None for part in parts)
         earlier = Earlier.concatenate([part.earlier or Earlier.nothing(len(part)) for part in parts]) if known else None
-        return cls(**joined, offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), earlier=earlier)
+        return cls(**joined, offsets=offsets_of(lengths), earlier=earlier)
 
     def select(self, index: npt.NDArray[Any] | slice) -> HistoryRows:
         """Return the rows of an index array, boolean mask or slice, in that order."""
         rows = np.arange(len(self))[index]
         lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        offsets = offsets_of(lengths)
         source = ranges(self.offsets[rows], lengths)
         return HistoryRows(
             self.user_id[rows],
@@ -153,7 +145,7 @@ class HistoryRows:
         if len(self) == 0 or self.lengths.max(initial=0) <= limit:
             return self
         lengths = np.minimum(self.lengths, limit)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        offsets = offsets_of(lengths)
         source = ranges(self.offsets[1:] - lengths, lengths)
         return replace(self, items=self.items[source], times=self.times[source], offsets=offsets)
 
@@ -172,7 +164,7 @@ class HistoryRows:
         if self.earlier is None:
             return self
         before = self.earlier.stop - self.earlier.start
-        offsets = np.concatenate([[0], np.cumsum(before + self.lengths)]).astype(np.int64)
+        offsets = offsets_of(before + self.lengths)
         old = ranges(offsets[:-1], before)
         items, times = np.zeros((2, offsets[-1]), np.int64)
         items[old] = self.earlier.items[ranges(self.earlier.start, before)]

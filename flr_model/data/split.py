@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flr_model.arrays import ranges
 from flr_model.config import PrepareConfig
-from flr_model.data.histories import Earlier, HistoryRows, ranges
+from flr_model.data.histories import Earlier, HistoryRows
 from flr_model.data.interactions import Interactions
 from flr_model.errors import DataError
 from flr_model.files.values import MICROSECONDS, Ints

@@ -12,8 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
+from flr_model.arrays import Floats, Ints
 from flr_model.data.histories import PAD, HistoryRows
-from flr_model.ranking.recommender import Floats, Ints, Scorer
+from flr_model.ranking.candidates import EVERYTHING, Candidates
+from flr_model.ranking.recommender import Scorer
 
 WINDOW = 3
 """History items before the target that count as bought together with it."""
@@ -50,9 +52,9 @@ class Popularity:
         """Count the targets."""
         return cls(np.bincount(train.target[train.target != PAD], minlength=n_items).astype(np.float32))
 
-    def scores(self, rows: HistoryRows) -> Floats:
-        """Return (B, M), all rows equal."""
-        return np.tile(self.counts, (len(rows), 1))
+    def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
+        """Return (B, M), all rows equal but for what is no candidate."""
+        return candidates.mask(np.tile(self.counts, (len(rows), 1)), rows)
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class Cooccurrence:
         indptr = np.searchsorted(pairs, np.arange(n_items + 1) * n_items).astype(np.int64)
         return cls(indptr, pairs % n_items, counts.astype(np.float32), Popularity.fit(known, n_items))
 
-    def scores(self, rows: HistoryRows) -> Floats:
-        """Return (B, M)."""
+    def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
+        """Return (B, M), -inf for no candidate."""
         n_items = len(self.popularity.counts)
         degree = np.diff(self.indptr)[rows.items]
         first_pair = self.indptr[:-1][rows.items] - (np.cumsum(degree) - degree)
@@ -97,7 +99,8 @@ class Cooccurrence:
         weight = self.counts[pair] / np.repeat(_distance(rows), degree)
         summed = np.bincount(cell, weight, minlength=len(rows) * n_items).reshape(len(rows), n_items)
         most = max(float(self.popularity.counts.max(initial=0)), 1.0)
-        return (summed + self.popularity.counts * (_TIE_BREAK / most)).astype(np.float32)
+        scores = (summed + self.popularity.counts * (_TIE_BREAK / most)).astype(np.float32)
+        return candidates.mask(scores, rows)
 
 
 def _distance(rows: HistoryRows) -> Ints:

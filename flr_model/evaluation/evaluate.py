@@ -19,18 +19,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from flr_model import columns
+from flr_model.arrays import Floats, Ints
 from flr_model.artifacts import writing_file
 from flr_model.config import EvalConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import Dataset
-from flr_model.data.histories import PAD, HistoryRows, Ints
+from flr_model.data.histories import PAD, HistoryRows
 from flr_model.errors import ArtifactError, DataError
 from flr_model.evaluation import metrics
 from flr_model.evaluation.baselines import BASELINES
 from flr_model.evaluation.diagnostics import factor_diagnostics
 from flr_model.evaluation.segments import segment_masks
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking.recommender import Floats, Recommender, Scorer, candidate_scores
+from flr_model.ranking.candidates import Candidates
+from flr_model.ranking.recommender import Recommender, Scorer
 from flr_model.ranking.topk import best_items
 
 COVERAGE_AT = 10
@@ -164,12 +166,9 @@ def evaluate_with_baselines(
 
     Raises:
         ArtifactError: if the recommender was made for other items than the dataset's.
-        ConfigError: if a guidance is given and there is no search to guide.
         DataError: if no row of the split has a target.
     """
     _check_same_items(recommender.catalog, dataset)
-    if config.guidance >= 0:
-        recommender = recommender.guided(config.guidance)
     train = dataset.rows("train")
     rows = _with_targets(dataset.rows(config.split), config.split).spread(config.max_rows)
 
@@ -221,7 +220,7 @@ def rank_rows(
     with progress.task(len(rows), "rows") as task:
         for start in range(0, len(rows), config.batch_size):
             batch = rows.select(slice(start, start + config.batch_size))
-            scores = candidate_scores(scorer, batch, allow_seen=config.allow_seen)
+            scores = scorer.scores(batch, Candidates(allow_seen=config.allow_seen))
             best = best_items(scores, COVERAGE_AT)
             shown[best[best != PAD]] = True
             if titles is None:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flr_model.data.histories import PAD, HistoryRows, Ints
+from flr_model.arrays import Ints
+from flr_model.data.histories import PAD, HistoryRows
 
 Mask = npt.NDArray[np.bool_]
 

@@ -136,9 +136,19 @@ def build_item_encoder(backbone: Backbone, tokenizer: TitleTokenizer, config: Mo
     )
 
 
-def load_recommender(folder: Path) -> Recommender:
-    """Open a run folder for ranking, on the GPU where there is one."""
+def load_recommender(folder: Path, *, guidance: float | None = None) -> Recommender:
+    """Open a run folder for ranking, on the GPU where there is one.
+
+    Args:
+        folder: of the run.
+        guidance: weight of the evidence in the search for titles; None takes the run's.
+
+    Raises:
+        ArtifactError: if it is not a complete run.
+        ConfigError: if a guidance is given and there is no search to guide.
+    """
     run = load_run(folder)
+    run.config = run.config.with_guidance(guidance)
     run.model.to(best_device())
     return run.recommender()
 

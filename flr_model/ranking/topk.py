@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flr_model.arrays import Floats, Ints
 from flr_model.data.histories import PAD
 from flr_model.ranking.evidence import SparseScores
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 BLOCK_SCORES = 1 << 22
 """Scores that are in memory at once, 16 MiB; a larger catalogue goes through in blocks."""
@@ -58,7 +56,7 @@ def best_of_candidates(
     evidence: SparseScores,
     hidden: tuple[Ints, Ints],
     top_k: int,
-    candidates: Sequence[Ints],
+    candidates: Sequence[Ints | None],
 ) -> Best:
     """Rank given candidates, as `best_of_all` would.
 
@@ -68,14 +66,17 @@ def best_of_candidates(
         evidence: of the items where it is not 0.
         hidden: rows and items that are no candidates.
         top_k: k; at most M places are returned.
-        candidates: positions for each user, ascending and distinct.
+        candidates: positions for each user, ascending and distinct; None for all.
     """
     top_k = min(top_k, len(vectors))
     best = Best(np.full((len(users), top_k), PAD, np.int64), np.full((len(users), top_k), -np.inf, np.float32))
     of_user = np.searchsorted(evidence.row, np.arange(len(users) + 1))
     hidden_items = hidden[1][np.argsort(hidden[0], kind="stable")]
     hidden_of_user = np.searchsorted(np.sort(hidden[0]), np.arange(len(users) + 1))
-    for user, own in enumerate(candidates):
+    everything = np.arange(len(vectors)) if any(own is None for own in candidates) else None
+    for user, mine_or_all in enumerate(candidates):
+        own = everything if mine_or_all is None else mine_or_all
+        assert own is not None
         mine = slice(of_user[user], of_user[user + 1])
         scores = vectors[own] @ users[user] + _look_up(evidence.item[mine], evidence.value[mine], own)
         scores[np.isin(own, hidden_items[hidden_of_user[user] : hidden_of_user[user + 1]])] = -np.inf

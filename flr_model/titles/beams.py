@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flr_model.ranking.recommender import Ints
+from flr_model.arrays import Ints
 from flr_model.titles.tree import ROOT
 
 Doubles = npt.NDArray[np.float64]

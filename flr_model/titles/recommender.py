@@ -5,19 +5,20 @@ Shapes: B users, M items, T distinct titles, K factors, k recommendations, n pai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from flr_model.arrays import Floats, Ints
 from flr_model.config import ModelConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
-from flr_model.errors import ConfigError
+from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
 from flr_model.ranking.evidence import Evidence
-from flr_model.ranking.recommender import Floats, Ints, ItemIndex, Ranking, Reader, Recommender, UserStates
+from flr_model.ranking.recommender import Ranking, Reader, UserStates, padded_states
 from flr_model.titles.beams import Doubles, Found, by_user
 from flr_model.titles.search import TitleReader, TitleSearch
 from flr_model.titles.tree import TitleTree
@@ -36,7 +37,7 @@ class Writer(Reader, TitleReader, Protocol):
         """Return the tokens of titles, without the end token."""
 
 
-class TitleRecommender(Recommender):
+class TitleRecommender:
     """Recommends what the language model would write next.
 
     Args:
@@ -48,8 +49,6 @@ class TitleRecommender(Recommender):
         model: settings of the search.
     """
 
-    reader: Writer
-
     def __init__(
         self,
         reader: Writer,
@@ -59,44 +58,30 @@ class TitleRecommender(Recommender):
         tree: TitleTree,
         model: ModelConfig,
     ) -> None:
-        super().__init__(reader, catalog, vectors, evidence, max_history=model.max_history)
+        self.reader = reader
+        self.catalog = catalog
+        self.vectors = vectors
+        self.evidence = evidence
         self.tree = tree
         self.model = model
+        self.max_history = model.max_history
+        self.n_factors = model.n_factors
+        self._titles: list[str] = catalog.titles.tolist()
 
-    def guided(self, weight: float) -> Recommender:
-        """Return the same recommender with another weight of the evidence in the search."""
-        settings = replace(self.model, guidance=weight)
-        return TitleRecommender(self.reader, self.catalog, self.vectors, self.evidence, self.tree, settings)
+    def states(self, rows: HistoryRows) -> UserStates:
+        """Run the network on the rows' histories, in as many columns as the longest of them needs."""
+        return padded_states(self.reader, rows, self.vectors, self._titles, self.max_history)
 
-    def with_index(self, build: Callable[[Floats], ItemIndex]) -> Recommender:
-        """Return a recommender that ranks only what an index finds.
-
-        Raises:
-            ConfigError: always; a search for titles looks at no item's vector.
-        """
-        raise ConfigError("--index ann is for bundles of --decoder catalog")
-
-    def scores(self, rows: HistoryRows) -> Floats:
-        """Return (B, M) scores of the best `LISTED` items; all others have -inf."""
-        return self.listed_scores(rows, allow_seen=True)
-
-    def listed_scores(self, rows: HistoryRows, *, allow_seen: bool) -> Floats:
-        """Return (B, M) scores of the best `LISTED` candidates; all others, and seen ones unless allowed, have -inf."""
-        best = self.recommend(rows, LISTED, allow_seen=allow_seen)
+    def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
+        """Return (B, M) scores of the best `LISTED` candidates; all others have -inf."""
+        best = self.recommend(rows, LISTED, candidates)
         out = np.full((len(rows), len(self.catalog)), -np.inf, np.float32)
         row, place = np.nonzero(best.items != PAD)
         out[row, best.items[row, place]] = best.scores[row, place]
         return out
 
-    def recommend(
-        self,
-        rows: HistoryRows,
-        top_k: int,
-        *,
-        allow_seen: bool = False,
-        candidates: Sequence[Ints | None] | None = None,
-    ) -> Ranking:
-        """Search for the best titles of each row and explain them (see `Recommender.recommend`).
+    def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
+        """Search for the best titles of each row and explain them.
 
         A score is a log-likelihood, of the title and of the item among those of the same title. Its parts are the
         gates' shares of what the language model gives, and the guide's.
@@ -105,27 +90,27 @@ class TitleRecommender(Recommender):
         parts = []
         for start in range(0, len(rows), USERS_AT_ONCE):
             which = order[start : start + USERS_AT_ONCE]
-            own = None if candidates is None else [candidates[row] for row in which]
-            parts.append(self._recommend(rows.select(which), min(top_k, len(self.catalog)), allow_seen, own))
+            parts.append(self._recommend(rows.select(which), min(top_k, len(self.catalog)), candidates.select(which)))
         back = np.argsort(order)
-        return Ranking(
-            *(np.concatenate([getattr(part, name) for part in parts])[back] for name in Ranking.__dataclass_fields__)
-        )
+        return Ranking(*(np.concatenate([getattr(part, f.name) for part in parts])[back] for f in fields(Ranking)))
 
-    def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> Recommender:
+    def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> TitleRecommender:
         """Return a recommender that can also write the titles of items never seen in training."""
         if not len(item_ids):
             return self
-        wider = super().with_items(item_ids, titles)
-        tree = self.tree.with_items(self.reader.spell(titles))
-        return TitleRecommender(self.reader, wider.catalog, wider.vectors, wider.evidence, tree, self.model)
+        return TitleRecommender(
+            self.reader,
+            self.catalog.extended(item_ids, titles),
+            np.concatenate([self.vectors, self.reader.encode_titles(titles)]),
+            self.evidence.extended(len(item_ids)),
+            self.tree.with_items(self.reader.spell(titles)),
+            self.model,
+        )
 
-    def _recommend(
-        self, rows: HistoryRows, top_k: int, allow_seen: bool, candidates: Sequence[Ints | None] | None
-    ) -> Ranking:
+    def _recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates) -> Ranking:
         length = min(self.max_history, max(int(rows.lengths.max()), 1))  # rows of similar length come together
         prompted = self.reader.prompt(rows.padded(length), self.vectors, self._titles)
-        eligible = Eligible.of(self.tree, rows, candidates, hide_seen=not allow_seen)
+        eligible = Eligible.of(self.tree, rows, candidates)
         guide = Guidance.of(self.tree, self.evidence.scores(rows)) if self.model.guidance else None
         shares = Shares(self.tree, guide, self.model.guidance, eligible)
         found = TitleSearch(
@@ -195,17 +180,15 @@ class Eligible:
     allowed_titles: Ints
 
     @classmethod
-    def of(
-        cls, tree: TitleTree, rows: HistoryRows, candidates: Sequence[Ints | None] | None, *, hide_seen: bool
-    ) -> Eligible:
+    def of(cls, tree: TitleTree, rows: HistoryRows, candidates: Candidates) -> Eligible:
         """Combine the histories and the candidates of B users."""
         n_items, n_titles = len(tree.items), tree.n_titles
-        row, item = rows.had()
-        hidden = np.unique(row * n_items + item) if hide_seen else np.zeros(0, np.int64)
+        row, item = candidates.hidden(rows)
+        hidden = np.unique(row * n_items + item)
         title_key = hidden // n_items * n_titles + tree.title_of[hidden % n_items]
         titles, count = np.unique(title_key, return_counts=True)
         gone = titles[count == np.diff(tree.first_item)[titles % n_titles]]
-        own = [None] * len(rows) if candidates is None else candidates
+        own = candidates.allowed or [None] * len(rows)
         keys = [user * n_items + np.unique(items) for user, items in enumerate(own) if items is not None]
         allowed = np.setdiff1d(np.concatenate([*keys, np.zeros(0, np.int64)]), hidden).astype(np.int64)
         return cls(

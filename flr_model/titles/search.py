@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from flr_model.ranking.recommender import Floats, Ints, UserStates
+from flr_model.arrays import Floats, Ints
+from flr_model.ranking.recommender import UserStates
 from flr_model.titles.beams import Beams, Doubles, Found, by_user, count_up
 from flr_model.titles.tree import TitleTree
 

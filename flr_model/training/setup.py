@@ -25,7 +25,7 @@ from flr_model.nn.model import build_model
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.nn.run import build_item_encoder, title_tokenizer
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking.evidence import PairEvents
+from flr_model.ranking.pair_events import PairEvents
 from flr_model.titles.tokens import TitleTokenizer
 from flr_model.training.tuning import choose_epochs, choose_tuning, tune
 

@@ -28,7 +28,7 @@ from flr_model.training.factor_choice import AUTO, choose_n_factors
 from flr_model.training.objectives import objective_for
 from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_forecast
 from flr_model.training.setup import Setup, set_up
-from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, Validate, processes
+from flr_model.training.trainer import Samples, Schedule, StageTrainer, Validate, processes, rates_of
 from flr_model.training.tuning import merge
 
 logger = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ def fit(
         objective,
         Samples.of_rows(recommender, setup.rows),
         validate=validate,
-        rates=Rates.of(train),
+        rates=rates_of(train),
         schedule=Schedule.of(train),
         folder=folder,
         progress=progress,
@@ -232,7 +232,6 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
         setup.item_encoder.scale.copy_(recommender.item_scale)
     merge(recommender.model, setup.tuning)
     backbone = replace(setup.backbone, lm=recommender.model.encoder.trunk.lm)
-    ranking = recommender.recommender()
     content = {
         "stage": "sft",
         "dataset": str(setup.dataset.folder.resolve()),
@@ -246,8 +245,8 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
         item_backbone=setup.item_backbone,
         model=recommender.model,
         item_encoder=setup.item_encoder,
-        vectors=ranking.vectors,
-        evidence=ranking.evidence,
+        vectors=recommender.item_vectors().detach().float().cpu().numpy(),
+        evidence=recommender.evidence.bake(),
         evidence_weights=dict(recommender.evidence.state_dict()),
         manifest=Manifest(
             kind="run",

@@ -8,6 +8,7 @@ from baselines import Bench, Result, Trial, read_results, table_of, write_result
 
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, MissingExtraError
+from flr_model.ranking.candidates import EVERYTHING
 from tests.builders import catalog_of, write_dataset
 
 
@@ -17,8 +18,8 @@ class Favourite:
     def __init__(self, item, n_items):
         self.item, self.n_items = item, n_items
 
-    def scores(self, rows):
-        return np.tile(np.arange(self.n_items) == self.item, (len(rows), 1)).astype(np.float32)
+    def scores(self, rows, candidates=EVERYTHING):
+        return candidates.mask(np.tile(np.arange(self.n_items) == self.item, (len(rows), 1)).astype(np.float32), rows)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from flr_model.artifacts import Manifest
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD
+from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.evidence import Evidence
-from flr_model.ranking.recommender import Recommender, UserStates
+from flr_model.ranking.recommender import UserStates
 
 GATES = np.asarray([0.75, 0.25], np.float32)
 IDS = np.asarray(list("abcdef"), object)
@@ -53,8 +54,10 @@ def toy_evidence() -> Evidence:
     )
 
 
-def toy_recommender(reader=None) -> Recommender:
-    return Recommender(reader or ToyReader(), Catalog(IDS, TITLES), VECTORS, toy_evidence(), max_history=MAX_HISTORY)
+def toy_recommender(reader=None, index=None) -> CatalogRecommender:
+    return CatalogRecommender(
+        reader or ToyReader(), Catalog(IDS, TITLES), VECTORS, toy_evidence(), max_history=MAX_HISTORY, index=index
+    )
 
 
 def write_toy_bundle(folder: Path, *, encoding: str = "items", files: dict[str, str] | None = None) -> Path:

@@ -129,8 +129,9 @@ def test_a_closed_pipe_is_no_error(arguments):
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_a_narrow_console_gets_every_character_escaped(encoding, tmp_path):
-    hook = "from flr_cli.commands import doctor\ndoctor.examine = lambda: {'cache': 'Звезда', 'packages': [], 'assets': {}}"
+def test_a_narrow_console_gets_every_character_escaped(encoding):
+    report = {"cache": "Звезда", "packages": [], "assets": {}}
+    hook = f"from flr_cli.commands import doctor\ndoctor.examine = lambda: {report}"
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     for flags, shown in ((["--json"], b'{"cache": "\\u0417'), ([], b"\\u0417")):
         process = flr("doctor", *flags, hook=hook, env=environment)

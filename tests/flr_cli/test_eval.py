@@ -11,7 +11,9 @@ from flr_model.artifacts import BUNDLE, RUN, Manifest
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import SPLITS, Dataset, write_rows
 from flr_model.data.histories import HistoryRows
-from flr_model.ranking.recommender import Recommender, UserStates
+from flr_model.ranking.candidates import EVERYTHING
+from flr_model.ranking.catalog import CatalogRecommender
+from flr_model.ranking.recommender import UserStates
 
 
 class LastItemReader:
@@ -24,8 +26,8 @@ class LastItemReader:
 
 
 class NoEvidence:
-    def scores(self, rows):
-        return np.zeros((len(rows), 3), np.float32)
+    def scores(self, rows, candidates=EVERYTHING):
+        return candidates.mask(np.zeros((len(rows), 3), np.float32), rows)
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def loaders(dataset, monkeypatch):
 
     def load_recommender(folder, **_):
         vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
-        return Recommender(LastItemReader(), dataset.catalog, vectors, NoEvidence(), max_history=3)
+        return CatalogRecommender(LastItemReader(), dataset.catalog, vectors, NoEvidence(), max_history=3)
 
     for module in ("export.runtime", "flr_model.nn.run"):
         monkeypatch.setitem(sys.modules, module, SimpleNamespace(load_recommender=load_recommender))

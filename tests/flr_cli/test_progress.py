@@ -73,15 +73,17 @@ def test_quiet_is_silent_and_the_log_file_has_the_lines(clock, tmp_path, capsys)
 
 def test_on_a_terminal_bars_fit_and_go_away_also_after_an_error(terminal):
     shown = ConsoleProgress()
-    with (
-        pytest.raises(KeyError),
-        shown.task(123_456, "validation rows") as task,
-    ):
-        for _ in range(3):
-            task.advance(40_000, **{"loss": 1.234567, "valid NDCG@10": 0.0712345})
-            shown._bars.refresh()
-        raise KeyError
-    assert not shown._bars.tasks
+
+    def fail():
+        with shown.task(123_456, "validation rows") as task:
+            for _ in range(3):
+                task.advance(40_000, **{"loss": 1.234567, "valid NDCG@10": 0.0712345})
+                shown.bars.refresh()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not shown.bars.tasks
     frames = re.split("[\r\n]", re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "\r", terminal.getvalue()))
     drawn = [frame for frame in frames if "validation rows" in frame]
     assert any("120000/123456" in frame and "loss 1.2346" in frame for frame in drawn)
@@ -95,5 +97,5 @@ def test_jobs_may_be_nested(terminal):
         with shown.task(None, "inner") as inner:
             inner.advance(5)
         outer.advance(2)
-        assert len(shown._bars.tasks) == 1
-    assert not shown._bars.live.is_started
+        assert len(shown.bars.tasks) == 1
+    assert not shown.bars.live.is_started

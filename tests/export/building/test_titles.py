@@ -17,6 +17,7 @@ from flr_cli.app import main
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
 from flr_model.errors import ArtifactError, GateError
+from flr_model.ranking.candidates import Candidates
 
 ROOT = Path(__file__).parents[3]
 
@@ -166,7 +167,7 @@ def test_guidance_can_be_chosen_after_training(tiny_title_run, tiny_run, tmp_pat
 
 def test_seen_items_are_listed_when_they_are_allowed(bundle, tiny_dataset):
     recommender, rows = load_recommender(bundle), Dataset.open(tiny_dataset).rows("valid").spread(10)
-    hidden, allowed = (recommender.listed_scores(rows, allow_seen=flag) for flag in (False, True))
+    hidden, allowed = (recommender.scores(rows, Candidates(allow_seen=flag)) for flag in (False, True))
     own = rows.row_of_item(), rows.items
     assert np.isneginf(hidden[own]).all()
     assert np.isfinite(allowed[own]).any()

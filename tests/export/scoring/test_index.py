@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from export.scoring.index import ItemIndex
+from export.scoring.index import FaissIndex
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import MissingExtraError
 from tests.export.toy import toy_recommender
@@ -12,7 +12,7 @@ from tests.export.toy import toy_recommender
 def test_without_faiss_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(MissingExtraError) as caught:
-        ItemIndex.build(np.eye(3, dtype=np.float32))
+        FaissIndex.build(np.eye(3, dtype=np.float32))
     assert "flr[ann]" in caught.value.hint
 
 
@@ -27,7 +27,7 @@ class Nearest:
 
 
 def test_items_found_near_and_items_with_evidence_are_ranked_exactly():
-    ranking = toy_recommender().with_index(lambda vectors: Nearest()).recommend(HistoryRows.from_lists([[0], [1]]), 3)
+    ranking = toy_recommender(index=Nearest()).recommend(HistoryRows.from_lists([[0], [1]]), 3)
     assert ranking.items.tolist() == [
         [4, 5, -1],
         [4, -1, -1],
@@ -44,14 +44,14 @@ def vectors():
 
 def test_most_of_the_nearest_items_are_found(vectors):
     users = np.random.default_rng(1).normal(size=(20, 16)).astype(np.float32)
-    found = ItemIndex.build(vectors).search(users, 100)
+    found = FaissIndex.build(vectors).search(users, 100)
     assert found.shape == (20, 100)
     best = np.argsort(-(users @ vectors.T), axis=1)[:, :10]
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(best.tolist(), found.tolist(), strict=True)]) > 0.9
 
 
 def test_new_items_are_found_and_the_first_index_stays(vectors):
-    index = ItemIndex.build(vectors)
+    index = FaissIndex.build(vectors)
     user = 10 * vectors[:1]
     larger = index.extended(user)
     assert larger.search(user, 1)[0, 0] == 3000
@@ -60,6 +60,6 @@ def test_new_items_are_found_and_the_first_index_stays(vectors):
 
 def test_an_index_of_the_toy_catalogue_gives_the_exact_ranking(vectors):
     exact = toy_recommender()
-    approximate = exact.with_index(ItemIndex.build)
+    approximate = toy_recommender(index=FaissIndex.build(exact.vectors))
     rows = HistoryRows.from_lists([[0], [1, 3]])
     np.testing.assert_array_equal(approximate.recommend(rows, 3).items, exact.recommend(rows, 3).items)

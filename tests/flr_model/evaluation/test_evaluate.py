@@ -12,7 +12,9 @@ from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, DataError
 from flr_model.evaluation import metrics
 from flr_model.evaluation.evaluate import evaluate, evaluate_with_baselines
-from flr_model.ranking.recommender import Recommender, UserStates
+from flr_model.ranking.candidates import EVERYTHING
+from flr_model.ranking.catalog import CatalogRecommender
+from flr_model.ranking.recommender import UserStates
 
 TRAIN = HistoryRows.from_lists([[0], [1]], target=[1, 2])
 CONFIG = EvalConfig(bootstrap=20)
@@ -24,8 +26,8 @@ class FixedScores:
     def __init__(self, *scores):
         self.line = np.array(scores, np.float32)
 
-    def scores(self, rows):
-        return np.tile(self.line, (len(rows), 1))
+    def scores(self, rows, candidates=EVERYTHING):
+        return candidates.mask(np.tile(self.line, (len(rows), 1)), rows)
 
 
 class SilentReader:
@@ -38,8 +40,8 @@ class SilentReader:
 
 
 class NoEvidence:
-    def scores(self, rows):
-        return np.zeros((len(rows), 4), np.float32)
+    def scores(self, rows, candidates=EVERYTHING):
+        return candidates.mask(np.zeros((len(rows), 4), np.float32), rows)
 
 
 def catalog(*titles):
@@ -61,7 +63,7 @@ def dataset(tmp_path):
 
 def recommender(items):
     vectors = np.eye(4, dtype=np.float32)[[1, 1, 2, 3]]
-    return Recommender(SilentReader(), items, vectors, NoEvidence(), max_history=2)
+    return CatalogRecommender(SilentReader(), items, vectors, NoEvidence(), max_history=2)
 
 
 def test_seen_items_are_no_candidates():

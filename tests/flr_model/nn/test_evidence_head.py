@@ -6,7 +6,7 @@ import torch
 
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.evidence_head import EvidenceHead
-from flr_model.ranking.evidence import PairEvents
+from flr_model.ranking.pair_events import PairEvents
 from tests.builders import rows_of
 
 # Ann took 0 and then 1; Bob took 0, 1 and then 2.
@@ -125,7 +125,7 @@ def test_targets_among_the_candidates_are_scored_as_while_training_on_all(many):
 
 @pytest.mark.parametrize("each", [1, 10**9])
 def test_baked_it_scores_as_it_does_here(many, monkeypatch, each):
-    monkeypatch.setattr("flr_model.ranking.evidence.LAGS_PER_BUCKET", each)
+    monkeypatch.setattr("flr_model.ranking.lags.LAGS_PER_BUCKET", each)
     rows = rows_of(many)
     head = random_head(rows)
     assert (len(head.history_lag) == 1) == (each > 1)
@@ -134,7 +134,7 @@ def test_baked_it_scores_as_it_does_here(many, monkeypatch, each):
 
 
 def test_every_weight_learns_from_the_loss(many, monkeypatch):
-    monkeypatch.setattr("flr_model.ranking.evidence.LAGS_PER_BUCKET", 10)
+    monkeypatch.setattr("flr_model.ranking.lags.LAGS_PER_BUCKET", 10)
     rows = rows_of(many)
     head = EvidenceHead(PairEvents.count(rows, N_ITEMS), max_history=6)
     scores = head(head.encode(rows, leave_out_own=True))

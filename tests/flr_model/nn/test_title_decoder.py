@@ -13,6 +13,7 @@ from flr_model.nn.backbone import Trunk, load_backbone
 from flr_model.nn.model import build_model
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
+from flr_model.ranking.candidates import EVERYTHING
 from flr_model.ranking.evidence import Evidence
 from flr_model.titles.recommender import TitleRecommender
 from flr_model.titles.tokens import TitleTokenizer
@@ -137,7 +138,7 @@ def exhaustive(recommender, tree):
 def test_a_wide_beam_ranks_as_all_likelihoods_do(build, tree):
     recommender = build(beams=len(CATALOG))
     recommender.reader.model.decoder.log_scale.fill_(0.3)
-    found = recommender.recommend(HistoryRows.from_lists(HISTORIES), len(CATALOG), allow_seen=True)
+    found = recommender.recommend(HistoryRows.from_lists(HISTORIES), len(CATALOG), EVERYTHING)
     scores = exhaustive(recommender, tree)
     np.testing.assert_allclose(found.scores, np.take_along_axis(scores, found.items, axis=1), atol=1e-4)
     for row, line in zip(found.items, scores, strict=True):
@@ -181,7 +182,7 @@ def test_the_lists_are_those_of_transformers_generate(build, generator, tree, to
     recommender.tree = dataclasses.replace(tree)  # of titles alone: their items do not share them
     recommender.tree.__dict__["log_share"] = np.zeros(len(CATALOG))
     titles, scores = generated(recommender, generator, tree, history, width)
-    found = recommender.recommend(HistoryRows.from_lists([history]), width, allow_seen=True)
+    found = recommender.recommend(HistoryRows.from_lists([history]), width, EVERYTHING)
     ours = list(dict.fromkeys(tuple(tokenizer.encode([CATALOG[item]])[0].tolist()) for item in found.items[0]))
     assert ours == titles[: len(ours)]
     np.testing.assert_allclose(np.unique(found.scores[0])[::-1], scores[: len(ours)], atol=1e-4)
@@ -212,7 +213,7 @@ def test_new_items_can_be_written(build, tokenizer):
     known = build()
     known.reader = WithVectors(known.reader.model, None, tokenizer, known.model)
     wider = known.with_items(["new", "twin"], ["red jazz days", "red"])
-    found = wider.recommend(HistoryRows.from_lists([[3], [64]]), len(CATALOG) + 2, allow_seen=True)
+    found = wider.recommend(HistoryRows.from_lists([[3], [64]]), len(CATALOG) + 2, EVERYTHING)
     assert sorted(found.items[0]) == list(range(len(CATALOG) + 2))
     place = {item: rank for rank, item in enumerate(found.items[0].tolist())}
     assert place[64] > place[60]  # the same title: the known item first

@@ -4,10 +4,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-import flr_model.ranking.evidence
+import flr_model.ranking.lags
+import flr_model.ranking.pair_events
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
-from flr_model.ranking.evidence import BUCKETS, Evidence, PairEvents, channel, history_lags, lag_bounds
+from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.lags import BUCKETS, history_lags, lag_bounds
+from flr_model.ranking.pair_events import PairEvents, channel
 from tests.builders import rows_of
 
 # Ann took 0 and then 1; Bob took 0, 1 and then 2, the last two at the same time.
@@ -66,12 +69,12 @@ def test_few_lags_are_none_or_some():
 def test_many_lags_are_shared_out_evenly_over_buckets(monkeypatch):
     users = rows_of({f"u{n}": [(0, 1), (1, 1 + 10 * (n + 1))] for n in range(6)})  # lags 10, 20, .. 60
     for each, bounds in ((1, [0, 10, 20, 30, 40, 50]), (3, [0, 20, 40]), (6, [0, 30]), (7, [0])):
-        monkeypatch.setattr(flr_model.ranking.evidence, "LAGS_PER_BUCKET", each)
+        monkeypatch.setattr(flr_model.ranking.lags, "LAGS_PER_BUCKET", each)
         assert PairEvents.count(users, 2).lag_bounds.tolist() == bounds
 
 
 def test_lag_bounds_leave_out_steps_between_users_and_unknown_times(monkeypatch):
-    monkeypatch.setattr(flr_model.ranking.evidence, "LAGS_PER_BUCKET", 1)
+    monkeypatch.setattr(flr_model.ranking.lags, "LAGS_PER_BUCKET", 1)
     user, time = np.asarray([0, 0, 0, 1, 1]), np.asarray([0, 100, 107, 900, 907])
     assert set(lag_bounds(user, time).tolist()) == {0, 7}
     assert lag_bounds(user[:1], time[:1]).tolist() == [0]
@@ -89,7 +92,7 @@ def test_items_too_far_apart_are_no_pair():
 @pytest.mark.parametrize(("limit", "window"), [(0, 1), (18, 1), (59, 3), (60, 4), (90, 9)])
 def test_the_window_ends_before_there_are_too_many_events(monkeypatch, limit, window):
     monkeypatch.setattr(
-        flr_model.ranking.evidence, "MAX_EVENTS", limit
+        flr_model.ranking.pair_events, "MAX_EVENTS", limit
     )  # ten interactions make 18 + 16 + 14 + 12 + ... events
     events = PairEvents.count(rows_of({"u": [(item, item + 1) for item in range(10)]}, max_history=20), 10)
     assert (events.neighbour - events.source).max() == window

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flr_model.data.histories import HistoryRows
+from flr_model.ranking.candidates import UNSEEN, Candidates
 from flr_model.ranking.recommender import UserStates
 from flr_model.titles.recommender import Eligible, Guidance
 from flr_model.titles.search import Prompted, TitleSearch
@@ -114,7 +115,7 @@ def test_tokens_without_an_alternative_are_read_only_where_a_choice_follows():
 
 def test_hidden_items_are_never_found_and_others_take_their_places():
     history = [TREE.items[:3].tolist(), TREE.items[40:60].tolist(), []]
-    eligible = Eligible.of(TREE, rows(history), None, hide_seen=True)
+    eligible = Eligible.of(TREE, rows(history), UNSEEN)
     found, _ = search(10, eligible=eligible)
     assert np.bincount(found.user).tolist() == [10] * N_USERS
     left = eligible.items(found.user, TREE.items[TREE.first_item[found.title]].astype(np.int64))
@@ -127,7 +128,7 @@ def test_hidden_items_are_never_found_and_others_take_their_places():
 
 def test_only_candidates_are_found():
     own = [np.asarray([3, 8]), None, np.asarray([], np.int64)]
-    found, _ = search(TREE.n_titles, eligible=Eligible.of(TREE, rows([[], [], []]), own, hide_seen=True))
+    found, _ = search(TREE.n_titles, eligible=Eligible.of(TREE, rows([[], [], []]), Candidates(allowed=own)))
     assert set(found.title[found.user == 0]) == set(TREE.title_of[[3, 8]])
     assert np.bincount(found.user, minlength=3).tolist() == [len(set(TREE.title_of[[3, 8]])), TREE.n_titles, 0]
 

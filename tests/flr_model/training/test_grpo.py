@@ -12,7 +12,7 @@ from flr_model.data.dataset import Dataset
 from flr_model.errors import ArtifactError
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.nn.run import load_recommender, load_run
-from flr_model.ranking.evidence import PairEvents
+from flr_model.ranking.pair_events import PairEvents
 from flr_model.training.grpo import (
     GrpoObjective,
     TitleGrpoObjective,
@@ -212,7 +212,7 @@ def test_an_existing_run_is_refused(tiny_run):
 def test_rows_with_more_lags_are_counted_in_the_runs_own_buckets(tiny_run, tiny_dataset, monkeypatch):
     """As after `--refit`, whose rows are more than those aligned on."""
     run, rows = load_run(tiny_run), Dataset.open(tiny_dataset).rows("train")
-    monkeypatch.setattr("flr_model.ranking.evidence.LAGS_PER_BUCKET", 1)
+    monkeypatch.setattr("flr_model.ranking.lags.LAGS_PER_BUCKET", 1)
     assert len(PairEvents.count(rows, len(run.catalog)).lag_bounds) > len(run.evidence.lag_bounds)
     baked = trainable(run, rows).evidence.bake()
     np.testing.assert_array_equal(baked.lag_bounds, run.evidence.lag_bounds)

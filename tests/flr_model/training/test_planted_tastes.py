@@ -11,7 +11,7 @@ import pytest
 
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.run import load_recommender
-from flr_model.ranking.evidence import PairEvents
+from flr_model.ranking.pair_events import PairEvents
 from flr_model.training.sft import train
 from tests.builders import catalog_of, tiny_model, tiny_train, write_dataset
 

@@ -10,7 +10,7 @@ from flr_model.data.dataset import Dataset
 from flr_model.errors import ConfigError
 from flr_model.evaluation.validation import validator
 from flr_model.nn.run import load_recommender, load_run
-from flr_model.ranking.evidence import BUCKETS
+from flr_model.ranking.lags import BUCKETS
 from flr_model.training.grpo import align
 from flr_model.training.rewards import perplexity_reward
 from flr_model.training.sft import train

@@ -3,8 +3,10 @@ import pytest
 
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
+from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
+from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.evidence import SparseScores
-from flr_model.ranking.recommender import Recommender, UserStates, hide_seen
+from flr_model.ranking.recommender import UserStates
 
 VECTORS = np.asarray([[1, 0], [0, 1], [2, 0], [0, 2]], np.float32)
 
@@ -45,7 +47,7 @@ class StubEvidence:
 @pytest.fixture
 def recommender():
     catalog = Catalog(np.asarray(list("abcd"), object), np.asarray(["A", "B", "C", "D"], object))
-    return Recommender(StubReader(), catalog, VECTORS, StubEvidence(), max_history=2)
+    return CatalogRecommender(StubReader(), catalog, VECTORS, StubEvidence(), max_history=2)
 
 
 ROWS = HistoryRows.from_lists([[0], [0, 2, 1]])
@@ -74,15 +76,15 @@ def test_what_was_had_before_the_history_is_hidden_too(recommender):
 
 
 def test_seen_items_can_be_kept(recommender):
-    ranking = recommender.recommend(ROWS, 2, allow_seen=True)
+    ranking = recommender.recommend(ROWS, 2, EVERYTHING)
     assert ranking.items.tolist() == [[2, 0], [3, 1]]
 
 
 def test_only_candidates_are_ranked(recommender):
-    ranking = recommender.recommend(ROWS, 2, candidates=[np.asarray([0, 1]), np.arange(4)])
+    ranking = recommender.recommend(ROWS, 2, Candidates(allowed=[np.asarray([0, 1]), np.arange(4)]))
     assert ranking.items.tolist() == [[1, PAD], [3, PAD]]
     assert ranking.contributions[1, 0].tolist() == [1, 1, 0.5]
-    empty = recommender.recommend(ROWS, 2, candidates=[np.zeros(0, np.int64), np.asarray([0])])
+    empty = recommender.recommend(ROWS, 2, Candidates(allowed=[np.zeros(0, np.int64), np.asarray([0])]))
     assert empty.items.tolist() == [[PAD, PAD], [PAD, PAD]]
 
 
@@ -99,5 +101,12 @@ def test_new_items_are_ranked_from_their_titles(recommender):
 
 def test_hidden_items_are_those_of_each_rows_own_history():
     scores = np.zeros((2, 4), np.float32)
-    hide_seen(scores, HistoryRows.from_lists([[3], []]))
+    UNSEEN.mask(scores, HistoryRows.from_lists([[3], []]))
     assert np.isinf(scores).tolist() == [[False, False, False, True], [False] * 4]
+
+
+def test_masks_keep_only_what_a_row_may_be_given():
+    scores = np.zeros((3, 4), np.float32)
+    rows = HistoryRows.from_lists([[3], [0], []])
+    Candidates(allowed=[np.asarray([0, 3]), None, np.asarray([1])]).mask(scores, rows)
+    assert np.isfinite(scores).astype(int).tolist() == [[1, 0, 0, 0], [0, 1, 1, 1], [0, 1, 0, 0]]

@@ -1,0 +1,35 @@
+"""Arrays as this package writes them: names of their types, and idioms of ragged rows.
+
+A ragged matrix is flat values with offsets: row r is ``values[offsets[r]:offsets[r + 1]]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+def offsets_of(lengths: Any) -> Ints:
+    """Return where ragged rows of these lengths begin, and behind the last where it ends.
+
+    >>> offsets_of([2, 0, 3]).tolist()
+    [0, 2, 2, 5]
+    """
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def ranges(start: Ints, length: Ints) -> Ints:
+    """Concatenate the ranges ``start[i] : start[i] + length[i]``.
+
+    >>> ranges(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    ends = np.cumsum(length)
+    total = int(ends[-1]) if len(ends) else 0
+    return (np.repeat(start - (ends - length), length) + np.arange(total)).astype(np.int64)

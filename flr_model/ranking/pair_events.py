@@ -1,0 +1,153 @@
+"""What was bought together: every co-occurrence of two items in a user's sequence, with its circumstances.
+
+Counting is the cheapest strong signal a recommender has, and exact for a catalogue of any size. Training weighs the
+events (`flr_model.nn.evidence_head`); while training, the events of the row's own user are taken out, because a model
+that sees the pair it has to predict learns to trust a leak.
+
+Shapes: R rows, M items, P distinct pairs, V events, E looked-up pairs, G buckets of lags.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flr_model.arrays import Ints, ranges
+from flr_model.data.histories import HistoryRows, sequences
+from flr_model.ranking.lags import BUCKETS, ages, history_lags, lag_bounds, lag_buckets
+
+Numbers = npt.NDArray[np.int32]
+"""Numbers of events, pairs and channels, which are kept small: there may be many."""
+
+MAX_EVENTS = 100_000_000
+"""The window of distances ends before there are more; an event takes 12 bytes, and up to 50 while they are counted."""
+
+
+def channel(direction: npt.NDArray[Any], distance: npt.NDArray[Any], lag: npt.NDArray[Any], n_lags: int) -> Ints:
+    """Number the circumstances of events: direction 0 or 1, distance 1..50, bucket 0..n_lags - 1 of the lag."""
+    numbers: Ints = ((direction * len(BUCKETS) + np.searchsorted(BUCKETS, distance)) * n_lags + lag).astype(np.int64)
+    return numbers
+
+
+class Lookup(NamedTuple):
+    """The pairs that a batch of histories meets, one entry per (history item, neighbour).
+
+    row: (E,) row of the batch. age: (E,) steps back of the history item, 0 for the newest.
+    lag: (E,) bucket of its time before the newest. pair: (E,) index of the pair.
+    """
+
+    row: Ints
+    age: Ints
+    lag: Ints
+    pair: Ints
+
+
+@dataclass(frozen=True)
+class PairEvents:
+    """Every co-occurrence within fifty steps of a user's sequence, in both directions.
+
+    Args:
+        indptr: (M + 1,) where each history item's pairs begin.
+        source: (P,) history item of each pair. neighbour: (P,) the other item, sorted within a history item.
+        event_pair: (V,) index of each event's pair, sorted. event_channel: (V,) its circumstances.
+        by_user: (V,) events in order of their users. first_of_user: (U + 1,) where each user's begin in it.
+        degree: (M,) interactions of each item.
+        lag_bounds: (G - 1,) longest lag of each bucket but the last. users: external id to number.
+    """
+
+    indptr: Ints
+    source: Ints
+    neighbour: Ints
+    event_pair: Numbers
+    event_channel: Numbers
+    by_user: Numbers
+    first_of_user: Ints
+    degree: Ints
+    lag_bounds: Ints
+    users: dict[str, int]
+
+    @classmethod
+    def count(cls, rows: HistoryRows, n_items: int, bounds: Ints | None = None) -> PairEvents:
+        """Count the pairs of training rows, every real interaction once however many rows show it.
+
+        Args:
+            rows: of training.
+            n_items: M.
+            bounds: the lag bounds that weights were learned for; None finds those of the rows.
+        """
+        user, item, time, users = sequences(rows)
+        bounds = lag_bounds(user, time) if bounds is None else bounds
+        starts = _starts(user, item)
+        n_events = 2 * sum(len(first) for first in starts)
+        key, channels, who = np.empty(n_events, np.int64), np.empty(n_events, np.int32), np.empty(n_events, np.int32)
+        begin = 0
+        for distance, first in enumerate(starts, 1):
+            second = first + distance
+            lag = lag_buckets(time[first], time[second], bounds)
+            gap = np.full(len(first), distance)
+            for direction, (a, b) in enumerate(((first, second), (second, first))):
+                part = slice(begin, begin + len(first))
+                key[part] = item[a] * n_items + item[b]
+                channels[part] = channel(np.full(len(first), direction), gap, lag, len(bounds) + 1)
+                who[part] = user[first]
+                begin = part.stop
+        del starts  # memory is short here: below, too, everything goes when it has been used
+        order = np.argsort(key, kind="stable").astype(np.int32)
+        channels, who = channels[order], who[order]
+        key = key[order]
+        del order
+        new = np.ones(n_events, bool)
+        new[1:] = key[1:] != key[:-1]
+        pairs, event_pair = key[new], np.cumsum(new, dtype=np.int32) - 1
+        del key
+        by_user = np.argsort(who, kind="stable").astype(np.int32)
+        return cls(
+            indptr=np.searchsorted(pairs, np.arange(n_items + 1) * n_items).astype(np.int64),
+            source=pairs // n_items,
+            neighbour=pairs % n_items,
+            event_pair=event_pair,
+            event_channel=channels,
+            by_user=by_user,
+            first_of_user=np.concatenate([[0], np.cumsum(np.bincount(who, minlength=len(users)))]),
+            degree=np.bincount(item, minlength=n_items).astype(np.int64),
+            lag_bounds=bounds,
+            users=users,
+        )
+
+    def own(self, rows: HistoryRows) -> tuple[Lookup, Ints]:
+        """Look up the events of each row's own user that start at an item of its history, and their channels."""
+        begin = self.first_of_user
+        number = np.asarray([self.users.get(user, -1) for user in rows.user_id], np.int64)
+        known = number >= 0
+        start, stop = begin[np.where(known, number, 0)], begin[np.where(known, number + 1, 0)]
+        length = np.where(known, stop - start, 0)
+        event = self.by_user[ranges(start, length)]
+        row = np.repeat(np.arange(len(rows)), length)
+        # match (row, source item) of the events with (row, history item) of the rows, every combination
+        n_items = len(self.degree)
+        theirs = row * n_items + self.source[self.event_pair[event]]
+        ours = rows.row_of_item() * n_items + rows.items
+        by_key = np.argsort(ours, kind="stable")
+        left, right = (np.searchsorted(ours[by_key], theirs, side=side) for side in ("left", "right"))
+        slot = by_key[ranges(left, right - left)]
+        event = np.repeat(event, right - left)
+        lags = history_lags(rows, self.lag_bounds)
+        pair = self.event_pair[event].astype(np.int64)
+        found = Lookup(rows.row_of_item()[slot], ages(rows)[slot], lags[slot], pair)
+        return found, self.event_channel[event].astype(np.int64)
+
+
+def _starts(user: Ints, item: Ints) -> list[Ints]:
+    """Return where pairs begin in (S,) interactions, for each distance of the window; a pair is two events."""
+    starts: list[Ints] = []
+    n_events = 0
+    for distance in range(1, min(BUCKETS[-1], len(item) - 1) + 1):
+        first = np.flatnonzero((user[:-distance] == user[distance:]) & (item[:-distance] != item[distance:]))
+        n_events += 2 * len(first)
+        if n_events > MAX_EVENTS and starts:
+            break
+        starts.append(first)
+    return starts
