@@ -152,23 +152,23 @@ def refuse(flags: Sequence[str], reason: str) -> None:
 def _parameter(rule: Field[Any]) -> Parameter:
     """Make the Typer parameter of one field; None means "not given on the command line"."""
     meta, default = rule.metadata, rule.default
-    flag, kind, auto = flag_name(rule.name), type(default), meta["auto"]
+    flag, kind, auto = flag_name(rule.name), meta["kind"], meta["auto"] is not None
     text = meta["help"][:1].upper() + meta["help"][1:] + "".join(f" ({' | '.join(c)})" for c in [meta["choices"]] if c)
-    shown = "auto" if auto is not None and default == auto else json.dumps(default) if kind is bool else str(default)
+    shown = "auto" if default is None else json.dumps(default) if kind is bool else str(default)
     option = typer.Option(
         f"{flag}/--no{flag[1:]}" if kind is bool else flag,
         help=escape(f"{text} [default: {shown!r}]" if "\n" in shown else f"{text} [default: {shown}]"),
         show_default=False,
         rich_help_panel=meta["panel"],
-        parser=None if auto is None else _number_or_auto,
-        metavar="" if kind is bool else {int: "INT", float: "NUM", str: "TEXT"}[kind],
+        parser=functools.partial(_number_or_auto, kind) if auto else None,
+        metavar={bool: "", int: "INT", float: "NUM", str: "TEXT"}[kind] + ("|auto" if auto else ""),
     )
     return _keyword(rule.name, Annotated[kind | None, option], None)
 
 
-def _number_or_auto(text: str) -> int | str:
+def _number_or_auto(kind: type[int] | type[float], text: str) -> float | str:
     """Parse the value of a setting that may be ``auto``."""
-    return text if text == "auto" else int(text)
+    return text if text == "auto" else kind(text)
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> Parameter:

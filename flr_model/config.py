@@ -19,7 +19,7 @@ def setting(
     choices: tuple[str, ...] | None = None,
     low: float | None = None,
     high: float | None = None,
-    auto: int | None = None,
+    auto: float | None = None,
     panel: str | None = None,
     only: tuple[str, tuple[str, ...]] | None = None,
 ) -> Any:
@@ -31,12 +31,14 @@ def setting(
         choices: the values it may take.
         low: least value.
         high: largest value.
-        auto: the number that the word ``auto`` stands for on the command line and in files, if it is allowed.
+        auto: if given, the value may be None, which flags and files write as the word ``auto``; files of earlier
+            versions write it as this number.
         panel: heading of its group in ``--help``; None puts it among the common options.
         only: another field and the values of it with which this one has an effect; its flag is refused otherwise.
     """
-    rules = {"help": text, "choices": choices, "low": low, "high": high, "auto": auto, "panel": panel, "only": only}
-    return field(default=default, metadata=rules)
+    kind = type(auto if default is None else default)
+    rules = {"help": text, "kind": kind, "choices": choices, "low": low, "high": high, "auto": auto}
+    return field(default=default, metadata={**rules, "panel": panel, "only": only})
 
 
 def flag_name(field_name: str) -> str:
@@ -60,6 +62,9 @@ class Settings:
     """The table of the TOML file that holds these fields."""
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            if f.metadata["auto"] is not None and getattr(self, f.name) == f.metadata["auto"]:
+                object.__setattr__(self, f.name, None)
         problems = [problem for f in fields(self) if (problem := _problem(f.name, getattr(self, f.name), f.metadata))]
         problems += self.problems()
         if problems:
@@ -76,13 +81,15 @@ class Settings:
 
 def _problem(name: str, value: Any, rule: Any) -> str | None:
     choices, low, high = rule["choices"], rule["low"], rule["high"]
+    if value is None and rule["auto"] is not None:
+        return None
     if value != value:
         return f"{flag_name(name)} is not a number"
     if choices is not None and value not in choices:
         return f"{flag_name(name)} is {value!r}, not one of {', '.join(choices)}"
-    if low is not None and value is not None and value < low:
+    if low is not None and value < low:
         return f"{flag_name(name)} is {value}, below {low}"
-    if high is not None and value is not None and value > high:
+    if high is not None and value > high:
         return f"{flag_name(name)} is {value}, above {high}"
     return None
 
@@ -148,9 +155,13 @@ class ModelConfig(Settings):
         "what is predicted: a score of each item of the catalogue, or the tokens of a title",
         choices=("catalog", "title"),
     )
-    n_factors: int = setting(4, "number of factors, K; auto: chosen in short trials", low=0, high=64, auto=0)
-    layers: int = setting(2, "read histories with the first N layers of the backbone; 0: all", low=0, panel=READING)
-    item_layers: int = setting(0, "read titles with the first N layers of the backbone; 0: all", low=0, panel=READING)
+    n_factors: int | None = setting(4, "number of factors, K; auto: chosen in short trials", low=1, high=64, auto=0)
+    layers: int | None = setting(
+        2, "read histories with the first N layers of the backbone; auto: all", low=1, auto=0, panel=READING
+    )
+    item_layers: int | None = setting(
+        None, "read titles with the first N layers of the backbone; auto: all", low=1, auto=0, panel=READING
+    )
     title_prompt: str = setting(
         "Title: {title}\nCategory:", "prompt in which the backbone reads a title, with {title} once", panel=READING
     )
@@ -190,6 +201,17 @@ class ModelConfig(Settings):
         only=("decoder", ("title",)),
     )
 
+    @property
+    def chosen_factors(self) -> int:
+        """The number of factors, of a model that is built.
+
+        Raises:
+            ValueError: if it is left to training.
+        """
+        if self.n_factors is None:
+            raise ValueError("the number of factors is not chosen yet")
+        return self.n_factors
+
     def with_guidance(self, weight: float | None) -> ModelConfig:
         """Return the settings with another weight of the evidence in the search for titles; None keeps them.
 
@@ -224,12 +246,16 @@ class TrainConfig(Settings):
         "auto: chosen by the size of the data",
         choices=("auto", "sequences", "frozen", "lora", "full"),
     )
-    epochs: int = setting(0, "passes over the training rows; auto: 3, or 1 where users have many rows", low=0, auto=0)
+    epochs: int | None = setting(
+        None, "passes over the training rows; auto: 3, or 1 where users have many rows", low=1, auto=0
+    )
     batch_size: int = setting(128, "rows per step and device", low=1)
     seed: int = setting(0, "seed of initial weights, order of the rows and dropout", low=0)
-    max_steps: int = setting(0, "stop after this many steps; 0: no limit", low=0, panel=LENGTH)
+    max_steps: int | None = setting(None, "stop after this many steps; auto: no limit", low=1, auto=0, panel=LENGTH)
     patience: int = setting(2, "stop after this many epochs without a better validation NDCG@10", low=1, panel=LENGTH)
-    valid_rows: int = setting(0, "validation rows ranked after each epoch, evenly spaced; 0: all", low=0, panel=LENGTH)
+    valid_rows: int | None = setting(
+        None, "validation rows ranked after each epoch, evenly spaced; auto: all", low=1, auto=0, panel=LENGTH
+    )
     sequence_epochs: int = setting(
         4,
         "passes over the users' sequences before the head is trained",
@@ -237,10 +263,11 @@ class TrainConfig(Settings):
         panel=TUNING,
         only=("tuning", ("auto", "sequences")),
     )
-    forecast: float = setting(
-        -1.0,
-        "weight of the backbone's own next-item prediction in the score; -1: chosen on the validation rows",
-        low=-1.0,
+    forecast: float | None = setting(
+        None,
+        "weight of the backbone's own next-item prediction in the score; auto: chosen on the validation rows",
+        low=0.0,
+        auto=-1.0,
         panel=TUNING,
         only=("tuning", ("auto", "sequences")),
     )
@@ -290,7 +317,7 @@ class AlignConfig(Settings):
     table: ClassVar[str] = "align"
 
     epochs: int = setting(1, "passes over the training rows", low=1)
-    max_rows: int = setting(3_000, "training rows to align on, newest kept; 0: all", low=0)
+    max_rows: int | None = setting(3_000, "training rows to align on, newest kept; auto: all", low=1, auto=0)
     batch_size: int = setting(256, "users per step", low=1)
     learning_rate: float = setting(3e-4, "learning rate of the reasoner and the latent map", low=0.0)
     seed: int = setting(0, "seed of the order of the rows and of the noise", low=0)
@@ -316,8 +343,10 @@ class AlignConfig(Settings):
     clip_high: float = setting(0.28, "upper clip of the probability ratio", low=0.0, panel=POLICY)
     kl: float = setting(0.0, "weight of the KL divergence from the SFT policy", low=0.0, panel=POLICY)
     refresh_steps: int = setting(4, "steps between updates of the sampling policy", low=1, panel=POLICY)
-    max_steps: int = setting(0, "stop after this many steps; 0: no limit", low=0, panel=LENGTH)
-    valid_rows: int = setting(0, "validation rows ranked before and after, evenly spaced; 0: all", low=0, panel=LENGTH)
+    max_steps: int | None = setting(None, "stop after this many steps; auto: no limit", low=1, auto=0, panel=LENGTH)
+    valid_rows: int | None = setting(
+        None, "validation rows ranked before and after, evenly spaced; auto: all", low=1, auto=0, panel=LENGTH
+    )
     warmup_steps: int = setting(5, "steps of linear warm-up before the cosine schedule", low=0, panel=LENGTH)
     cache_mb: int = setting(
         2048,
@@ -328,7 +357,7 @@ class AlignConfig(Settings):
 
 
 GUIDANCE_AGAIN = (
-    "weight of the co-occurrence evidence in the search of --decoder title; -1: the weight saved in the run or bundle"
+    "weight of the co-occurrence evidence in the search of --decoder title; auto: the weight saved in the run or bundle"
 )
 
 
@@ -345,8 +374,8 @@ class EvalConfig(Settings):
         choices=("id", "title"),
     )
     allow_seen: bool = setting(False, "keep seen items among the candidates")
-    max_rows: int = setting(0, "rows to rank, evenly spaced over the split; 0: all", low=0)
-    guidance: float = setting(-1.0, GUIDANCE_AGAIN, low=-1.0, high=1.0)
+    max_rows: int | None = setting(None, "rows to rank, evenly spaced over the split; auto: all", low=1, auto=0)
+    guidance: float | None = setting(None, GUIDANCE_AGAIN, low=0.0, high=1.0, auto=-1.0)
     batch_size: int = setting(256, "users ranked at once", low=1)
     bootstrap: int = setting(1000, "bootstrap resamples behind each interval; 0: no intervals", low=0)
     seed: int = setting(0, "seed of the bootstrap", low=0)
@@ -361,7 +390,7 @@ class ExportConfig(Settings):
     precision: str = setting(
         "int8", "int8: written if it passes the quality gates, else fp32", choices=("int8", "fp32")
     )
-    guidance: float = setting(-1.0, GUIDANCE_AGAIN, low=-1.0, high=1.0)
+    guidance: float | None = setting(None, GUIDANCE_AGAIN, low=0.0, high=1.0, auto=-1.0)
     tolerance: float = setting(1e-3, "largest difference of scores between torch and ONNX fp32", low=0.0, panel=GATES)
     max_ndcg_loss: float = setting(
         0.01,
@@ -404,5 +433,5 @@ class ScoreConfig(Settings):
         choices=("exact", "ann"),
         panel=PERFORMANCE,
     )
-    threads: int = setting(0, "number of cores that score; 0: all", low=0, panel=PERFORMANCE)
+    threads: int | None = setting(None, "number of cores that score; auto: all", low=1, auto=0, panel=PERFORMANCE)
     batch_size: int = setting(1024, "users read and written at once", low=1, panel=PERFORMANCE)

@@ -40,7 +40,7 @@ def evaluate(
     if out is not None:
         check_free(out, overwrite=overwrite)
     dataset = Dataset.of(manifest, data)
-    recommender = _load(source, manifest, None if eval.guidance < 0 else eval.guidance)
+    recommender = _load(source, manifest, eval.guidance)
     report = evaluate_with_baselines(recommender, dataset, eval, progress=ConsoleProgress())
     if out is not None:
         report.write_ranks(out, overwrite=overwrite)

@@ -209,9 +209,11 @@ def build_model(
     encoder = (
         ItemsEncoder(trunk, config.embedding_size, prompt) if config.encoding == "items" else TextEncoder(trunk, prompt)
     )
-    reasoner = Reasoner(trunk.width, config.n_factors, config.refine_steps, dropout=config.dropout, residual=not writes)
+    reasoner = Reasoner(
+        trunk.width, config.chosen_factors, config.refine_steps, dropout=config.dropout, residual=not writes
+    )
     if writes:
         decoder = TitleDecoder(head, scale=TRUNCATED_SCALE if config.layers else 1.0)
         return FactorizedModel(encoder, reasoner, decoder, config.latent_tokens)
-    items = CatalogDecoder(trunk.width, config.embedding_size, config.n_factors, dropout=config.dropout)
+    items = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
     return FactorizedModel(encoder, reasoner, items, config.latent_tokens)

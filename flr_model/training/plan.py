@@ -73,7 +73,7 @@ def plan(
     if refit is not None:
         model, train = settings_of(refit)
     n_factors = str(model.n_factors)
-    if model.n_factors == factor_choice.AUTO:
+    if model.n_factors is None:
         tried = factor_choice.TRIED
         model = replace(model, n_factors=max(tried))
         n_factors = f"{max(tried)}: the largest of {', '.join(map(str, tried))}, of which trials would choose"
@@ -141,7 +141,9 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def _steps(objective: Learner, samples: Samples, batch_size: int, epochs: int, max_steps: int) -> tuple[int, float]:
+def _steps(
+    objective: Learner, samples: Samples, batch_size: int, epochs: int, max_steps: int | None
+) -> tuple[int, float]:
     """Return the number of steps, and the seconds of one: forward and backward passes, the first as a warm-up."""
     device = best_device()
     objective.to(device)

@@ -75,10 +75,10 @@ def rates_of(train: TrainConfig) -> Rates:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in what steps to train; a value of 0 in ``max_steps`` means by epochs."""
+    """How long and in what steps to train; without ``max_steps``, by epochs."""
 
-    epochs: int
-    max_steps: int
+    epochs: int | None
+    max_steps: int | None
     batch_size: int
     grad_accumulation: int
     warmup_steps: int
@@ -271,7 +271,7 @@ def _arguments(schedule: Schedule, folder: Path, *, validating: bool) -> Trainin
         precision = "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
     arguments = TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=schedule.epochs,
+        num_train_epochs=schedule.epochs or 0,
         max_steps=schedule.max_steps or -1,
         per_device_train_batch_size=schedule.batch_size,
         gradient_accumulation_steps=schedule.grad_accumulation,

@@ -14,9 +14,9 @@ def test_auto_is_a_word_of_the_settings_that_know_it(tmp_path):
     file = tmp_path / "flr.toml"
     file.write_text('[model]\nn_factors = "auto"\n[train]\nepochs = "auto"\n')
     tables = read_tables(file)
-    assert build(ModelConfig, tables["model"]).n_factors == 0
-    assert build(TrainConfig, tables["train"]).epochs == 0
-    assert build(ModelConfig, {}, {"n_factors": "auto"}).n_factors == 0
+    assert build(ModelConfig, tables["model"]).n_factors is None
+    assert build(TrainConfig, tables["train"]).epochs is None
+    assert build(ModelConfig, {}, {"n_factors": "auto"}).n_factors is None
     with pytest.raises(ConfigError, match=r"refine_steps in .model. is 'auto', expected int"):
         build(ModelConfig, {"refine_steps": "auto"})
 

@@ -142,13 +142,13 @@ def test_the_weight_grows_until_validation_falls(setup, values, best, asked):
     decoder = setup.recommender.model.decoder
     validate = Validation(decoder, values)
     learned = Forecast(torch.ones_like(decoder.forecast), torch.tensor(2.0))
-    assert weigh_forecast(setup.recommender, learned, -1.0, validate) == best
+    assert weigh_forecast(setup.recommender, learned, None, validate) == best
     assert validate.asked == asked
     torch.testing.assert_close(decoder.forecast, best * learned.states)
     assert decoder.echo.item() == pytest.approx(best * 2)
 
 
-@pytest.mark.parametrize(("asked", "given"), [(0.5, 0.5), (0.0, 0.0), (-1.0, 0.0)])
+@pytest.mark.parametrize(("asked", "given"), [(0.5, 0.5), (0.0, 0.0), (None, 0.0)])
 def test_a_weight_that_was_asked_for_needs_no_validation(setup, asked, given):
     decoder = setup.recommender.model.decoder
     learned = Forecast(torch.ones_like(decoder.forecast), torch.tensor(2.0))
