@@ -107,14 +107,11 @@ def shape_differences(
 def user_vectors(recommender: CatalogRecommender, rows: HistoryRows, *, progress: Progress = SILENT) -> Floats:
     """Return the (R, D) sums of the factors' queries: all that ranking needs of the network."""
     parts = [np.zeros((0, recommender.vectors.shape[1]), np.float32)]
-    progress.start(len(rows), "validation rows")
-    try:
+    with progress.task(len(rows), "validation rows") as task:
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             batch = rows.select(slice(start, start + _ROWS_AT_ONCE))
             parts.append(recommender.states(batch).queries.sum(axis=1))
-            progress.advance(len(batch))
-    finally:
-        progress.finish()
+            task.advance(len(batch))
     return np.concatenate(parts)
 
 

@@ -116,15 +116,14 @@ def compare_lists(
     lists: list[list[Ints]] = []
     ranks: list[list[Ints]] = []
     worst = 0.0
-    progress.start(len(rows), "validation rows")
-    for start in range(0, len(rows), USERS_AT_ONCE):
-        part = rows.select(slice(start, start + USERS_AT_ONCE))
-        one, other = (r.scores(part, UNSEEN) for r in (torchs, ours))
-        worst = max(worst, _difference(one, other))
-        lists.append([best_items(scores, min(TOP, LISTED)) for scores in (one, other)])
-        ranks.append([metrics.target_ranks(scores, part.target) for scores in (one, other)])
-        progress.advance(len(part))
-    progress.finish()
+    with progress.task(len(rows), "validation rows") as task:
+        for start in range(0, len(rows), USERS_AT_ONCE):
+            part = rows.select(slice(start, start + USERS_AT_ONCE))
+            one, other = (r.scores(part, UNSEEN) for r in (torchs, ours))
+            worst = max(worst, _difference(one, other))
+            lists.append([best_items(scores, min(TOP, LISTED)) for scores in (one, other)])
+            ranks.append([metrics.target_ranks(scores, part.target) for scores in (one, other)])
+            task.advance(len(part))
     return RankingParity.of(lists, ranks, worst)
 
 

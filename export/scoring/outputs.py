@@ -189,7 +189,7 @@ class Output:
         self.out, self.rejects = out, out.with_name(out.name + ".rejects.csv")
         self.resumable = out.suffix != ".parquet"
         self._part, self._rejects_part = (path.with_name(f".{path.name}.part") for path in (out, self.rejects))
-        self._state_path = out.with_name(f".{out.name}.state.json")
+        self._state_path = _state_of(out)
         self._identity = identity
         self._state = self._interrupted() if resume else None
         self.counts = Counts(**self._state["counts"]) if self._state else Counts()
@@ -288,6 +288,15 @@ class Output:
                 hint="run with the same files and settings, or start over without --resume",
             )
         return state
+
+
+def interrupted(out: Path) -> bool:
+    """Tell whether an interrupted run left a state from which this result can be finished."""
+    return _state_of(out).exists()
+
+
+def _state_of(out: Path) -> Path:
+    return out.with_name(f".{out.name}.state.json")
 
 
 def _texts(values: np.ndarray[Any, Any]) -> list[Any]:

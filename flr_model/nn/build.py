@@ -59,14 +59,16 @@ def build_model(
         if config.encoding == "items"
         else TextEncoder(trunk, config.max_tokens, prompt)
     )
-    reasoner = Reasoner(trunk.width, config.n_factors, config.refine_steps, dropout=config.dropout, residual=not writes)
+    reasoner = Reasoner(
+        trunk.width, config.chosen_factors, config.refine_steps, dropout=config.dropout, residual=not writes
+    )
     # The last thought of a head that writes goes through the trunk together with the title.
     model = FactorizedModel(encoder, reasoner, config.latent_tokens - 1 if writes else config.latent_tokens)
     evidence = EvidenceHead(n_lags, max_history=config.max_history)
     if writes:
         decoder = TitleDecoder(output_embeddings(), scale=TRUNCATED_SCALE if config.layers else 1.0)
         return Network(model, TitleHead(decoder, evidence, end_token=end_token(trunk.lm.config)))
-    items = CatalogDecoder(trunk.width, config.embedding_size, config.n_factors, dropout=config.dropout)
+    items = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
     return Network(model, CatalogHead(items, evidence))
 
 

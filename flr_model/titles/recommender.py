@@ -65,7 +65,7 @@ class TitleRecommender:
         self.tree = tree
         self.model = model
         self.max_history = model.max_history
-        self.n_factors = model.n_factors
+        self.n_factors = model.chosen_factors
         self._titles: list[str] = catalog.titles.tolist()
 
     def states(self, rows: HistoryRows) -> UserStates:

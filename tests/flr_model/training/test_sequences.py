@@ -145,13 +145,13 @@ def test_the_weight_grows_until_validation_falls(setup, values, best, asked):
     decoder = setup.recommender.head.decoder
     validate = Validation(decoder, values)
     learned = NextItemHead(torch.ones_like(decoder.next_item), torch.tensor(2.0))
-    assert weigh_next_item_head(setup.recommender, learned, -1.0, validate) == best
+    assert weigh_next_item_head(setup.recommender, learned, None, validate) == best
     assert validate.asked == asked
     torch.testing.assert_close(decoder.next_item, best * learned.states)
     assert decoder.last_item_weight.item() == pytest.approx(best * 2)
 
 
-@pytest.mark.parametrize(("asked", "given"), [(0.5, 0.5), (0.0, 0.0), (-1.0, 0.0)])
+@pytest.mark.parametrize(("asked", "given"), [(0.5, 0.5), (0.0, 0.0), (None, 0.0)])
 def test_a_weight_that_was_asked_for_needs_no_validation(setup, asked, given):
     decoder = setup.recommender.head.decoder
     learned = NextItemHead(torch.ones_like(decoder.next_item), torch.tensor(2.0))
