@@ -117,14 +117,16 @@ def compare_lists(
     ranks: list[list[Ints]] = []
     worst = 0.0
     progress.start(len(rows), "validation rows")
-    for start in range(0, len(rows), USERS_AT_ONCE):
-        part = rows.select(slice(start, start + USERS_AT_ONCE))
-        one, other = (r.scores(part, UNSEEN) for r in (torchs, ours))
-        worst = max(worst, _difference(one, other))
-        lists.append([best_items(scores, min(TOP, LISTED)) for scores in (one, other)])
-        ranks.append([metrics.target_ranks(scores, part.target) for scores in (one, other)])
-        progress.advance(len(part))
-    progress.finish()
+    try:
+        for start in range(0, len(rows), USERS_AT_ONCE):
+            part = rows.select(slice(start, start + USERS_AT_ONCE))
+            one, other = (r.scores(part, UNSEEN) for r in (torchs, ours))
+            worst = max(worst, _difference(one, other))
+            lists.append([best_items(scores, min(TOP, LISTED)) for scores in (one, other)])
+            ranks.append([metrics.target_ranks(scores, part.target) for scores in (one, other)])
+            progress.advance(len(part))
+    finally:
+        progress.finish()
     return RankingParity.of(lists, ranks, worst)
 
 

@@ -5,7 +5,6 @@ The Trainer brings resume, mixed precision, accumulation, several GPUs and early
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,13 +36,10 @@ from flr_model.nn.parameter_groups import Group, check_groups
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.progress import Progress
 from flr_model.training.learner import Learner
-
-logger = logging.getLogger(__name__)
+from flr_model.training.reporter import BEST, ProgressReporter
 
 RESIDUAL_DECAY = 0.1
 """Weight decay of the items' residuals: single items have few rows to learn from."""
-
-BEST = "eval_NDCG@10"
 
 Validate = Callable[[], dict[str, float]]
 
@@ -174,9 +170,12 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             return {"batch": samples.batch(np.asarray(numbers, np.int64))}
 
         self.objective = objective
+        self.progress = progress
         self.validate = validate
         self.rates = rates
-        callbacks: list[TrainerCallback] = [ProgressReporter(progress, schedule, samples.unit)]
+        per_step = schedule.batch_size * schedule.grad_accumulation
+        reporter = ProgressReporter(progress, per_step=per_step, unit=samples.unit)
+        callbacks: list[TrainerCallback] = [reporter]
         if validate is not None and schedule.patience is not None:
             callbacks.append(EarlyStoppingCallback(schedule.patience))
         super().__init__(
@@ -218,42 +217,14 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return metrics
 
     def run(self, *, resume: bool) -> None:
-        """Train, from the newest checkpoint when ``resume`` and there is one."""
+        """Train, from the last checkpoint when ``resume`` and there is one."""
         last = get_last_checkpoint(self.args.output_dir) if resume and Path(self.args.output_dir).is_dir() else None
         set_seed(self.args.seed)
-        with _only_errors():  # a frozen backbone is missing from checkpoints on purpose
-            self.train(resume_from_checkpoint=last)
-
-
-class ProgressReporter(TrainerCallback):  # type: ignore[misc]
-    """Passes steps and losses to a `Progress`."""
-
-    def __init__(self, progress: Progress, schedule: Schedule, unit: str) -> None:
-        self._progress = progress
-        self._unit = unit
-        self._per_step = schedule.batch_size * schedule.grad_accumulation
-        self._figures: dict[str, float] = {}
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start with the steps that a resumed run has behind it."""
-        self._progress.start(state.max_steps * self._per_step, self._unit)
-        self._progress.advance(state.global_step * self._per_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count one step."""
-        self._progress.advance(self._per_step, **self._figures)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Remember the newest loss and validation metric."""
-        for name, shown in (("loss", "loss"), (BEST, "valid NDCG@10")):
-            if logs and name in logs:
-                self._figures[shown] = float(logs[name])
-        if logs and BEST in logs:
-            logger.info("epoch %.0f: validation NDCG@10 %.4f, HR@10 %.4f", state.epoch, logs[BEST], logs["eval_HR@10"])
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """End the job."""
-        self._progress.finish()
+        try:
+            with _only_errors():  # a frozen backbone is missing from checkpoints on purpose
+                self.train(resume_from_checkpoint=last)
+        finally:
+            self.progress.finish()
 
 
 @contextmanager
