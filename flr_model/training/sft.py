@@ -110,13 +110,8 @@ def train(
     origin = f"{toml}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
     with _checkpoints(out, origin, resume=resume) as (folder, is_main):
         fitted = fit(setup, train, validate=validate, folder=folder, resume=resume, progress=progress)
-        report = TrainReport(
-            run=str(out),
-            valid=validate() if validate else {},
-            untrained=untrained,
-            n_factors=n_factors,
-            **_figures(setup, fitted),
-        )
+        valid, figures = validate() if validate else {}, _figures(setup, fitted)
+        report = TrainReport(run=str(out), valid=valid, untrained=untrained, n_factors=n_factors, **figures)
         if is_main:
             run = _finish(setup, model, train, report)
             with writing_folder(out, overwrite=overwrite) as temporary:
