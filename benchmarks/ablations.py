@@ -128,7 +128,7 @@ VARIANTS = {
     "history not read (no trunk)": Variant(train={"tuning": "frozen"}, change=without_trunk),
     "history read by a random trunk": Variant(change=random_trunk),
     "trunk frozen": Variant(train={"tuning": "frozen"}),
-    "trunk's forecast left out": Variant(train={"forecast": 0.0}),
+    "trunk's own prediction left out": Variant(train={"forecast": 0.0}),
     "titles without layers": Variant(change=titles_without_layers),
     "titles by a random model": Variant(change=titles_by_a_random_model),
     "no language model at all": Variant(train={"tuning": "frozen"}, change=no_language_model),

@@ -31,9 +31,9 @@ against 173 ms (1,682 items, 30 % of the pairs), 108 against 86 (3,000 items, 5 
 class EvidenceBatch(NamedTuple):
     """What the evidence needs of one batch of rows; tensors of indices.
 
-    recent: (4, S) row, item, age and lag of the histories' newest items. own: (5, O) row, age, lag, pair
+    recent: (4, S) row, item, age and lag of the histories' last items. own: (5, O) row, age, lag, pair
     and channel of the own users' events, to be taken out. target: (B,) the rows' targets, whose degree the own
-    interaction is taken out of; PAD takes nothing out. seen: (2, H) row and item of all that the users had.
+    interaction is taken out of; PAD takes nothing out. seen: (2, H) row and item of all that the users have seen.
     """
 
     recent: Tensor
@@ -67,7 +67,7 @@ class EvidenceHead(nn.Module):
         distance = -torch.log(torch.tensor(BUCKETS).float())
         self.distance = nn.Parameter(distance.repeat(2, 1))  # (2, buckets) log weight by direction and distance
         self.lag = nn.Parameter(torch.zeros(2, n_lags))  # log weight by direction and lag
-        self.age = nn.Parameter(-0.35 * torch.arange(max_history).float())  # (L,) log weight, newest first
+        self.age = nn.Parameter(-0.35 * torch.arange(max_history).float())  # (L,) log weight, the last item's first
         self.history_lag = nn.Parameter(torch.zeros(n_lags - 1))  # log weight by lag, beside that of the longest
         self.source_exponent = nn.Parameter(torch.zeros(()))
         self.neighbour_exponent = nn.Parameter(torch.zeros(()))

@@ -20,7 +20,7 @@ from flr_model.titles.tokens import TitleTokenizer
 WHITENING_EXPONENT = 0.1
 """Singular values are raised to this power: 1 keeps the spread of the states, 0 makes all directions alike."""
 
-WORDING_DEPTH = 0.27
+LEXICAL_DEPTH = 0.27
 """Share of the layers after which the title's own states are read; deeper ones say less about the wording."""
 
 SHARES = (0.75, 0.25)
@@ -85,9 +85,9 @@ class ItemEncoder(nn.Module):
         self.n_prefix = n_prefix
         self.n_suffix = n_suffix
         depth, width = int(lm.config.num_hidden_layers), int(lm.config.hidden_size)
-        self.wording_layer = max(1, round(WORDING_DEPTH * depth))
-        said = round(SHARES[1] * embedding_size)
-        sizes = (embedding_size - said, said)
+        self.lexical_layer = max(1, round(LEXICAL_DEPTH * depth))
+        of_continuation = round(SHARES[1] * embedding_size)
+        sizes = (embedding_size - of_continuation, of_continuation)
         self.whitening = nn.ModuleList(
             Whitening(width, size, length) for size, length in zip(sizes, WEIGHTS, strict=True)
         )
@@ -107,7 +107,7 @@ class ItemEncoder(nn.Module):
         length = attention_mask.sum(1, keepdim=True)
         title = ((place >= self.n_prefix) & (place < length - self.n_suffix)).to(states[-1].dtype)[..., None]
         last = (place == length - 1).to(states[-1].dtype)[..., None]
-        wording = (states[self.wording_layer] * title).sum(1) / title.sum(1).clamp(min=1)
+        wording = (states[self.lexical_layer] * title).sum(1) / title.sum(1).clamp(min=1)
         return torch.stack([wording, (states[-1] * last).sum(1)], dim=1)
 
     def whiten(self, states: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class Reasoner(nn.Module):
             start: (B, d) z_0.
             history: (B, S, d) states of the history.
             mask: (B, S) 1 where a position is real.
-            age: (B, S) items between a position and the newest one.
+            age: (B, S) items between a position and the last one.
         """
         history = self.norm(history)
         keys = self.key(history)  # (B, S, a)
@@ -99,8 +99,8 @@ class Reasoner(nn.Module):
             factors = per_factor(attention @ history, self.value)
             factors = self.dropout(factors)
             gates = self.weigh(thought, factors)
-            said = (gates[..., None] * factors).sum(1)
-            thought = self.norm(thought + said if self.residual else said)
+            update = (gates[..., None] * factors).sum(1)
+            thought = self.norm(thought + update if self.residual else update)
         return Thought(thought, factors, self.weigh(thought, factors), attention)
 
     def weigh(self, thought: Tensor, factors: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from flr_model.config import TrainConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
+from flr_model.errors import ArtifactError
 from flr_model.nn.evidence_head import EvidenceHead
 from flr_model.nn.head import Head, RankingParts, Targets
 from flr_model.nn.item_vectors import ItemVectors
@@ -65,7 +66,13 @@ class TitleHead(Head):
             self.tree = TitleTree.build(tokenizer.encode(catalog.titles.tolist()), events.degree, self.end_token)
 
     def read_files(self, run: Path) -> None:
-        """Read the tree of a run."""
+        """Read the tree of a run.
+
+        Raises:
+            ArtifactError: if the run has none.
+        """
+        if not (run / TITLE_TREE).is_file():
+            raise ArtifactError(f"{run} lacks {TITLE_TREE}", hint="make it again with `flr train`")
         self.tree = TitleTree.read(run / TITLE_TREE)
 
     def write_files(self, run: Path) -> None:

@@ -181,9 +181,7 @@ def align(
     """
     check_free(out, overwrite=overwrite)
     run = load_run(run_folder)
-    if align.reward not in ("auto", *run.head.rewards):
-        known = ", ".join(run.head.rewards)
-        raise ConfigError(f"--reward {align.reward} does not fit --decoder {run.config.decoder}, which has {known}")
+    _check_reward(run, align.reward)
     dataset = Dataset.of(run.manifest, data)
     train, valid = dataset.rows("train"), dataset.rows("valid")
     if not len(train) or not len(valid):
@@ -203,18 +201,19 @@ def align(
     if kept == "sft":
         logger.warning("alignment did not improve validation NDCG@10: the SFT weights are kept")
         recommender.model.load_state_dict(sft)
-    report = AlignReport(
-        run=str(out),
-        kept=kept,
-        before=before,
-        after=after,
-        rows=len(rows),
-        steps=steps,
-        seconds=time.perf_counter() - began,
-    )
+    seconds = time.perf_counter() - began
+    report = AlignReport(str(out), kept, before, after, rows=len(rows), steps=steps, seconds=seconds)
     with writing_folder(out, overwrite=overwrite) as temporary:
         _write(temporary, run, run_folder, dataset, align, report)
     return report
+
+
+def _check_reward(run: Run, reward: str) -> None:
+    known = run.head.rewards
+    if reward not in ("auto", *known):
+        raise ConfigError(
+            f"--reward {reward} does not fit --decoder {run.config.decoder}, which has {', '.join(known)}"
+        )
 
 
 def _optimise(
@@ -259,7 +258,7 @@ def _write(folder: Path, run: Run, source: Path, dataset: Dataset, align: AlignC
 
 
 def trainable(run: Run, train: HistoryRows) -> TrainableRecommender:
-    """Rebuild what training had from a run and its training rows; the item vectors are final."""
+    """Rebuild what training started from, given a run and its training rows; the item vectors are final."""
     settings = build(TrainConfig, run.manifest.settings["train"])
     events = PairEvents.count(train, len(run.catalog), run.evidence.lag_bounds)
     run.head.attach(run.catalog, run.tokenizer(), events, settings)

@@ -77,11 +77,7 @@ def set_up(
     dataset = Dataset.open(data)
     rows, valid = _rows(dataset, hold_out=hold_out)
     events = PairEvents.count(rows, len(dataset.catalog))
-    backbone = load_backbone(model.backbone, layers=model.layers)
-    item_backbone = load_backbone(model.backbone, layers=model.item_layers)
-    width = int(backbone.lm.config.hidden_size)
-    if model.embedding_size > width:
-        raise ConfigError(f"--embedding-size is {model.embedding_size}, above the backbone's width {width}")
+    backbone, item_backbone = _backbones(model)
     tokenizer = title_tokenizer(backbone, model)
     network = build_model(
         model,
@@ -109,6 +105,15 @@ def set_up(
         tuning=tuning,
         epochs=choose_epochs(train.epochs, rows),
     )
+
+
+def _backbones(model: ModelConfig) -> tuple[Backbone, Backbone]:
+    """Load the language models that read histories and titles."""
+    backbone = load_backbone(model.backbone, layers=model.layers)
+    width = int(backbone.lm.config.hidden_size)
+    if model.embedding_size > width:
+        raise ConfigError(f"--embedding-size is {model.embedding_size}, above the backbone's width {width}")
+    return backbone, load_backbone(model.backbone, layers=model.item_layers)
 
 
 def _fit_item_encoder(
@@ -139,7 +144,7 @@ def title_states(
     encoder: ItemEncoder, titles: list[str], tokenizer: TitleTokenizer, progress: Progress = SILENT
 ) -> npt.NDArray[np.float32]:
     """Return the (M, 2, d) readings of titles, from the cache when this backbone has read these titles before."""
-    digest = hashlib.sha256(f"{tokenizer.title_tokens}\0{tokenizer.prompt}\0{encoder.wording_layer}\0".encode())
+    digest = hashlib.sha256(f"{tokenizer.title_tokens}\0{tokenizer.prompt}\0{encoder.lexical_layer}\0".encode())
     for name, weight in encoder.lm.state_dict().items():
         digest.update(name.encode())
         digest.update(weight.cpu().numpy().tobytes())

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +43,7 @@ class TrainReport:
     Args:
         run: the folder written.
         tuning: of the backbone: sequences, frozen, lora or full.
-        forecast: weight of the trunk's own forecast beside the head.
+        forecast: weight of the trunk's own prediction beside the head's.
         rows: training rows.
         parameters: all of the model.
         trainable: those that learned.
@@ -100,36 +100,18 @@ def train(
     check_free(out, overwrite=overwrite)
     if refit is not None:
         model, train = settings_of(refit)
-    choice = None
-    if model.n_factors is None:
-        choice = choose_n_factors(data, model, train, progress=progress)
-        model = replace(model, n_factors=choice.n_factors)
+    model, n_factors = _choose_n_factors(data, model, train, progress)
     set_seed(train.seed)
     setup = set_up(data, model, train, hold_out=refit is None, progress=progress)
     train = replace(train, epochs=setup.epochs)
-    validate = None
-    if setup.valid is not None:
-        validate = validator(setup.recommender.recommender, setup.valid.spread(train.valid_rows))
+    validate = _validate(setup, train)
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
     origin = f"{toml}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
-    began = time.perf_counter()
     with _checkpoints(out, origin, resume=resume) as (folder, is_main):
         fitted = fit(setup, train, validate=validate, folder=folder, resume=resume, progress=progress)
-        report = TrainReport(
-            run=str(out),
-            tuning=setup.tuning,
-            forecast=fitted.forecast,
-            rows=len(setup.rows),
-            parameters=sum(p.numel() for p in setup.recommender.parameters()),
-            trainable=sum(p.numel() for p in fitted.learned),
-            steps=fitted.steps,
-            best_epoch=fitted.best_epoch,
-            seconds=time.perf_counter() - began,
-            valid=validate() if validate else {},
-            untrained=untrained,
-            n_factors=str(model.n_factors) if choice is None else f"{model.n_factors}: {choice.why}",
-        )
+        valid, figures = validate() if validate else {}, _figures(setup, fitted)
+        report = TrainReport(run=str(out), valid=valid, untrained=untrained, n_factors=n_factors, **figures)
         if is_main:
             run = _finish(setup, model, train, report)
             with writing_folder(out, overwrite=overwrite) as temporary:
@@ -137,16 +119,53 @@ def train(
     return report
 
 
-class Fitted(NamedTuple):
+def _validate(setup: Setup, train: TrainConfig) -> Validate | None:
+    """Return what ranks the validation rows; None for a refit, which trains on them."""
+    if setup.valid is None:
+        return None
+    return validator(setup.recommender.recommender, setup.valid.spread(train.valid_rows))
+
+
+def _figures(setup: Setup, fitted: Fitted) -> dict[str, Any]:
+    """Return what a report shows of how a training began and ended."""
+    return {
+        "tuning": setup.tuning,
+        "rows": len(setup.rows),
+        "parameters": sum(parameter.numel() for parameter in setup.recommender.parameters()),
+        "trainable": sum(parameter.numel() for parameter in fitted.learned),
+        "forecast": fitted.forecast,
+        "steps": fitted.steps,
+        "best_epoch": fitted.best_epoch,
+        "seconds": fitted.seconds,
+    }
+
+
+def _choose_n_factors(
+    data: Path, model: ModelConfig, train: TrainConfig, progress: Progress
+) -> tuple[ModelConfig, str]:
+    """Resolve ``--n-factors auto``; return the model's settings, and K with the reason where it was chosen here."""
+    if model.n_factors is not None:
+        return model, str(model.n_factors)
+    choice = choose_n_factors(data, model, train, progress=progress)
+    return replace(model, n_factors=choice.n_factors), f"{choice.n_factors}: {choice.why}"
+
+
+@dataclass(frozen=True)
+class Fitted:
     """How a training ended.
 
-    forecast: weight of the trunk's forecast. steps: of the head's training. best_epoch: whose weights were kept.
-    learned: the parameters that learned in any stage.
+    Args:
+        forecast: weight of the trunk's own prediction.
+        steps: of the head's training.
+        best_epoch: whose weights were kept.
+        seconds: wall-clock time.
+        learned: the parameters that learned in any stage.
     """
 
     forecast: float
     steps: int
     best_epoch: float
+    seconds: float
     learned: set[nn.Parameter]
 
 
@@ -163,6 +182,7 @@ def fit(
         resume: go on from checkpoints in it.
         progress: is told of steps and losses.
     """
+    began = time.perf_counter()
     recommender, learned, next_item_head = setup.recommender, set(), None
     if setup.tuning == "sequences":
         next_item_head = learn_sequences(
@@ -184,7 +204,13 @@ def fit(
     forecast = 0.0
     if next_item_head is not None:
         forecast = weigh_next_item_head(recommender, next_item_head, train.forecast, validate)
-    return Fitted(forecast, trainer.state.global_step, _best_epoch(trainer.state), learned)
+    return Fitted(
+        forecast=forecast,
+        steps=trainer.state.global_step,
+        best_epoch=_best_epoch(trainer.state),
+        seconds=time.perf_counter() - began,
+        learned=learned,
+    )
 
 
 def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:

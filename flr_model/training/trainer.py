@@ -5,10 +5,9 @@ The Trainer brings resume, mixed precision, accumulation, several GPUs and early
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,15 +34,12 @@ from flr_model.config import TrainConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.parameter_groups import Group, check_groups
 from flr_model.nn.recommender import Batch, TrainableRecommender
-from flr_model.progress import SILENT, Progress, Task
+from flr_model.progress import Progress
 from flr_model.training.learner import Learner
-
-logger = logging.getLogger(__name__)
+from flr_model.training.reporter import BEST, ProgressReporter
 
 RESIDUAL_DECAY = 0.1
 """Weight decay of the items' residuals: single items have few rows to learn from."""
-
-BEST = "eval_NDCG@10"
 
 Validate = Callable[[], dict[str, float]]
 
@@ -176,7 +172,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.objective = objective
         self.validate = validate
         self.rates = rates
-        self._reporter = ProgressReporter(progress, schedule, samples.unit)
+        per_step = schedule.batch_size * schedule.grad_accumulation
+        self._reporter = ProgressReporter(progress, per_step=per_step, unit=samples.unit)
         callbacks: list[TrainerCallback] = [self._reporter]
         if validate is not None and schedule.patience is not None:
             callbacks.append(EarlyStoppingCallback(schedule.patience))
@@ -219,40 +216,11 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return metrics
 
     def run(self, *, resume: bool) -> None:
-        """Train, from the newest checkpoint when ``resume`` and there is one."""
+        """Train, from the last checkpoint when ``resume`` and there is one."""
         last = get_last_checkpoint(self.args.output_dir) if resume and Path(self.args.output_dir).is_dir() else None
         set_seed(self.args.seed)
         with self._reporter, _only_errors():  # a frozen backbone is missing from checkpoints on purpose
             self.train(resume_from_checkpoint=last)
-
-
-class ProgressReporter(TrainerCallback, ExitStack):  # type: ignore[misc]
-    """Passes steps and losses to a task of a `Progress`, which ends with the reporter's block."""
-
-    def __init__(self, progress: Progress, schedule: Schedule, unit: str) -> None:
-        super().__init__()
-        self._progress = progress
-        self._task: Task = SILENT
-        self._unit = unit
-        self._per_step = schedule.batch_size * schedule.grad_accumulation
-        self._figures: dict[str, float] = {}
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start with the steps that a resumed run has behind it."""
-        self._task = self.enter_context(self._progress.task(state.max_steps * self._per_step, self._unit))
-        self._task.advance(state.global_step * self._per_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count one step."""
-        self._task.advance(self._per_step, **self._figures)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Remember the newest loss and validation metric."""
-        for name, shown in (("loss", "loss"), (BEST, "valid NDCG@10")):
-            if logs and name in logs:
-                self._figures[shown] = float(logs[name])
-        if logs and BEST in logs:
-            logger.info("epoch %.0f: validation NDCG@10 %.4f, HR@10 %.4f", state.epoch, logs[BEST], logs["eval_HR@10"])
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def test_the_prompt_is_read_around_the_title_and_only_the_title_is_averaged(enco
     ids = torch.from_numpy(np.concatenate([tokenizer.prefix, title, tokenizer.suffix]))[None]
     layers = encoder.lm(input_ids=ids, output_hidden_states=True).hidden_states
     start = len(tokenizer.prefix)
-    wording = layers[encoder.wording_layer][0, start : start + len(title)].mean(0)
+    wording = layers[encoder.lexical_layer][0, start : start + len(title)].mean(0)
     np.testing.assert_allclose(states[7, 0], wording.detach(), atol=1e-5)
     np.testing.assert_allclose(states[7, 1], layers[-1][0, -1].detach(), atol=1e-5)
 

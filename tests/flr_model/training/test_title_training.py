@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from flr_model.config import AlignConfig, ModelConfig
 from flr_model.data.dataset import Dataset
-from flr_model.errors import ConfigError
+from flr_model.errors import ArtifactError, ConfigError
 from flr_model.evaluation.validation import validator
 from flr_model.nn.run import load_recommender, load_run
 from flr_model.ranking.lags import BUCKETS
@@ -36,6 +36,13 @@ def test_a_loaded_run_ranks_as_training_measured(tiny_title_run, tiny_dataset):
     rows = Dataset.open(tiny_dataset).rows("valid")
     run = load_recommender(tiny_title_run)
     assert validator(lambda: run, rows)() == pytest.approx(report_of(tiny_title_run)["valid"])
+
+
+def test_a_run_without_its_tree_is_an_error(tiny_title_run, tmp_path):
+    shutil.copytree(tiny_title_run, tmp_path / "run")
+    (tmp_path / "run" / "title_tree.npz").unlink()
+    with pytest.raises(ArtifactError, match="lacks title_tree"):
+        load_run(tmp_path / "run")
 
 
 def test_the_prompt_is_saved_with_the_run(tiny_title_run):
