@@ -27,7 +27,7 @@ from export.runtime import item_inputs, load_recommender
 from export.scoring.batching import POSITIONS, batches
 from export.scoring.chunks import Scoring
 from export.scoring.inputs import HistoryFile, InputColumns
-from export.scoring.outputs import CsvSink, result_columns, result_table
+from export.scoring.sinks import CsvSink, result_columns, result_table
 from flr_model.config import ScoreConfig
 from flr_model.data.histories import PAD
 from flr_model.ranking.recommender import Recommender

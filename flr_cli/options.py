@@ -17,6 +17,7 @@ import typer
 
 from flr_model.config import Settings
 from flr_model.config_io import build, read_tables
+from flr_model.writing import refuse_inputs
 
 OutOpt = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes.")]
 ConfigOpt = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file of settings; flags win over it.")]
@@ -49,6 +50,8 @@ def settings(*configs: type[Settings]) -> Callable[[Callable[..., None]], Callab
         def run(**arguments: Any) -> None:
             path = arguments.pop("config")
             tables = read_tables(path) if path else {}
+            if path and (out := arguments.get("out")):
+                refuse_inputs(out, [path])
             given = {name: arguments.pop(name) for name in flags}
             built = {
                 config.table: build(

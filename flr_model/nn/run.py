@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
-from flr_model.artifacts import Manifest, open_folder
+from flr_model.artifacts import RUN, Manifest, open_folder, reading
 from flr_model.config import ModelConfig
 from flr_model.config_io import build, read_tables
 from flr_model.data.catalog import Catalog
@@ -32,6 +32,8 @@ from flr_model.titles.tree import TitleTree
 
 ITEM_BACKBONE = "item_backbone"
 TITLE_TREE = "title_tree.npz"
+
+AGAIN = f"make it again with `{RUN.made_by}`"
 
 
 @dataclass
@@ -77,7 +79,6 @@ class Run:
 
     def write(self, folder: Path, config_toml: str) -> None:
         """Write all files of a run into an existing folder."""
-        self.manifest.write(folder)
         (folder / "config.toml").write_text(config_toml, encoding="utf-8")
         self.catalog.write(folder / "items.parquet")
         np.save(folder / "item_vectors.npy", self.vectors)
@@ -90,38 +91,66 @@ class Run:
         state |= {f"item_encoder.{k}": v for k, v in self.item_encoder.state_dict().items() if not k.startswith("lm.")}
         state |= {f"evidence.{name}": value for name, value in self.evidence_weights.items()}
         save_file({name: value.contiguous().cpu() for name, value in state.items()}, folder / "head.safetensors")
+        self.manifest.write(folder)
 
 
 def load_run(folder: Path) -> Run:
     """Open a run folder.
 
     Raises:
-        ArtifactError: if it is not a complete run.
+        ArtifactError: if it is not a complete and undamaged run.
     """
     manifest = open_folder(folder, "run")
-    config = build(ModelConfig, read_tables(folder / "config.toml").get("model", {}))
+    with reading(folder / "config.toml", AGAIN):
+        config = build(ModelConfig, read_tables(folder / "config.toml").get("model", {}))
     backbone = load_backbone(str(folder / "backbone"))
     item_backbone = load_backbone(str(folder / ITEM_BACKBONE))
-    state: dict[str, Any] = load_file(folder / "head.safetensors")
+    with reading(folder / "head.safetensors", AGAIN):
+        state: dict[str, Any] = load_file(folder / "head.safetensors")
     tokenizer = title_tokenizer(backbone, config)
     model = build_model(config, Trunk(backbone.lm), tokenizer, state.get("model.decoder.own_head"))
     item_encoder = build_item_encoder(item_backbone, tokenizer, config)
     _restore(model, state, "model.")
     _restore(item_encoder, state, "item_encoder.")
     model.eval().requires_grad_(False)
+    catalog, vectors, evidence, tree = _read_items(folder, config)
     return Run(
         config=config,
-        catalog=Catalog.read(folder / "items.parquet"),
+        catalog=catalog,
         backbone=backbone,
         item_backbone=item_backbone,
         model=model,
         item_encoder=item_encoder.eval().requires_grad_(False),
-        vectors=np.load(folder / "item_vectors.npy", allow_pickle=False),
-        evidence=Evidence.read(folder / "evidence.npz"),
+        vectors=vectors,
+        evidence=evidence,
         evidence_weights=_part(state, "evidence."),
         manifest=manifest,
-        tree=TitleTree.read(folder / TITLE_TREE) if config.decoder == "title" else None,
+        tree=tree,
     )
+
+
+def _read_items(
+    folder: Path, config: ModelConfig
+) -> tuple[Catalog, npt.NDArray[np.float32], Evidence, TitleTree | None]:
+    """Read all that a run holds by item, and check that it is of the same items."""
+    with reading(folder / "items.parquet", AGAIN):
+        catalog = Catalog.read(folder / "items.parquet")
+    with reading(folder / "item_vectors.npy", AGAIN):  # mapped first: a header that promises too much takes no memory
+        vectors = np.array(np.load(folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False))
+    with reading(folder / "evidence.npz", AGAIN):
+        evidence = Evidence.read(folder / "evidence.npz")
+    tree = None
+    if config.decoder == "title":
+        with reading(folder / TITLE_TREE, AGAIN):
+            tree = TitleTree.read(folder / TITLE_TREE)
+    sizes = {"item vectors": len(vectors), "evidence": evidence.n_items}
+    if tree is not None:
+        sizes["title tree"] = len(tree.items)
+    if wrong := [f"{name} of {size}" for name, size in sizes.items() if size != len(catalog)]:
+        raise ArtifactError(f"{folder} has {len(catalog)} items, but {', '.join(wrong)}", hint=AGAIN)
+    if vectors.shape[1:] != (config.embedding_size,):
+        raise ArtifactError(f"{folder / 'item_vectors.npy'} does not fit config.toml: {vectors.shape}", hint=AGAIN)
+    return catalog, vectors, evidence, tree
 
 
 def title_tokenizer(backbone: Backbone, config: ModelConfig) -> TitleTokenizer:

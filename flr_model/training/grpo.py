@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import set_seed
 
-from flr_model.artifacts import check_free, writing_folder
+from flr_model.artifacts import RUN
 from flr_model.config import AlignConfig, TrainConfig
 from flr_model.config_io import build, dump_toml
 from flr_model.data.dataset import Dataset
@@ -42,6 +41,7 @@ from flr_model.training import rewards
 from flr_model.training.objectives import Learner, candidates_for, sampling_offsets, title_batch
 from flr_model.training.state_cache import StateCache
 from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer
+from flr_model.writing import Claim, claim
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +239,14 @@ def align(
     Raises:
         ArtifactError, ConfigError, DataError: if something given cannot be used.
     """
-    check_free(out, overwrite=overwrite)
+    with claim(out, RUN.kind, inputs=(run_folder, data), overwrite=overwrite) as place:
+        return _align(run_folder, out, place, align=align, data=data, progress=progress)
+
+
+def _align(
+    run_folder: Path, out: Path, place: Claim, *, align: AlignConfig, data: Path | None, progress: Progress
+) -> AlignReport:
+    """Do the work of `align` while its place is claimed."""
     run = load_run(run_folder)
     dataset = Dataset.of(run.manifest, data)
     train, valid = dataset.rows("train"), dataset.rows("valid")
@@ -260,7 +267,7 @@ def align(
     settings = build(TrainConfig, run.manifest.settings["train"])
     objective = kind(recommender, align, settings, StateCache(recommender, rows, align.cache_mb, progress=progress))
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="flr-align-") as folder:
+    with place.scratch() as folder:
         trainer = StageTrainer(
             objective,
             Samples.of_rows(recommender, rows),
@@ -269,7 +276,7 @@ def align(
             schedule=Schedule(
                 align.epochs, align.max_steps, align.batch_size, 1, align.warmup_steps, None, "fp32", align.seed
             ),
-            folder=Path(folder),
+            folder=folder,
             progress=progress,
         )
         trainer.run(resume=False)
@@ -280,7 +287,7 @@ def align(
         recommender.model.load_state_dict(sft)
     seconds = time.perf_counter() - began
     report = AlignReport(str(out), kept, before, after, len(rows), trainer.state.global_step, seconds)
-    with writing_folder(out, overwrite=overwrite) as temporary:
+    with place.folder() as temporary:
         _write(temporary, run, run_folder, dataset, align, report)
     return report
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers import set_seed
 
-from flr_model.artifacts import Manifest, check_free, open_folder, writing_folder
+from flr_model.artifacts import RUN, Manifest, open_folder
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.config_io import build, dump_toml, read_tables
 from flr_model.errors import ConfigError
@@ -30,6 +30,7 @@ from flr_model.training.sequences import learn_sequences, sequence_learners, wei
 from flr_model.training.setup import Setup, set_up
 from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, Validate, processes
 from flr_model.training.tuning import merge
+from flr_model.writing import Claim, claim
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,26 @@ def train(
         ConfigError: if a setting cannot work.
         DataError: if the dataset has no rows.
     """
-    check_free(out, overwrite=overwrite)
+    state = processes(out)
+    inputs = (data, refit, Path(model.backbone))
+    with claim(out, RUN.kind, inputs=inputs, overwrite=overwrite, leads=state.is_main_process) as place:
+        report = _train(data, out, place, model=model, train=train, refit=refit, resume=resume, progress=progress)
+        state.wait_for_everyone()
+    return report
+
+
+def _train(
+    data: Path,
+    out: Path,
+    place: Claim,
+    *,
+    model: ModelConfig,
+    train: TrainConfig,
+    refit: Path | None,
+    resume: bool,
+    progress: Progress,
+) -> TrainReport:
+    """Do the work of `train` while its place is claimed."""
     if refit is not None:
         model, train = settings_of(refit)
     choice = None
@@ -110,7 +130,7 @@ def train(
         validate = validator(setup.recommender.recommender, setup.valid.spread(train.valid_rows))
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
-    checkpoints = out.parent / f".{out.name}.checkpoints"
+    checkpoints = place.beside("checkpoints")
     state = processes(checkpoints)
     with state.main_process_first():  # several under `accelerate launch`; the first one writes
         if state.is_main_process:
@@ -135,10 +155,9 @@ def train(
     )
     if state.is_main_process:
         run = _finish(setup, model, train, report)
-        with writing_folder(out, overwrite=overwrite) as folder:
+        with place.folder() as folder:
             run.write(folder, toml)
         shutil.rmtree(checkpoints, ignore_errors=True)
-    state.wait_for_everyone()
     return report
 
 

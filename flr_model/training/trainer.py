@@ -6,9 +6,7 @@ The Trainer brings resume, mixed precision, accumulation, several GPUs and early
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +21,15 @@ from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
     ProgressCallback,
-    Trainer,
     TrainerCallback,
     TrainingArguments,
-    set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import logging as transformers_logging
 
 from flr_model.config import TrainConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.progress import Progress
+from flr_model.training.checkpoints import CheckpointedTrainer, CheckpointSeal
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +148,7 @@ def processes(folder: Path) -> PartialState:
     return state
 
 
-class StageTrainer(Trainer):  # type: ignore[misc]
+class StageTrainer(CheckpointedTrainer):
     """Trains an objective over samples.
 
     Args:
@@ -182,7 +177,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
 
         self.validate = validate
         self.rates = rates
-        callbacks: list[TrainerCallback] = [ProgressReporter(progress, schedule, samples.unit)]
+        callbacks: list[TrainerCallback] = [ProgressReporter(progress, schedule, samples.unit), CheckpointSeal()]
         if validate is not None and schedule.patience is not None:
             callbacks.append(EarlyStoppingCallback(schedule.patience))
         super().__init__(
@@ -226,13 +221,6 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def run(self, *, resume: bool) -> None:
-        """Train, from the newest checkpoint when ``resume`` and there is one."""
-        last = get_last_checkpoint(self.args.output_dir) if resume and Path(self.args.output_dir).is_dir() else None
-        set_seed(self.args.seed)
-        with _only_errors():  # a frozen backbone is missing from checkpoints on purpose
-            self.train(resume_from_checkpoint=last)
-
 
 class ProgressReporter(TrainerCallback):  # type: ignore[misc]
     """Passes steps and losses to a `Progress`."""
@@ -263,19 +251,6 @@ class ProgressReporter(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """End the job."""
         self._progress.finish()
-
-
-@contextmanager
-def _only_errors() -> Iterator[None]:
-    """Keep the Trainer's warnings from the person."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
 
 
 def _arguments(schedule: Schedule, rates: Rates, folder: Path, *, validating: bool) -> TrainingArguments:
