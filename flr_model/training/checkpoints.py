@@ -90,7 +90,7 @@ def fault(folder: Path) -> str | None:
         changed = [name for name, digest in digests.items() if sha256(folder / name) != digest]
     except FileNotFoundError:
         return "was not written to its end"
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"cannot be read ({error})"
     return f"has a damaged {', '.join(changed)}" if changed else None
 

@@ -155,7 +155,7 @@ def _cached_states(path: Path, n_titles: int) -> npt.NDArray[np.float32] | None:
     if not path.exists():
         return None
     try:
-        with reading(path, "remove it"), np.load(path, allow_pickle=False) as arrays:
+        with reading(path, "remove the file"), np.load(path, allow_pickle=False) as arrays:
             states: npt.NDArray[np.float32] = arrays["states"]
         if states.ndim == 3 and len(states) == n_titles and states.dtype == np.float32:
             return states
