@@ -18,7 +18,6 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-import onnxruntime
 from rich.table import Table
 from stages import console
 
@@ -84,6 +83,8 @@ def main() -> None:
 
 def network(bundle: Path, recommender: Recommender, rows: Any) -> collections.Counter[str]:
     """Return the microseconds a user by operator, over the batches of one chunk."""
+    import onnxruntime  # after flr, which switches its telemetry off
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_profiling = True

@@ -178,16 +178,14 @@ def test_a_cache_that_cannot_be_written_costs_time_only(dataset, monkeypatch, tm
 
 
 def test_whatever_a_parser_raises_names_the_file(tmp_path):
+    path = tmp_path / "x.npz"
     for error in (ValueError("bad magic\nmore"), SystemError(), KeyError("x")):
-        with (
-            pytest.raises(ArtifactError, match=r"x\.npz cannot be read") as caught,
-            reading(tmp_path / "x.npz", "again"),
-        ):
+        with pytest.raises(ArtifactError, match=r"x\.npz cannot be read") as caught, reading(path, "again"):
             raise error
         assert caught.value.hint == "again"
-    with pytest.raises(ArtifactError, match="more memory"), reading(tmp_path / "x.npz", "again"):
+    with pytest.raises(ArtifactError, match="more memory"), reading(path, "again"):
         raise MemoryError
-    with pytest.raises(DataError), reading(tmp_path / "x.npz", "again"):
+    with pytest.raises(DataError), reading(path, "again"):
         raise DataError("says enough")
 
 
