@@ -40,7 +40,7 @@ def evaluate(
 
     console.setup_logging(quiet=quiet)
     manifest = open_folder(source, "run", "bundle")
-    if out is not None and out.suffix != ".parquet":
+    if out is not None and out.suffix.lower() != ".parquet":
         raise ConfigError(f"--out {out}: ranks are written as Parquet", hint="name a file that ends in .parquet")
     dataset = Dataset.of(manifest, data)
     inputs = (source, dataset.folder)
