@@ -5,8 +5,12 @@ BIN = $(VENV)/bin
 DEMO ?= demo
 CDS ?= ../shared/data/cds
 BENCH ?= bench
+RELIABILITY = tests/test_offline.py tests/test_dependencies.py tests/flr_model/test_artifacts.py tests/flr_model/test_writing.py \
+	tests/flr_model/data/test_dataset_of.py tests/flr_model/nn/test_run.py tests/flr_model/assets \
+	tests/flr_model/training/test_checkpoints.py tests/flr_model/training/test_resume.py tests/flr_model/training/test_setup.py \
+	tests/export/test_runtime.py tests/export/scoring/test_outputs.py tests/export/scoring/test_resume.py tests/flr_cli/test_eval.py
 
-.PHONY: install demo test check format bench bench-score clean
+.PHONY: install demo test check reliability format bench bench-score clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +29,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Kills, damage, full disks, two processes, links, no network: docs/reliability.md.
+reliability: install
+	$(BIN)/python -m pytest $(RELIABILITY)
 
 format: install
 	$(BIN)/ruff check --fix .

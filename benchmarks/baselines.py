@@ -28,7 +28,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from flr_model.artifacts import open_folder, writing_file
+from flr_model.artifacts import open_folder
 from flr_model.config import EvalConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import PAD
@@ -37,6 +37,7 @@ from flr_model.evaluation import metrics
 from flr_model.evaluation.baselines import BASELINES
 from flr_model.evaluation.evaluate import COVERAGE_AT, rank_rows
 from flr_model.ranking.recommender import Ints, Scorer
+from flr_model.writing import FILE, claim
 
 SHOWN = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 RESAMPLES = 1000
@@ -252,7 +253,7 @@ def write_results(path: Path, dataset: str, results: Mapping[str, Result]) -> No
         }
         for method, result in results.items()
     }
-    with writing_file(path, overwrite=True) as file:
+    with claim(path, FILE, overwrite=True) as place, place.file() as file:
         file.write_text(json.dumps({"dataset": dataset, "methods": methods}))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from export.runtime import load_recommender
-from flr_model.artifacts import BUNDLE, MANIFEST
+from flr_model.artifacts import BUNDLE, open_folder
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking.evidence import Evidence
@@ -23,7 +23,7 @@ def with_items(bundle: Path, out: Path, n_items: int, *, seed: int = 0) -> Path:
     of the length that real ones have.
     """
     out.mkdir()
-    for name in {MANIFEST, *BUNDLE.files, "reader.int8.onnx"} - {"item_vectors.npy", "items.parquet", "evidence.npz"}:
+    for name in {*BUNDLE.files, "reader.int8.onnx"} - {"item_vectors.npy", "items.parquet", "evidence.npz"}:
         if (bundle / name).exists():
             shutil.copyfile(bundle / name, out / name)
     vectors, catalog = np.load(bundle / "item_vectors.npy"), Catalog.read(bundle / "items.parquet")
@@ -42,6 +42,7 @@ def with_items(bundle: Path, out: Path, n_items: int, *, seed: int = 0) -> Path:
         mixed = share * vectors[one] + (1 - share) * vectors[other]
         file[start : start + n] = mixed * (lengths[one] / np.linalg.norm(mixed, axis=1))[:, None]
     file.flush()
+    open_folder(bundle, BUNDLE.kind).write(out)
     return out
 
 

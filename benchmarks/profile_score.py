@@ -18,7 +18,6 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-import onnxruntime
 from rich.table import Table
 from stages import console
 
@@ -27,7 +26,7 @@ from export.runtime import item_inputs, load_recommender
 from export.scoring.batching import POSITIONS, batches
 from export.scoring.chunks import Scoring
 from export.scoring.inputs import HistoryFile, InputColumns
-from export.scoring.outputs import CsvSink, result_columns, result_table
+from export.scoring.sinks import CsvSink, result_columns, result_table
 from flr_model.config import ScoreConfig
 from flr_model.data.histories import PAD
 from flr_model.ranking.recommender import Recommender
@@ -84,6 +83,8 @@ def main() -> None:
 
 def network(bundle: Path, recommender: Recommender, rows: Any) -> collections.Counter[str]:
     """Return the microseconds a user by operator, over the batches of one chunk."""
+    import onnxruntime  # after flr, which switches its telemetry off
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_profiling = True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flr_model.artifacts import Manifest, open_folder
+from flr_model.artifacts import BUNDLE, Manifest, open_folder
 from flr_model.config import ModelConfig
 from flr_model.config_io import build
 from flr_model.errors import ArtifactError, ConfigError
@@ -14,7 +14,7 @@ from flr_model.errors import ArtifactError, ConfigError
 TITLE_STEP, TITLE_TREE, TITLE_HEAD = "title_step.onnx", "title_tree.npz", "title_head.npy"
 """What a bundle of the `title` decoder has besides: the graph of one step, the prefix tree, the output embeddings."""
 
-AGAIN = "make it again with `flr export --onnx`"
+AGAIN = BUNDLE.again
 
 
 @dataclass(frozen=True)

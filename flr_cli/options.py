@@ -21,6 +21,7 @@ from flr_cli import console
 from flr_model.config import Settings, flag_name
 from flr_model.config_io import build, read_tables
 from flr_model.errors import ConfigError, Interrupted
+from flr_model.writing import refuse_inputs
 
 RUN_PANEL = "Run control"
 OUTPUT_PANEL = "Messages"
@@ -89,6 +90,8 @@ def command(
         def run(*, quiet: bool, verbose: bool, log_file: Path | None, **arguments: Any) -> None:
             console.setup(quiet=quiet, verbose=verbose, log_file=log_file)
             path = arguments.pop("config", None)
+            if path and (out := arguments.get("out")):
+                refuse_inputs(out, [path])
             tables = read_tables(path) if path else {}
             given = {name: value for name in flags if (value := arguments.pop(name)) is not None}
             built = [_build(config, tables, given) for config in configs]

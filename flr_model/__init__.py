@@ -4,3 +4,7 @@ Importing this package imports nothing heavy; torch is loaded by ``flr_model.nn`
 """
 
 __version__ = "0.1.0"
+
+from flr_model.offline import switch_off_telemetry
+
+switch_off_telemetry()

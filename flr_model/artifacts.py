@@ -1,26 +1,23 @@
-"""The folders flr writes: which files each kind holds, its manifest, and how a folder comes into being whole.
-
-A folder is written beside its place under a temporary name and moved there when complete, so a killed command leaves
-the old folder or none.
-"""
+"""The folders flr writes: which files each kind holds, and the manifest with which a folder proves that it is whole."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flr_model import __version__
-from flr_model.errors import ArtifactError
+from flr_model.checksums import has_sha256, sha256
+from flr_model.errors import ArtifactError, FlrError
+from flr_model.replacing import recover
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: the manifest has the size and the SHA-256 of every file, and a checksum of itself."""
+
 MANIFEST = "manifest.json"
 
 
@@ -29,18 +26,26 @@ class Layout:
     """The files one kind of folder must hold.
 
     Args:
-        kind: written in the manifest: dataset, run or bundle.
+        kind: written in the manifest: dataset, run, bundle or asset.
         files: names of required files, relative to the folder.
         made_by: the command that writes such a folder, for messages.
+        of_titles: files required besides with ``--decoder title``.
     """
 
     kind: str
     files: tuple[str, ...]
     made_by: str
+    of_titles: tuple[str, ...] = ()
 
-    def missing(self, folder: Path) -> list[str]:
-        """Name the required files that the folder lacks."""
-        return [name for name in (MANIFEST, *self.files) if not (folder / name).exists()]
+    @property
+    def again(self) -> str:
+        """The hint where a folder is of no use."""
+        return f"make it again with `{self.made_by}`"
+
+    def required(self, manifest: Manifest) -> list[str]:
+        """Name the files that a folder with this manifest must hold, those that the manifest lists among them."""
+        titles = self.of_titles if manifest.settings.get("model", {}).get("decoder") == "title" else ()
+        return list(dict.fromkeys((*self.files, *titles, *manifest.files)))
 
 
 DATASET = Layout(
@@ -58,13 +63,16 @@ RUN = Layout(
         "item_backbone/config.json",
     ),
     "flr train",
+    ("title_tree.npz",),
 )
 BUNDLE = Layout(
     "bundle",
     ("items.parquet", "item_vectors.npy", "evidence.npz", "reader.onnx", "item_encoder.onnx", "tokenizer.json"),
     "flr export --onnx",
+    ("title_step.onnx", "title_tree.npz", "title_head.npy"),
 )
-LAYOUTS = {layout.kind: layout for layout in (DATASET, RUN, BUNDLE)}
+ASSET = Layout("asset", (), "flr fetch")
+LAYOUTS = {layout.kind: layout for layout in (DATASET, RUN, BUNDLE, ASSET)}
 
 
 @dataclass
@@ -72,19 +80,26 @@ class Manifest:
     """What a folder says of itself.
 
     Args:
-        kind: dataset, run or bundle.
+        kind: dataset, run, bundle or asset.
         settings: the effective configuration, one dictionary per table.
         content: figures and facts of this kind (counts, metrics, parity), JSON values only.
         source: the folder this one was made from, as a path at the time.
+        files: of every other file of the folder, ``{"bytes": size, "sha256": hexadecimal}``; made by `write`.
     """
 
     kind: str
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     content: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
+    files: dict[str, dict[str, Any]] = field(default_factory=dict, compare=False)
 
     def write(self, folder: Path) -> None:
-        """Write the manifest into the folder."""
+        """Write the manifest into a folder whose other files are all written."""
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+        self.files = {
+            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            for path in paths
+        }
         body = {
             "kind": self.kind,
             "format_version": FORMAT_VERSION,
@@ -92,29 +107,78 @@ class Manifest:
             "settings": self.settings,
             "content": self.content,
             "source": self.source,
+            "files": self.files,
         }
+        body["sha256"] = _digest(body)
         (folder / MANIFEST).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def kind_of(folder: Path) -> str | None:
+    """Return the kind of a folder that flr wrote, whatever state it is in; None for any other folder."""
+    try:
+        return str(_read_body(folder)["kind"])
+    except ArtifactError:
+        return None
+
+
+def files_of(folder: Path) -> set[str] | None:
+    """Return the names of the files that flr wrote into a folder of its own; None where its manifest does not say."""
+    body = _read_body(folder)
+    if body["format_version"] != FORMAT_VERSION or _fault(body):
+        return None
+    return {MANIFEST, *body["files"]}
+
+
 def open_folder(folder: Path, *kinds: str) -> Manifest:
-    """Read the manifest of a folder and check that it is complete and of one of the wanted kinds.
+    """Read the manifest of a folder and check that it is one of the wanted kinds, complete and undamaged.
 
     Raises:
-        ArtifactError: if it is missing, of another kind, of a newer format, or lacks a file.
+        ArtifactError: if it is missing, of another kind or of another format, or a file is missing or damaged.
     """
+    recover(folder)
     body = _read_body(folder)
-    wanted = " or ".join(kinds)
     if body["kind"] not in kinds:
         raise ArtifactError(
-            f"{folder} is a {body['kind']}, this command wants a {wanted}",
+            f"{folder} is a {body['kind']}, this command wants a {' or '.join(kinds)}",
             hint=" or ".join(f"make one with `{LAYOUTS[kind].made_by}`" for kind in kinds),
         )
-    if body["format_version"] > FORMAT_VERSION:
-        raise ArtifactError(f"{folder} was written by a newer flr ({body['flr_version']})", hint="upgrade flr")
     layout = LAYOUTS[body["kind"]]
-    if missing := layout.missing(folder):
-        raise ArtifactError(f"{folder} lacks {', '.join(missing)}", hint=f"make it again with `{layout.made_by}`")
-    return Manifest(body["kind"], body["settings"], body["content"], body["source"])
+    if body["format_version"] > FORMAT_VERSION:
+        raise ArtifactError(f"{folder} was written by a newer flr ({body.get('flr_version')})", hint="upgrade flr")
+    if body["format_version"] < FORMAT_VERSION:
+        raise ArtifactError(
+            f"{folder} was written by an earlier flr, without checksums of its files", hint=layout.again
+        )
+    if problem := _fault(body):
+        raise ArtifactError(f"{folder / MANIFEST} is damaged: {problem}", hint=layout.again)
+    manifest = Manifest(body["kind"], body["settings"], body["content"], body["source"], body["files"])
+    _check_files(folder, manifest, layout.required(manifest), layout.again)
+    return manifest
+
+
+@contextmanager
+def reading(path: Path, hint: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a file of one of these folders is parsed into an error that names the file.
+
+    The libraries' parsers raise exceptions of many kinds on content that they did not expect.
+
+    Raises:
+        ArtifactError: instead.
+    """
+    try:
+        yield
+    except FlrError:
+        raise
+    except MemoryError:
+        raise ArtifactError(f"{path} needs more memory than there is", hint=hint) from None
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ArtifactError(f"{path} cannot be read: {reason[0]}", hint=hint) from error
+
+
+def fingerprint(folder: Path, names: tuple[str, ...]) -> str:
+    """Return the SHA-256 of the named files' contents, in order, as 16 hexadecimal digits."""
+    return sha256(folder / name for name in names)[:16]
 
 
 def _read_body(folder: Path) -> dict[str, Any]:
@@ -124,9 +188,9 @@ def _read_body(folder: Path) -> dict[str, Any]:
         )
     try:
         body: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if body["kind"] not in LAYOUTS:
+        if body["kind"] not in LAYOUTS or type(body["format_version"]) is not int:
             raise KeyError
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ArtifactError(
             f"{folder} is not a folder of flr: it has no readable {MANIFEST}",
             hint="`flr prepare` makes datasets, `flr train` runs, `flr export --onnx` bundles",
@@ -134,67 +198,41 @@ def _read_body(folder: Path) -> dict[str, Any]:
     return body
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Refuse to replace something that exists, unless asked to.
-
-    Raises:
-        ArtifactError: if ``path`` exists and ``overwrite`` is false, or is a folder that flr did not write.
-    """
-    if not path.exists():
-        return
-    if not overwrite:
-        raise ArtifactError(f"{path} exists already", hint="add --overwrite to replace it, or name another --out")
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).exists():
-        raise ArtifactError(f"{path} is a folder that flr did not write; it is left alone", hint="name another --out")
-
-
-@contextmanager
-def writing_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary folder beside ``path`` that becomes ``path`` when the block ends without an error.
-
-    Raises:
-        ArtifactError: as `check_free`, before anything is written.
-    """
-    check_free(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
-    temporary.mkdir()
-    try:
-        yield temporary
-        _replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _fault(body: dict[str, Any]) -> str | None:
+    """Say what is wrong with a manifest of this format."""
+    if body.get("sha256") != _digest({name: value for name, value in body.items() if name != "sha256"}):
+        return "its checksum differs"
+    for name, kind in (("settings", dict), ("content", dict), ("source", str | None), ("files", dict)):
+        if name not in body or not isinstance(body[name], kind):
+            return f"no usable {name!r}"
+    tables = all(isinstance(table, dict) for table in body["settings"].values())
+    if not tables or not all(_is_entry(name, entry) for name, entry in body["files"].items()):
+        return "no usable 'settings' or 'files'"
+    return None
 
 
-@contextmanager
-def writing_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary file path beside ``path`` that becomes ``path`` when the block ends without an error."""
-    check_free(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _is_entry(name: str, entry: Any) -> bool:
+    inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+    return inside and isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys()
 
 
-def _replace(new: Path, path: Path) -> None:
-    if not path.exists():
-        os.replace(new, path)
-        return
-    old = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.old"
-    os.replace(path, old)
-    os.replace(new, path)
-    if old.is_dir():
-        shutil.rmtree(old)
-    else:
-        old.unlink()
+def _digest(body: Mapping[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def fingerprint(folder: Path, names: tuple[str, ...]) -> str:
-    """Return the SHA-256 of the named files' contents, in order, as 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()[:16]
+def _check_files(folder: Path, manifest: Manifest, required: list[str], again: str) -> None:
+    if missing := [name for name in required if not (folder / name).is_file()]:
+        raise ArtifactError(f"{folder} lacks {', '.join(missing)}", hint=again)
+    for name, entry in manifest.files.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            right = size == entry["bytes"] and has_sha256(path, entry["sha256"])
+        except OSError as error:
+            raise ArtifactError(f"{path} cannot be read: {error.strerror}", hint=again) from error
+        if not right:
+            reason = "its SHA-256 differs" if size == entry["bytes"] else f"{size:,} bytes for {entry['bytes']:,}"
+            raise ArtifactError(
+                f"{path} is damaged or of another folder: {reason} (by {MANIFEST})", hint=f"copy it again, or {again}"
+            )

@@ -1,11 +1,12 @@
 """Small inputs for the tests, built in memory: a backbone, raw files with structure to learn, datasets, a run."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 
-from flr_model.artifacts import Manifest
+from flr_model.artifacts import MANIFEST, Manifest
 from flr_model.config import ModelConfig, PrepareConfig, TrainConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import SPLITS, write_rows
@@ -93,6 +94,13 @@ def write_dataset(folder: Path, catalog: Catalog, splits: dict[str, HistoryRows]
     write_rows(folder, {split: splits.get(split, splits["valid"]) for split in SPLITS})
     Manifest("dataset").write(folder)
     return folder
+
+
+def reseal(folder: Path, **changes: object) -> None:
+    """Change fields of a folder's manifest, and let it list the files as they are now."""
+    body = json.loads((folder / MANIFEST).read_text())
+    fields = {name: body[name] for name in ("kind", "settings", "content", "source")}
+    Manifest(**{**fields, **changes}).write(folder)
 
 
 def tiny_model(backbone: Path, **changes: object) -> ModelConfig:

@@ -23,12 +23,13 @@ from export.building.exporters import Exporter, exporter_of
 from export.building.gates import INT8_READER
 from export.building.parity import validation_sample
 from export.building.quantize import graph_bytes, show_constants
-from flr_model.artifacts import Manifest, check_free, writing_folder
+from flr_model.artifacts import BUNDLE, Manifest
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
 from flr_model.progress import SILENT, Progress
+from flr_model.writing import claim
 
 if TYPE_CHECKING:
     from flr_model.nn.run import Run
@@ -86,10 +87,10 @@ def export_bundle(
         ConfigError: if a guidance is given and the run has no search to guide.
         GateError: if the exported graphs differ from torch; nothing is written then.
     """
-    check_free(out, overwrite=overwrite)
     run.config = run.config.with_guidance(config.guidance)
     dataset = _dataset(run, data)
-    with writing_folder(out, overwrite=overwrite) as folder:
+    inputs = (source, dataset.folder if dataset else data)
+    with claim(out, BUNDLE.kind, inputs=inputs, overwrite=overwrite) as place, place.folder() as folder:
         began = time.perf_counter()
         exporter = exporter_of(run)
         export_graphs(exporter, folder)

@@ -6,32 +6,28 @@ kill left behind that point is cut off on resume, so the finished file has the s
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from export.scoring.sinks import CsvSink, ParquetSink, Sink, fresh
 from flr_model import columns
-from flr_model.artifacts import check_free
-from flr_model.data.catalog import Catalog
-from flr_model.data.histories import PAD
-from flr_model.errors import ArtifactError, ConfigError
-from flr_model.ranking.recommender import Ranking
+from flr_model.errors import ArtifactError, ConfigError, NothingToDo
+from flr_model.replacing import temporary
+from flr_model.writing import FILE, check_target, claim
 
 SAVE_SECONDS = 1.0
 """At most so much work is repeated after a kill."""
 
-ROW_GROUP = 1 << 16
-"""Rows of one row group of Parquet."""
+FORMS = {"": "CSV", ".csv": "CSV", ".txt": "CSV", ".parquet": "Parquet"}
+"""What is written under a name with this ending; other endings promise what flr does not write."""
 
 REJECT_COLUMNS = ("line", columns.USER, "reason")
 
@@ -68,138 +64,30 @@ class Counts:
     reject_samples: list[str] = field(default_factory=list)
 
 
-def result_columns(n_factors: int) -> list[str]:
-    """Name the columns of a result, in order."""
-    names = [columns.USER, columns.RANK, columns.ITEM, columns.TITLE, columns.SCORE]
-    return [*names, *columns.factor_columns(n_factors), columns.EVIDENCE]
-
-
-def result_table(catalog: Catalog, users: Sequence[str], ranking: Ranking) -> list[np.ndarray[Any, Any]]:
-    """Lay out the rankings of B users as the result's columns, a user's best item first."""
-    row, place = np.nonzero(ranking.items != PAD)
-    items = ranking.items[row, place]
-    parts = ranking.contributions[row, place].T
-    of_user = np.asarray(users, object)[row]
-    return [of_user, place + 1, catalog.item_ids[items], catalog.titles[items], ranking.scores[row, place], *parts]
-
-
-def result_schema(header: Sequence[str]) -> pa.Schema:
-    """Return the types of the result's columns."""
-    kinds = {columns.RANK: pa.int32(), **dict.fromkeys((columns.USER, columns.ITEM, columns.TITLE), pa.string())}
-    return pa.schema([(name, kinds.get(name, pa.float32())) for name in header])
-
-
-class Sink(Protocol):
-    """Where result rows go."""
-
-    def write(self, table: Sequence[np.ndarray[Any, Any]]) -> None:
-        """Append rows, given as columns."""
-
-    def sync(self) -> int:
-        """Bring everything to disk and return the size in bytes."""
-
-    def close(self) -> None:
-        """End the file."""
-
-
-class CsvSink:
-    """Appends to a CSV file; numbers with six decimals.
-
-    Args:
-        path: the file.
-        header: names of the columns.
-        size: bytes of an interrupted run to go on from; None begins anew.
-
-    Raises:
-        ConfigError: if the file is shorter than ``size``.
-    """
-
-    def __init__(self, path: Path, header: Sequence[str], size: int | None = None) -> None:
-        if size is None:
-            self._file: BinaryIO = path.open("wb")
-            self.write([np.asarray([name], object) for name in header])
-            return
-        if not path.exists() or path.stat().st_size < size:
-            raise ConfigError(f"cannot resume: {path} is gone or cut short", hint="start over without --resume")
-        self._file = path.open("r+b")
-        self._file.truncate(size)
-        self._file.seek(size)
-
-    def write(self, table: Sequence[np.ndarray[Any, Any]]) -> None:
-        """Append rows, given as columns."""
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(zip(*map(_texts, table), strict=True))
-        self._file.write(text.getvalue().encode("utf-8", "replace"))
-        self._file.flush()  # whoever follows the file sees whole chunks
-
-    def sync(self) -> int:
-        """Bring everything to disk and return the size in bytes."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
-
-    def close(self) -> None:
-        """End the file."""
-        self._file.close()
-
-
-class ParquetSink:
-    """Writes a Parquet file in large row groups."""
-
-    def __init__(self, path: Path, header: Sequence[str]) -> None:
-        self._schema = result_schema(header)
-        self._writer = pq.ParquetWriter(path, self._schema)
-        self._waiting: list[pa.Table] = []
-
-    def write(self, table: Sequence[np.ndarray[Any, Any]]) -> None:
-        """Append rows, given as columns."""
-        arrays = [pa.array(values, kind) for values, kind in zip(table, self._schema.types, strict=True)]
-        self._waiting.append(pa.Table.from_arrays(arrays, schema=self._schema))
-        if sum(len(waiting) for waiting in self._waiting) >= ROW_GROUP:
-            self.sync()
-
-    def sync(self) -> int:
-        """Write what waits; a Parquet file cannot be continued, so its size is of no use."""
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting))
-        self._waiting = []
-        return 0
-
-    def close(self) -> None:
-        """End the file."""
-        self.sync()
-        self._writer.close()
-
-
 class Output:
-    """The result, the rejects and the state of one run.
+    """The result, the rejects and the state of one run; `claimed` makes it.
 
     Args:
-        out: ``.parquet`` for Parquet, anything else for CSV; the rejects go to ``<out>.rejects.csv``.
+        out: the result, its place locked.
         identity: what must be the same for an interrupted run to be resumed.
-        overwrite: replace existing files.
         resume: go on where an interrupted run stopped, if there is one.
 
     Raises:
-        ArtifactError: if a result exists and may not be replaced.
+        ArtifactError: if the state of the interrupted run is damaged.
         ConfigError: if the run cannot be resumed.
     """
 
-    def __init__(self, out: Path, identity: dict[str, Any], *, overwrite: bool, resume: bool) -> None:
-        self.out, self.rejects = out, out.with_name(out.name + ".rejects.csv")
-        self.resumable = out.suffix != ".parquet"
+    def __init__(self, out: Path, identity: dict[str, Any], *, resume: bool) -> None:
+        self.out, self.rejects = out, rejects_of(out)
+        self.resumable = FORMS[out.suffix.lower()] == "CSV"
         self._part, self._rejects_part = (path.with_name(f".{path.name}.part") for path in (out, self.rejects))
-        self._state_path = _state_of(out)
+        self._state_path = out.with_name(f".{out.name}.state.json")
         self._identity = identity
         self._state = self._interrupted() if resume else None
         self.counts = Counts(**self._state["counts"]) if self._state else Counts()
         self.done = bool(self._state and self._state["done"])
         """A killed run had everything written but not all of it moved; only `finish` is left."""
-        if not self.done:
-            if out.is_dir():
-                raise ArtifactError(f"{out} is a folder", hint="name a file with --out, for instance recs.csv")
-            for path in (out, self.rejects):
-                check_free(path, overwrite=overwrite)
+        self.interrupted = self._state is not None
 
     def start(self, header: Sequence[str]) -> None:
         """Open the part files, where the interrupted run stopped or anew.
@@ -207,7 +95,6 @@ class Output:
         Args:
             header: columns of the result.
         """
-        self.out.parent.mkdir(parents=True, exist_ok=True)
         size, rejects_size = (self._state["bytes"], self._state["rejects_bytes"]) if self._state else (None, None)
         if not self._state:
             self._state_path.unlink(missing_ok=True)
@@ -267,20 +154,25 @@ class Output:
             "rejects_bytes": self._rejects_sink.sync(),
             "counts": asdict(self.counts),
         }
-        temporary = self._state_path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(body), encoding="utf-8")
-        os.replace(temporary, self._state_path)
+        new = temporary(self.out)
+        with fresh(new) as file:
+            file.write(json.dumps(body).encode())
+        os.replace(new, self._state_path)
 
     def _interrupted(self) -> dict[str, Any] | None:
         if not self.resumable:
             raise ConfigError("--resume works for CSV results only", hint="name an --out that ends in .csv")
         try:
             state: dict[str, Any] = json.loads(self._state_path.read_text(encoding="utf-8"))
+            saved = dict(state["identity"])
+            Counts(**state["counts"])
+            if not (isinstance(state["done"], bool) and min(state["bytes"], state["rejects_bytes"]) >= 0):
+                raise ValueError
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (ValueError, KeyError, TypeError):
             raise ArtifactError(f"{self._state_path} is damaged", hint="start over without --resume") from None
-        saved, now = state["identity"], json.loads(json.dumps(self._identity))
+        now = json.loads(json.dumps(self._identity))
         changed = [key for key in now if saved.get(key) != now[key]]
         if changed:
             raise ConfigError(
@@ -290,20 +182,51 @@ class Output:
         return state
 
 
-def interrupted(out: Path) -> bool:
-    """Tell whether an interrupted run left a state from which this result can be finished."""
-    return _state_of(out).exists()
+@contextmanager
+def claimed(
+    out: Path,
+    identity: dict[str, Any],
+    *,
+    inputs: Iterable[Path | None] = (),
+    overwrite: bool = False,
+    resume: bool = False,
+) -> Iterator[Output]:
+    """Reserve the places of a result and its rejects for the length of a block.
+
+    Args:
+        out: ``.parquet`` for Parquet, ``.csv``, ``.txt`` or no ending for CSV; rejects go to ``<out>.rejects.csv``.
+        identity: what must be the same for an interrupted run to be resumed.
+        inputs: what the command reads.
+        overwrite: replace existing files.
+        resume: go on where an interrupted run stopped, if there is one.
+
+    Raises:
+        ArtifactError: if a result exists and may not be replaced, cannot be written or is just being written.
+        ConfigError: if the run cannot be resumed, the result would replace an input, or its name promises another form.
+        NothingToDo: if the result to resume is there and nothing was interrupted.
+    """
+    if out.suffix.lower() not in FORMS:
+        raise ConfigError(
+            f"--out {out}: a result is written as CSV or Parquet, not as {out.suffix}",
+            hint="name a file that ends in .csv or .parquet, and convert or compress it afterwards",
+        )
+    inputs = list(inputs)
+    with (
+        claim(out, FILE, inputs=inputs, overwrite=overwrite or resume) as place,
+        claim(rejects_of(place.path), FILE, inputs=inputs, overwrite=overwrite or resume),
+    ):
+        output = Output(place.path, identity, resume=resume)
+        if resume and not (overwrite or output.interrupted) and place.path.exists():
+            raise NothingToDo(f"{out} is finished: nothing to resume", hint="add --overwrite to score again")
+        if not (overwrite or output.done):
+            for path in (out, output.rejects):
+                check_target(path, FILE)
+        yield output
 
 
-def _state_of(out: Path) -> Path:
-    return out.with_name(f".{out.name}.state.json")
-
-
-def _texts(values: np.ndarray[Any, Any]) -> list[Any]:
-    if values.dtype.kind != "f":
-        return values.tolist()  # type: ignore[no-any-return]
-    rounded = np.round(values.astype(np.float64), 6) + 0.0  # + 0.0 turns -0.0 into 0.0
-    return [f"{value:.6f}" for value in rounded.tolist()]
+def rejects_of(out: Path) -> Path:
+    """Return the place of a result's rejects."""
+    return out.with_name(out.name + ".rejects.csv")
 
 
 def _move(part: Path, place: Path) -> None:

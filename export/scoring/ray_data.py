@@ -20,8 +20,9 @@ import pyarrow as pa
 from export.runtime import load_recommender
 from export.scoring.chunks import Scoring, why_rejected
 from export.scoring.inputs import wide_entry
-from export.scoring.outputs import REJECT_COLUMNS, result_columns, result_schema, result_table
+from export.scoring.outputs import REJECT_COLUMNS
 from export.scoring.rows import Row
+from export.scoring.sinks import result_columns, result_schema, result_table
 from flr_model import columns
 from flr_model.config import ScoreConfig
 

@@ -19,13 +19,14 @@ from export.runtime import on_gpu
 from export.scoring.batching import FIRST_POSITIONS, BatchLimit
 from export.scoring.chunks import Chunk, Scoring, read_candidates, usable_cores, why_rejected
 from export.scoring.inputs import HistoryFile, InputColumns, Shard
-from export.scoring.outputs import Counts, Output, Reject, result_columns, result_table
+from export.scoring.outputs import Counts, Output, Reject, claimed
 from export.scoring.prefetch import ahead
+from export.scoring.sinks import result_columns, result_table
 from flr_model import __version__
 from flr_model.artifacts import MANIFEST
 from flr_model.config import ScoreConfig
 from flr_model.data.histories import PAD
-from flr_model.errors import ConfigError, DataError, FlrError, Interrupted
+from flr_model.errors import DataError, FlrError, Interrupted
 from flr_model.progress import SILENT, Progress, Task
 from flr_model.ranking.recommender import Ranking, Recommender
 
@@ -99,6 +100,7 @@ def score_file(
         ConfigError: if the run cannot be resumed, the result would replace an input, or there is nothing to index.
         DataError: if a file cannot be used, nobody can be scored, or with ``config.strict`` at the first reject.
         Interrupted: if stopped from the keyboard.
+        NothingToDo: if there is nothing to resume, because the result is finished.
     """
     started = time.monotonic()
     names, part = columns or InputColumns(), shard or Shard()
@@ -114,17 +116,16 @@ def score_file(
         "settings": {name: value for name, value in config.as_dict().items() if name != "threads"},
         "flr": __version__,
     }
-    if out.resolve() in {path.resolve() for path in (histories, items, candidates) if path is not None}:
-        raise ConfigError(f"--out is {out}, which is an input", hint="name another --out")
-    output = Output(out, identity, overwrite=overwrite, resume=resume)
-    before = output.counts.users
-    if not output.done:
-        if item_file is not None:
-            recommender = _with_new_items(recommender, item_file)
-        allowed = None if candidates is None else read_candidates(candidates, recommender.catalog, names)
-        _run(Scoring(recommender, config, allowed, *_means(config)), source, part, output, progress)
-    output.finish()
-    report = _report(output, before, time.monotonic() - started)
+    inputs = (bundle, histories, items, candidates)
+    with claimed(out, identity, inputs=inputs, overwrite=overwrite, resume=resume) as output:
+        before = output.counts.users
+        if not output.done:
+            if item_file is not None:
+                recommender = _with_new_items(recommender, item_file)
+            allowed = None if candidates is None else read_candidates(candidates, recommender.catalog, names)
+            _run(Scoring(recommender, config, allowed, *_means(config)), source, part, output, progress)
+        output.finish()
+    report = _report(out, output.rejects, output.counts, before, time.monotonic() - started)
     log.info(
         "%s: %s users = %s scored + %s rejected; %s rows in %.1f s, %s users/s",
         out,
@@ -250,8 +251,7 @@ def _stamp(path: Path | None) -> str | None:
     return f"{path.stat().st_size} bytes, changed at {path.stat().st_mtime_ns}"
 
 
-def _report(output: Output, before: int, seconds: float) -> ScoreReport:
-    counts = output.counts
+def _report(out: Path, rejects: Path | None, counts: Counts, before: int, seconds: float) -> ScoreReport:
     return ScoreReport(
         users=counts.users,
         scored=counts.scored,
@@ -262,6 +262,6 @@ def _report(output: Output, before: int, seconds: float) -> ScoreReport:
         resumed_from=before,
         seconds=seconds,
         users_per_second=(counts.users - before) / max(seconds, 1e-9),
-        out=output.out,
-        rejects=output.rejects if counts.rejected or counts.broken_lines else None,
+        out=out,
+        rejects=rejects if counts.rejected or counts.broken_lines else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from flr_cli import console
 from flr_cli.options import DataOpt, JsonOpt, OverwriteOpt, command
 from flr_cli.progress import ConsoleProgress
 from flr_model.config import EvalConfig
-from flr_model.errors import needs_extra
+from flr_model.errors import ConfigError, needs_extra
 
 if TYPE_CHECKING:
     from flr_model.artifacts import Manifest
@@ -32,19 +33,22 @@ def evaluate(
     overwrite: OverwriteOpt = False,
 ) -> None:
     """Measure a run or a bundle on held-out rows: accuracy, segments, coverage, factors, and two baselines."""
-    from flr_model.artifacts import check_free, open_folder
+    from flr_model.artifacts import open_folder
     from flr_model.data.dataset import Dataset
     from flr_model.evaluation.evaluate import evaluate_with_baselines
+    from flr_model.writing import FILE, claim
 
     manifest = open_folder(source, "run", "bundle")
-    if out is not None:
-        check_free(out, overwrite=overwrite)
+    if out is not None and out.suffix.lower() != ".parquet":
+        raise ConfigError(f"--out {out}: ranks are written as Parquet", hint="name a file that ends in .parquet")
     dataset = Dataset.of(manifest, data)
-    recommender = _load(source, manifest, eval.guidance)
-    report = evaluate_with_baselines(recommender, dataset, eval, progress=ConsoleProgress())
-    if out is not None:
-        report.write_ranks(out, overwrite=overwrite)
-        console.note(f"wrote {out}")
+    inputs = (source, dataset.folder)
+    with nullcontext() if out is None else claim(out, FILE, inputs=inputs, overwrite=overwrite) as place:
+        recommender = _load(source, manifest, eval.guidance)
+        report = evaluate_with_baselines(recommender, dataset, eval, progress=ConsoleProgress())
+        if place is not None:
+            report.write_ranks(place)
+            console.note(f"wrote {out}")
     console.emit_json(report.as_dict()) if json else _show(report)
 
 

@@ -33,10 +33,11 @@ def export(
 
     flr export run --onnx --out bundle
     """
-    from flr_model.artifacts import check_free, open_folder
+    from flr_model.artifacts import BUNDLE, open_folder
+    from flr_model.writing import check_target
 
     open_folder(run, "run")
-    check_free(out, overwrite=overwrite)
+    check_target(out, BUNDLE.kind, inputs=(run, data), overwrite=overwrite)
     with needs_extra("cpu"):
         import onnxruntime  # noqa: F401
     with needs_extra("train"):

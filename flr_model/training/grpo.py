@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers import set_seed
 
-from flr_model.artifacts import check_free, writing_folder
+from flr_model.artifacts import RUN
 from flr_model.config import AlignConfig, TrainConfig
 from flr_model.config_io import build, dump_toml
 from flr_model.data.dataset import Dataset
@@ -46,6 +45,7 @@ from flr_model.training.advantages import (
 from flr_model.training.learner import Learner
 from flr_model.training.state_cache import StateCache
 from flr_model.training.trainer import Rate, Samples, Schedule, StageTrainer, Validate
+from flr_model.writing import Claim, claim
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,14 @@ def align(
     Raises:
         ArtifactError, ConfigError, DataError: if something given cannot be used.
     """
-    check_free(out, overwrite=overwrite)
+    with claim(out, RUN.kind, inputs=(run_folder, data), overwrite=overwrite) as place:
+        return _align(run_folder, out, place, align=align, data=data, progress=progress)
+
+
+def _align(
+    run_folder: Path, out: Path, place: Claim, *, align: AlignConfig, data: Path | None, progress: Progress
+) -> AlignReport:
+    """Do the work of `align` while its place is claimed."""
     run = load_run(run_folder)
     _check_reward(run, align.reward)
     dataset = Dataset.of(run.manifest, data)
@@ -195,7 +202,8 @@ def align(
     before = validate()
     sft = copy.deepcopy(recommender.model.state_dict())
     began = time.perf_counter()
-    steps = _optimise(recommender, rows, align, validate, progress)
+    with place.scratch() as folder:
+        steps = _optimise(recommender, rows, align, validate, folder=folder, progress=progress)
     after = validate()
     kept = "aligned" if after["NDCG@10"] > before["NDCG@10"] else "sft"
     if kept == "sft":
@@ -203,7 +211,7 @@ def align(
         recommender.model.load_state_dict(sft)
     seconds = time.perf_counter() - began
     report = AlignReport(str(out), kept, before, after, rows=len(rows), steps=steps, seconds=seconds)
-    with writing_folder(out, overwrite=overwrite) as temporary:
+    with place.folder() as temporary:
         _write(temporary, run, run_folder, dataset, align, report)
     return report
 
@@ -217,31 +225,36 @@ def _check_reward(run: Run, reward: str) -> None:
 
 
 def _optimise(
-    recommender: TrainableRecommender, rows: HistoryRows, config: AlignConfig, validate: Validate, progress: Progress
+    recommender: TrainableRecommender,
+    rows: HistoryRows,
+    config: AlignConfig,
+    validate: Validate,
+    *,
+    folder: Path,
+    progress: Progress,
 ) -> int:
-    """Align the policy of a recommender in place; return the number of steps."""
+    """Align the policy of a recommender in place, with checkpoints in a folder; return the number of steps."""
     rate = Rate(config.learning_rate, weight_decay=0.0)
     cache = StateCache(recommender, rows, config.cache_mb, progress=progress)
-    with tempfile.TemporaryDirectory(prefix="flr-align-") as folder:
-        trainer = StageTrainer(
-            GrpoObjective(recommender, config, cache),
-            Samples.of_rows(recommender, rows),
-            validate=validate,
-            rates={"reasoner": rate, "scalars": rate},
-            schedule=Schedule(
-                epochs=config.epochs,
-                max_steps=config.max_steps,
-                batch_size=config.batch_size,
-                grad_accumulation=1,
-                warmup_steps=config.warmup_steps,
-                patience=None,
-                precision="fp32",
-                seed=config.seed,
-            ),
-            folder=Path(folder),
-            progress=progress,
-        )
-        trainer.run(resume=False)
+    trainer = StageTrainer(
+        GrpoObjective(recommender, config, cache),
+        Samples.of_rows(recommender, rows),
+        validate=validate,
+        rates={"reasoner": rate, "scalars": rate},
+        schedule=Schedule(
+            epochs=config.epochs,
+            max_steps=config.max_steps,
+            batch_size=config.batch_size,
+            grad_accumulation=1,
+            warmup_steps=config.warmup_steps,
+            patience=None,
+            precision="fp32",
+            seed=config.seed,
+        ),
+        folder=folder,
+        progress=progress,
+    )
+    trainer.run(resume=False)
     return int(trainer.state.global_step)
 
 

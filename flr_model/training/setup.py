@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +14,12 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from flr_model.assets.wheels import cache_folder
+from flr_model.artifacts import reading
+from flr_model.cache import cache_folder
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
-from flr_model.errors import ConfigError, DataError, counted
+from flr_model.errors import ArtifactError, ConfigError, DataError, counted
 from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone, load_output_embeddings
 from flr_model.nn.build import build_model
 from flr_model.nn.item_encoder import ItemEncoder
@@ -24,6 +27,7 @@ from flr_model.nn.recommender import TrainableRecommender
 from flr_model.nn.run import build_item_encoder, title_tokenizer
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.pair_events import PairEvents
+from flr_model.replacing import temporary
 from flr_model.titles.tokens import TitleTokenizer
 from flr_model.training.tuning import choose_epochs, choose_tuning, tune
 
@@ -151,17 +155,44 @@ def title_states(
     digest.update(tokenizer.fingerprint.encode())
     for title in titles:
         digest.update(title.encode("utf-8", "replace") + b"\0")
-    cached = cache_folder() / "titles" / f"{digest.hexdigest()[:24]}.npy"
-    if cached.exists():
-        known: npt.NDArray[np.float32] = np.load(cached, allow_pickle=False)
+    cached = cache_folder() / "titles" / f"{digest.hexdigest()[:24]}.npz"
+    if (known := _cached_states(cached, len(titles))) is not None:
         return known
     states = encoder.to(best_device()).read_titles(titles, tokenizer, progress=progress)
     encoder.to("cpu")
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(".tmp.npy")
-    np.save(partial, states)
-    partial.replace(cached)
+    _cache_states(cached, states)
     return states
+
+
+def _cached_states(path: Path, n_titles: int) -> npt.NDArray[np.float32] | None:
+    """Return cached readings; None where there are none, or the file is damaged, which its checksum tells."""
+    if not path.exists():
+        return None
+    try:
+        with reading(path, "remove the file"), np.load(path, allow_pickle=False) as arrays:
+            states: npt.NDArray[np.float32] = arrays["states"]
+        if states.ndim == 3 and len(states) == n_titles and states.dtype == np.float32:
+            return states
+        problem = f"{path} has other readings"
+    except ArtifactError as error:
+        problem = error.message
+    logger.warning("%s; the titles are read again", problem)
+    return None
+
+
+def _cache_states(path: Path, states: npt.NDArray[np.float32]) -> None:
+    """Keep readings for later trainings, of which several may do so at the same time."""
+    partial = temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("xb") as file:
+            np.savez(file, states=states)
+        os.replace(partial, path)
+    except OSError as error:
+        logger.warning("the readings of titles cannot be kept in %s: %s", path.parent, error.strerror or error)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 @torch.no_grad()

@@ -7,10 +7,7 @@ rows, the weight of the two beside each other.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +16,20 @@ import torch
 from torch import nn
 from transformers import set_seed
 
-from flr_model.artifacts import Manifest, check_free, open_folder, writing_folder
+from flr_model.artifacts import RUN, Manifest, open_folder
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.config_io import build, dump_toml, read_tables
-from flr_model.errors import ConfigError
 from flr_model.evaluation.validation import validator
 from flr_model.nn.run import Run
 from flr_model.progress import SILENT, Progress
+from flr_model.training.checkpoints import checkpoint_folder, processes
 from flr_model.training.factor_choice import choose_n_factors
 from flr_model.training.objective import SftObjective
 from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_next_item_head
 from flr_model.training.setup import Setup, set_up
-from flr_model.training.trainer import Samples, Schedule, StageTrainer, Validate, processes, rates_of
+from flr_model.training.trainer import Samples, Schedule, StageTrainer, Validate, rates_of
 from flr_model.training.tuning import merge
+from flr_model.writing import Claim, claim
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +95,24 @@ def train(
         ConfigError: if a setting cannot work.
         DataError: if the dataset has no rows.
     """
-    check_free(out, overwrite=overwrite)
+    state = processes(out)
+    inputs = (data, refit, Path(model.backbone))
+    with claim(out, RUN.kind, inputs=inputs, overwrite=overwrite, leads=state.is_main_process) as place:
+        return _train(data, out, place, model=model, train=train, refit=refit, resume=resume, progress=progress)
+
+
+def _train(
+    data: Path,
+    out: Path,
+    place: Claim,
+    *,
+    model: ModelConfig,
+    train: TrainConfig,
+    refit: Path | None,
+    resume: bool,
+    progress: Progress,
+) -> TrainReport:
+    """Do the work of `train` while its place is claimed."""
     if refit is not None:
         model, train = settings_of(refit)
     model, n_factors = _choose_n_factors(data, model, train, progress)
@@ -108,13 +123,13 @@ def train(
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
     origin = f"{toml}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
-    with _checkpoints(out, origin, resume=resume) as (folder, is_main):
+    with checkpoint_folder(place, origin, resume=resume) as (folder, is_main):
         fitted = fit(setup, train, validate=validate, folder=folder, resume=resume, progress=progress)
         valid, figures = validate() if validate else {}, _figures(setup, fitted)
         report = TrainReport(run=str(out), valid=valid, untrained=untrained, n_factors=n_factors, **figures)
         if is_main:
             run = _finish(setup, model, train, report)
-            with writing_folder(out, overwrite=overwrite) as temporary:
+            with place.folder() as temporary:
                 run.write(temporary, toml)
     return report
 
@@ -227,40 +242,6 @@ def _best_epoch(state: Any) -> float:
     best = int(state.best_global_step or state.global_step)
     epoch: float = state.epoch or 0.0
     return round(epoch * best / max(int(state.global_step), 1), 2)
-
-
-@contextmanager
-def _checkpoints(out: Path, origin: str, *, resume: bool) -> Iterator[tuple[Path, bool]]:
-    """Give the folder of checkpoints, deleted when the block ends well, and whether this process is the one to write.
-
-    Several processes run under `accelerate launch`; they enter and leave the block together.
-    """
-    folder = out.parent / f".{out.name}.checkpoints"
-    state = processes(folder)
-    with state.main_process_first():
-        if state.is_main_process:
-            _begin(folder, origin, resume=resume)
-    yield folder, state.is_main_process
-    if state.is_main_process:
-        shutil.rmtree(folder, ignore_errors=True)
-    state.wait_for_everyone()
-
-
-def _begin(folder: Path, origin: str, *, resume: bool) -> None:
-    """Make the folder of checkpoints, emptied unless an equal call is resumed: of the same settings and dataset."""
-    begun = folder / "config.toml"
-    if resume and begun.exists():
-        if begun.read_text(encoding="utf-8") != origin:
-            raise ConfigError(
-                f"{folder} was begun with other settings or another dataset",
-                hint="give the same settings and dataset, or leave --resume out",
-            )
-        return
-    if resume:
-        logger.warning("nothing to resume at %s: starting from the beginning", folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    begun.write_text(origin, encoding="utf-8")
 
 
 def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainReport) -> Run:

@@ -5,29 +5,22 @@ The Trainer brings resume, mixed precision, accumulation, several GPUs and early
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from accelerate.utils import send_to_device
 from torch.utils.data import Dataset as TorchDataset
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
     ProgressCallback,
-    Trainer,
     TrainerCallback,
     TrainingArguments,
-    set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import logging as transformers_logging
 
 from flr_model.arrays import Ints
 from flr_model.config import TrainConfig
@@ -35,6 +28,7 @@ from flr_model.data.histories import HistoryRows
 from flr_model.nn.parameter_groups import Group, check_groups
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.progress import Progress
+from flr_model.training.checkpoints import CheckpointedTrainer, CheckpointSeal
 from flr_model.training.learner import Learner
 from flr_model.training.reporter import BEST, ProgressReporter
 
@@ -134,15 +128,7 @@ class Samples:
         return cls(len(rows), batch)
 
 
-def processes(folder: Path) -> PartialState:
-    """Return the processes of this training, connected as the Trainer connects them; ``folder`` is not written."""
-    arguments = TrainingArguments(output_dir=str(folder), report_to=[])
-    _ = arguments.device  # connects them
-    state: PartialState = arguments.distributed_state
-    return state
-
-
-class StageTrainer(Trainer):  # type: ignore[misc]
+class StageTrainer(CheckpointedTrainer):
     """Trains an objective over samples.
 
     Args:
@@ -174,7 +160,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.rates = rates
         per_step = schedule.batch_size * schedule.grad_accumulation
         self._reporter = ProgressReporter(progress, per_step=per_step, unit=samples.unit)
-        callbacks: list[TrainerCallback] = [self._reporter]
+        callbacks: list[TrainerCallback] = [self._reporter, CheckpointSeal()]
         if validate is not None and schedule.patience is not None:
             callbacks.append(EarlyStoppingCallback(schedule.patience))
         super().__init__(
@@ -216,24 +202,9 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return metrics
 
     def run(self, *, resume: bool) -> None:
-        """Train, from the last checkpoint when ``resume`` and there is one."""
-        last = get_last_checkpoint(self.args.output_dir) if resume and Path(self.args.output_dir).is_dir() else None
-        set_seed(self.args.seed)
-        with self._reporter, _only_errors():  # a frozen backbone is missing from checkpoints on purpose
-            self.train(resume_from_checkpoint=last)
-
-
-@contextmanager
-def _only_errors() -> Iterator[None]:
-    """Keep the Trainer's warnings from the person."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+        """Train (see `CheckpointedTrainer.run`); progress ends with it, also by an error."""
+        with self._reporter:
+            super().run(resume=resume)
 
 
 def _arguments(schedule: Schedule, folder: Path, *, validating: bool) -> TrainingArguments:

@@ -1,10 +1,9 @@
-import json
-
 import pytest
 
 from export.bundle import Bundle
-from flr_model.artifacts import MANIFEST, Manifest
+from flr_model.artifacts import Manifest
 from flr_model.errors import ArtifactError
+from tests.builders import reseal
 from tests.export.toy import write_toy_bundle
 
 
@@ -46,7 +45,6 @@ def test_folder_of_another_kind_is_refused(folder):
 
 @pytest.mark.parametrize("settings", [{}, {"model": {"n_factors": -1}}, {"model": {"nonsense": 1}}])
 def test_manifest_without_a_usable_model_is_refused(folder, settings):
-    body = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**body, "settings": settings}))
+    reseal(folder, settings=settings)
     with pytest.raises(ArtifactError, match=r"no usable \[model\] settings"):
         Bundle.open(folder)

@@ -7,6 +7,7 @@ import pytest
 from export.runtime import choose_providers, item_inputs, load_recommender, open_session, run
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, MissingExtraError
+from tests.builders import reseal
 from tests.export.toy import IDS, TITLES, VECTORS, ToyReader, toy_recommender, write_toy_bundle
 
 
@@ -140,6 +141,7 @@ def test_missing_onnxruntime_names_the_extra(bundle, monkeypatch):
 
 def test_damaged_graph_is_an_artifact_error(bundle):
     (bundle / "reader.onnx").write_bytes(b"no graph")
+    reseal(bundle)
     with pytest.raises(ArtifactError, match=r"reader\.onnx cannot be loaded"):
         load_recommender(bundle)
 
@@ -148,11 +150,15 @@ def test_damaged_graph_is_an_artifact_error(bundle):
 def test_damaged_array_is_an_artifact_error(bundle, name):
     content = (bundle / name).read_bytes()
     (bundle / name).write_bytes(content[: len(content) // 3])
+    with pytest.raises(ArtifactError, match=rf"{name} is damaged"):
+        load_recommender(bundle)
+    reseal(bundle)
     with pytest.raises(ArtifactError, match="cannot be read"):
         load_recommender(bundle)
 
 
 def test_parts_of_different_size_are_refused(bundle):
     np.save(bundle / "item_vectors.npy", VECTORS[:-1])
+    reseal(bundle)
     with pytest.raises(ArtifactError, match=f"{len(IDS)} items, 5 item vectors"):
         load_recommender(bundle)

@@ -14,6 +14,8 @@ from flr_model.data.histories import HistoryRows
 from flr_model.ranking.candidates import EVERYTHING
 from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.recommender import UserStates
+from flr_model.writing import FILE, claim
+from tests.builders import reseal
 
 
 class LastItemReader:
@@ -101,6 +103,7 @@ def test_targets_that_the_user_had_are_said_to_be_misses(tmp_path, dataset, load
     write_rows(
         dataset.folder, dict.fromkeys(SPLITS, HistoryRows.from_lists([[0], [2]], user_id=["u", "v"], target=[1, 2]))
     )
+    reseal(dataset.folder)
     bundle = make(tmp_path / "bundle", BUNDLE, dataset)
     assert main(["eval", str(bundle), "--bootstrap", "0"]) == 0
     assert "\n1 of these rows have a target that their user had before" in capsys.readouterr().out
@@ -117,6 +120,27 @@ def test_ranks_are_written_and_not_replaced_unasked(bundle, tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
     assert out.read_bytes() == before
     assert main(["eval", str(bundle), "--out", str(out), "--overwrite"]) == 0
+
+
+def test_ranks_replace_no_input_and_no_other_form_is_promised(bundle, dataset, tmp_path, capsys):
+    (tmp_path / "flr.parquet").write_text("[eval]\nbootstrap = 0\n")
+    for out, more, message in [
+        (dataset.folder / "test.parquet", [], "lies in"),
+        (bundle / "items.parquet", [], "lies in"),
+        (tmp_path / "flr.parquet", ["--config", str(tmp_path / "flr.parquet")], "is an input of this command"),
+        (tmp_path / "ranks.csv", [], "ranks are written as Parquet"),
+    ]:
+        before = out.read_bytes() if out.exists() else None
+        assert main(["eval", str(bundle), "--out", str(out), "--overwrite", *more]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+        assert (out.read_bytes() if out.exists() else None) == before
+
+
+def test_a_second_evaluation_onto_the_same_file_is_refused_before_it_ranks(bundle, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("flr_model.evaluation.evaluate.evaluate_with_baselines", None)
+    with claim(tmp_path / "ranks.parquet", FILE):
+        assert main(["eval", str(bundle), "--out", str(tmp_path / "ranks.parquet")]) == 3
+    assert "another process of flr is writing" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_dataset_that_is_gone_asks_for_the_flag(bundle, dataset, tmp_path, capsys):

@@ -213,7 +213,7 @@ def test_json_lines_are_read(run, tmp_path):
 
 def test_result_cannot_replace_an_input(run, tmp_path):
     (tmp_path / "histories.csv").write_text(LONG)
-    with pytest.raises(ConfigError, match="which is an input"):
+    with pytest.raises(ConfigError, match="is an input of this command"):
         run(tmp_path / "histories.csv", out="histories.csv", overwrite=True)
 
 

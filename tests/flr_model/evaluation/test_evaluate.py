@@ -15,6 +15,7 @@ from flr_model.evaluation.evaluate import evaluate, evaluate_with_baselines
 from flr_model.ranking.candidates import EVERYTHING
 from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.recommender import UserStates
+from flr_model.writing import FILE, claim
 
 TRAIN = HistoryRows.from_lists([[0], [1]], target=[1, 2])
 CONFIG = EvalConfig(bootstrap=20)
@@ -141,7 +142,8 @@ def test_report_puts_both_baselines_beside_the_model(dataset):
 
 def test_report_writes_the_rank_of_every_row(dataset, tmp_path):
     report = evaluate_with_baselines(recommender(dataset.catalog), dataset, CONFIG)
-    report.write_ranks(tmp_path / "ranks.parquet")
+    with claim(tmp_path / "ranks.parquet", FILE) as place:
+        report.write_ranks(place)
     table = pd.read_parquet(tmp_path / "ranks.parquet")
     assert list(table) == ["user_id", "history_length", "target", "rank_model", "rank_pop", "rank_cooc"]
     assert table.rank_model.tolist() == [0, 2]
@@ -150,7 +152,8 @@ def test_report_writes_the_rank_of_every_row(dataset, tmp_path):
 def test_a_target_that_is_no_candidate_has_no_rank(dataset, tmp_path):
     report = evaluate_with_baselines(recommender(dataset.catalog), dataset, CONFIG)
     report = replace(report, model=replace(report.model, ranks=np.asarray([3, metrics.MISS])))
-    report.write_ranks(tmp_path / "ranks.parquet")
+    with claim(tmp_path / "ranks.parquet", FILE) as place:
+        report.write_ranks(place)
     written = pd.read_parquet(tmp_path / "ranks.parquet").rank_model
     assert written[0] == 3
     assert written.isna().tolist() == [False, True]

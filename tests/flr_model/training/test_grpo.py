@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from flr_model.config import AlignConfig
 from flr_model.data.dataset import Dataset
-from flr_model.errors import ArtifactError
+from flr_model.errors import ArtifactError, ConfigError
 from flr_model.nn.history_encoders import HistoryInputs
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.nn.run import load_recommender, load_run
@@ -18,6 +18,7 @@ from flr_model.ranking.pair_events import PairEvents
 from flr_model.training.grpo import GrpoObjective, align, freeze_all_but_policy, trainable
 from flr_model.training.state_cache import StateCache
 from flr_model.training.trainer import Samples
+from tests.builders import reseal
 
 
 def settings(**changes):
@@ -196,18 +197,20 @@ def test_histories_as_text_are_aligned_too(tiny_text_run, tmp_path):
 
 def test_a_dataset_that_is_gone_is_an_error_that_names_the_flag(tiny_run, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "moved")
-    manifest = json.loads((tmp_path / "moved" / "manifest.json").read_text())
-    manifest["content"]["dataset"] = str(tmp_path / "gone")
-    (tmp_path / "moved" / "manifest.json").write_text(json.dumps(manifest))
+    content = json.loads((tmp_path / "moved" / "manifest.json").read_text())["content"]
+    reseal(tmp_path / "moved", content={**content, "dataset": str(tmp_path / "gone")})
     with pytest.raises(ArtifactError, match="is gone") as caught:
         align(tmp_path / "moved", tmp_path / "out", align=settings())
     assert "--data" in caught.value.hint
     assert not (tmp_path / "out").exists()
 
 
-def test_an_existing_run_is_refused(tiny_run):
+def test_an_existing_run_and_the_run_itself_are_refused(tiny_run, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "present")
     with pytest.raises(ArtifactError, match="exists already"):
-        align(tiny_run, tiny_run, align=settings())
+        align(tiny_run, tmp_path / "present", align=settings())
+    with pytest.raises(ConfigError, match="is an input of this command"):
+        align(tiny_run, tiny_run, align=settings(), overwrite=True)
 
 
 def test_rows_with_more_lags_are_counted_in_the_runs_own_buckets(tiny_run, tiny_dataset, monkeypatch):

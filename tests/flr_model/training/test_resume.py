@@ -4,8 +4,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from flr_model.errors import ConfigError
+from flr_model.artifacts import RUN
+from flr_model.errors import ArtifactError, ConfigError
 from flr_model.training.sft import train
+from flr_model.training.trainer import StageTrainer
+from flr_model.writing import claim
 from tests.builders import prepare_dataset, tiny_model, tiny_train, write_raw_files
 
 
@@ -120,3 +123,66 @@ def test_without_resume_an_interrupted_training_is_begun_anew(fit, interrupt, tm
     run = interrupt()
     assert fit(run, settings={"max_steps": 2}).steps == 2
     assert report_of(run) == report_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("lost", ["optimizer.pt", "trainer_state.json", "complete.json"])
+def test_a_torn_checkpoint_is_passed_over_for_the_one_before(fit, tmp_path, caplog, lost):
+    fit(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "run", progress=StopAfter(2.5 * 701))
+    newest = max(tmp_path.glob(".run.checkpoints/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (newest / lost).unlink()
+    rest = StopAfter(math.inf)
+    fit(tmp_path / "run", resume=True, progress=rest)
+    assert rest.steps == 2 * 11  # of three epochs: the second is trained again
+    assert str(newest) in caplog.text
+    for name in ("head.safetensors", "item_vectors.npy"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_best_checkpoint_that_is_gone_is_an_error(fit, tmp_path, monkeypatch):
+    actual = StageTrainer._load_best_model
+
+    def lose(trainer):
+        for path in tmp_path.glob(".run.checkpoints/checkpoint-*/model.safetensors"):
+            path.unlink()
+        actual(trainer)
+
+    monkeypatch.setattr(StageTrainer, "_load_best_model", lose)
+    with pytest.raises(ArtifactError, match=r"the best checkpoint .* lacks model\.safetensors"):
+        fit(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("[enforce fail at inline_container.cc] . file write failed"), OSError(28)]
+)
+def test_a_checkpoint_that_cannot_be_written_is_said_and_the_training_resumed(fit, tmp_path, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.Trainer._save_optimizer_and_scheduler", full)
+        with pytest.raises(ArtifactError, match="a checkpoint could not be written") as caught:
+            fit(tmp_path / "run")
+    assert "--resume" in caught.value.hint
+    fit(tmp_path / "whole")
+    fit(tmp_path / "run", resume=True)
+    assert report_of(tmp_path / "run") == report_of(tmp_path / "whole")
+
+
+def test_a_training_onto_its_own_dataset_backbone_or_refitted_run_is_refused(fit, tiny_run, tiny_dataset, tmp_path):
+    for given in ({"data": tiny_dataset}, {"refit": tiny_run}):
+        (out,) = given.values()
+        with pytest.raises(ConfigError, match="is an input of this command"):
+            fit(out, overwrite=True, **given)
+    with pytest.raises(ArtifactError, match="is a dataset; a run does not replace it"):
+        fit(prepare_dataset(write_raw_files(tmp_path / "raw"), tmp_path / "other"), overwrite=True)
+
+
+def test_a_second_training_onto_the_same_run_is_refused_before_it_touches_anything(fit, interrupt, tmp_path):
+    run = interrupt()
+    begun = sorted(path.name for path in tmp_path.rglob("*"))
+    with claim(run, RUN.kind), pytest.raises(ArtifactError, match="another process of flr is writing"):
+        fit(run, settings={"seed": 5})
+    assert sorted(path.name for path in tmp_path.rglob("*")) == begun
