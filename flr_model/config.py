@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 
 from flr_model.errors import ConfigError
 
+TIME_FORMATS = ("seconds", "milliseconds", "yyyymmdd", "excel", "day-first", "month-first")
+"""Values of --time-format beside "auto" and patterns of strptime."""
+
 
 def setting(
     default: Any,
@@ -88,6 +91,7 @@ class PrepareConfig(Settings):
     valid_fraction: float = setting(0.1, "share of the rows for validation (temporal split)", low=0.0, high=0.9)
     test_fraction: float = setting(0.1, "share of the rows for the test (temporal split)", low=0.0, high=0.9)
     k_core: int = setting(1, "keep users and items with at least this many interactions; 1 keeps all", low=1)
+    strict: bool = setting(False, "refuse a file at its first row that cannot be read, instead of leaving it out")
     max_history: int = setting(
         20, "items of history that a row shows, the newest; the others are known as had", low=1, high=10_000
     )
@@ -97,6 +101,44 @@ class PrepareConfig(Settings):
         if self.valid_fraction + self.test_fraction >= 1:
             return ["--valid-fraction and --test-fraction leave no rows to train on"]
         return []
+
+
+_OF_ONE = "of one file alone: items=NAME, as in 2,items=1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesConfig(Settings):
+    """How the files of interactions, items and histories are read; "auto" finds it from the content."""
+
+    table: ClassVar[str] = "files"
+
+    user_col: str = setting("auto", f"column of the users, by name, or by number where there is no header; {_OF_ONE}")
+    item_col: str = setting("auto", "column of the items")
+    time_col: str = setting("auto", "column of the times")
+    title_col: str = setting("auto", "column of the titles")
+    history_col: str = setting("auto", "column of the lists of a ready-made split")
+    history_time_col: str = setting("auto", "column of the lists of their times")
+    time: bool = setting(True, "there are times; without them rows count as ordered, oldest first")
+    time_format: str = setting(
+        "auto", "seconds, milliseconds, yyyymmdd, excel, day-first, month-first, or a pattern such as %d.%m.%y"
+    )
+    encoding: str = setting("auto", "of text, for instance cp1251; of one file alone: items=cp1251")
+    delimiter: str = setting("auto", "of text: any characters, or tab or space; of one file alone: items=tab")
+    header: bool = setting(True, "the first line names the columns; without: only where flr knows one of its names")
+
+    def problems(self) -> list[str]:
+        """Formats and encodings must exist."""
+        problems = []
+        if self.time_format not in ("auto", *TIME_FORMATS) and "%" not in self.time_format:
+            problems.append(
+                f"--time-format is {self.time_format!r}, not one of auto, {', '.join(TIME_FORMATS)}; nor a %-pattern"
+            )
+        for name in self.encoding.replace("=", ",").split(",")[-1:]:
+            try:
+                "".encode("utf-8" if name == "auto" else name)
+            except LookupError:
+                problems.append(f"--encoding is {name!r}, which Python does not know")
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,8 +138,21 @@ def test_unparsable_dates(place, capsys):
     lines[4] = "u1,i3,yesterday"
     lines[9] = "u0,i3,13/02/2019"
     (place / "log.csv").write_text("\n".join(lines))
-    said = "timestamp is neither a number nor an ISO date in 2 rows (line 5: 'yesterday', line 10: '13/02/2019')"
-    _fails(place, capsys, said, "2018-11-01")
+    said = "the time is neither a number nor a date in 2 rows (line 5: 'yesterday', line 10: '13/02/2019')"
+    _fails(place, capsys, said, "2018-11-01", extra=["--strict"])
+    assert _prepare("--overwrite", "--json") == 0
+    streams = capsys.readouterr()
+    assert json.loads(streams.out)["dropped_rows"] == 2
+    assert said in " ".join(streams.err.split())
+    assert (place / "data" / "rejects.csv").read_text().splitlines() == [
+        "file,line,reason",
+        "log.csv,5,the time is neither a number nor a date: 'yesterday'",
+        "log.csv,10,the time is neither a number nor a date: '13/02/2019'",
+    ]
+    (place / "log.csv").write_text(LOG.replace("u1,i3", "u1,i3,x"))
+    _fails(place, capsys, "4 cells instead of 3 in 2 rows", "--delimiter", extra=["--strict"])
+    (place / "log.csv").write_text(LOG.replace(",i3", ",i3,x"))
+    _fails(place, capsys, "4 cells instead of 3 in 4 rows (line 5, line 10, line 15)")
 
 
 def test_one_user_only(place, capsys):
@@ -153,7 +166,7 @@ def test_duplicate_item_ids(place, capsys):
 
 
 def test_catalogue_of_one_item(place, capsys):
-    (place / "log.csv").write_text("user_id,item_id\nu,i0\nu,i0\nv,i0\nv,i0\n")
+    (place / "log.csv").write_text("user_id,item_id,date\n" + "u,i0,2020-01-01\nv,i0,2020-01-02\n" * 2)
     (place / "items.csv").write_text("item_id,title\ni0,Only\n")
     _fails(place, capsys, "the catalogue has one item ('i0')")
 
@@ -164,13 +177,13 @@ def test_items_of_another_catalogue(place, capsys):
 
 
 def test_unknown_delimiter(place, capsys):
-    (place / "log.csv").write_text(LOG.replace(",", "::"))
-    _fails(place, capsys, "It has one column, 'user_id::item_id::timestamp'", "write the file with commas")
+    (place / "log.csv").write_text(LOG.replace(",", "~"))
+    _fails(place, capsys, "It has one column, 'user_id~item_id~timestamp'", "--delimiter")
 
 
 def test_cells_that_contain_the_delimiter(place, capsys):
     (place / "items.csv").write_text(ITEMS.replace("Title 3", "Title, 3"))
-    _fails(place, capsys, "1 row without the header's 2 cells (line 5: 3)", "quote cells")
+    _fails(place, capsys, "3 cells instead of 2 in 1 row (line 5)", "close quotes")
 
 
 def test_truncated_gzip(place, capsys):

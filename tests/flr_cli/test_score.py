@@ -67,7 +67,7 @@ def test_every_option_reaches_the_library(flr, bundle, tmp_path, capsys):
         ("user_id,item_id\n", "and no rows"),
         ("user_id,rating\nu,1\n", "has no item_id column"),
         ("user_id item_id\nu a\n", "the delimiter may be none of comma"),
-        ("user_id,item_id,timestamp\nu,a,soon\n", "the time 'soon' is neither a number nor an ISO date"),
+        ("user_id,item_id,timestamp\nu,a,soon\n", "the time is neither a number nor a date: 'soon'"),
         ("user_id,item_id\nu,x\n", "none of its 1 items is known, for instance x"),
     ],
 )
