@@ -126,7 +126,7 @@ def elements(cell: Any, separator: str | None = None) -> list[Any]:
 def find_separator(cells: Iterable[Any]) -> str | None:
     """Return the separator that most of the longer ones of these cells hold; None leaves it to each cell.
 
-    >>> find_separator(["Blue Train|Kind of Blue", "Blue Train"]), find_separator(["a b", "c"])
+    >>> find_separator(["A Day|Blue Train", "A Day", "A|B"]), find_separator(["a b", "c"])
     ('|', None)
     """
     texts = [cell for cell in cells if isinstance(cell, str) and cell.strip()[:1] not in ("", "[", "(", "{")]

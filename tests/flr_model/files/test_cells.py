@@ -88,7 +88,7 @@ def test_texts_are_stripped_and_missing_is_empty():
 
 
 def test_the_separator_of_most_longer_cells_is_that_of_the_column():
-    assert find_separator(["Blue Train|Kind of Blue", "Blue Train", "x"]) == "|"
+    assert find_separator(["Blue Train|Kind of Blue", "Blue Train", "x|y"]) == "|"
     assert parse_list("Blue Train", "|") == ["Blue Train"]
     assert find_separator(["a b", "c d", "e|f"]) is None
     assert find_separator(["['a', 'b']", "x"]) is None
