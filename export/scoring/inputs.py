@@ -168,7 +168,7 @@ def _is_wide(table: Table, item: str, reading: Reading) -> bool:
     """Say whether a column holds lists: by its cells, and by its name where single ids leave both open."""
     name = find_columns(table, (), (columns.ITEM,), Reading(names={columns.ITEM: item}))[columns.ITEM]
     cells = sample(table, name)
-    if any(map(is_list, cells)):
+    if 2 * sum(map(is_list, cells)) > len(cells):
         return True
     key = columns.normalized(name)
     if key in columns.ALIASES[columns.HISTORY]:

@@ -31,8 +31,7 @@ class Interactions:
     """Interactions in order of their file, or the other way round where it is newest first; users and items numbered.
 
     Args:
-        path: the file.
-        about: how it was read.
+        table: the file.
         user: (E,) number of the user.
         item: (E,) number of the item.
         time: (E,) microseconds since 1970; all 0 when there are no times.
@@ -44,8 +43,7 @@ class Interactions:
         newest_first: whether the file is.
     """
 
-    path: Path
-    about: str
+    table: Table
     user: Ints
     item: Ints
     time: Ints
@@ -58,6 +56,11 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.table.path
 
     @property
     def timed(self) -> bool:
@@ -100,8 +103,7 @@ def read_interactions(
         logger.info("%s: newest first; rows of one moment are taken in the opposite order of the file", path)
     user, item, time = events.arrays()
     return Interactions(
-        path=path,
-        about=table.about,
+        table=table,
         user=user,
         item=item,
         time=time,

@@ -109,7 +109,7 @@ def read_items(
             had[title] += 1
     rejects.check(rows, hint="give every item an id and a title, close quotes, or name the columns", strict=strict)
     _refuse_repeated(again)
-    if len(rejects):
+    if len(rejects) and not repeated:
         logger.warning("%s: left out: %s", table.path, rejects.summary())
     best = [_commonest(counts) for counts in titles.values()]
     if renamed := sum(len(counts) > 1 for counts in titles.values()):

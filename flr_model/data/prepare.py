@@ -122,9 +122,7 @@ def prepare(
         )
     progress.start(3 + len(sources.split_files), "steps")
     try:
-        items = open_items(sources.items or sources.interactions or Path(), sources.reading("items"))
-        progress.advance(1)
-        prepared = (_ready_made if sources.split_files else _from_interactions)(sources, items, config, progress)
+        prepared = (_ready_made if sources.split_files else _from_interactions)(sources, config, progress)
         progress.advance(1)
         report = describe(prepared.catalog, prepared.splits, prepared.origin)
         with writing_folder(out, overwrite=overwrite) as folder:
@@ -135,11 +133,14 @@ def prepare(
     return report
 
 
-def _from_interactions(sources: Sources, table: Table, config: PrepareConfig, progress: Progress) -> _Prepared:
+def _from_interactions(sources: Sources, config: PrepareConfig, progress: Progress) -> _Prepared:
+    reading = sources.reading("items")
+    table = None if sources.own_titles else open_items(sources.items or Path(), reading)
+    progress.advance(1)
+    elsewhere = named_in(table, reading) if table else ()
     path = sources.interactions or Path()
-    elsewhere = named_in(table, sources.reading("items")) if not sources.own_titles else ()
     data = read_interactions(path, sources.reading("interactions"), elsewhere=elsewhere, strict=config.strict)
-    items = _items(sources, table, data.item_ids, config)
+    items = _items(sources, table or data.table, data.item_ids, config)
     kept = k_core(data, config.k_core)
     used = np.flatnonzero(np.bincount(kept.item))
     catalog, untitled = build_catalog(items, data.item_ids[used], only_used=config.k_core > 1)
@@ -150,7 +151,7 @@ def _from_interactions(sources: Sources, table: Table, config: PrepareConfig, pr
         for name, targets in split_targets(timeline, config).items()
     }
     origin = Origin(
-        inputs={"interactions": f"{data.path} ({data.about})", "items": f"{items.path} ({items.about})"},
+        inputs={"interactions": f"{data.path} ({data.table.about})", "items": f"{items.path} ({items.about})"},
         split=config.split,
         times=Times.of(data.time, data.rule, newest_first=data.newest_first),
         dropped_rows=len(data.rejects) + (0 if sources.own_titles else len(items.rejects)),
@@ -172,7 +173,9 @@ def _items(sources: Sources, table: Table, known: Any, config: PrepareConfig) ->
     return read_items(table, sources.reading("items"), known, repeated=sources.own_titles, strict=config.strict)
 
 
-def _ready_made(sources: Sources, table: Table, config: PrepareConfig, progress: Progress) -> _Prepared:
+def _ready_made(sources: Sources, config: PrepareConfig, progress: Progress) -> _Prepared:
+    table = open_items(sources.items or Path(), sources.reading("items"))
+    progress.advance(1)
     files: dict[str, SplitFile] = {}
     for name, path in sources.split_files.items():
         elsewhere = named_in(table, sources.reading("items"))

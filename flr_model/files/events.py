@@ -9,7 +9,7 @@ import logging
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -97,13 +97,13 @@ class Events:
             return Fault(row.line, "", row.problem)
         cells, user = row.cells, ""
         try:
-            user = as_id(cells[0])
+            user = _known_id(cells[0], self.users)
             if not user:
                 return Fault(row.line, "", "no user id", broken=False)
             code = self.users.setdefault(user, len(self.users))
             if code == len(self.first_line):
                 self.first_line.append(row.line)
-            item = as_id(cells[1])
+            item = _known_id(cells[1], self.items)
             if not item:
                 return Fault(row.line, user, "no item id", broken=False)
             time = self.rule.ticks(cells[2]) if self.rule is not None else 0
@@ -129,3 +129,8 @@ class Events:
         steps = np.diff(time[order])[np.diff(user[order]) == 0]
         back, on = int((steps < 0).sum()), int((steps > 0).sum())
         return back >= FEWEST_STEPS and back > NEWEST_FIRST * (back + on)
+
+
+def _known_id(cell: Any, known: dict[str, int]) -> str:
+    """Read an id; one that is written as it was before needs no reading."""
+    return cell if type(cell) is str and cell in known else as_id(cell)

@@ -96,6 +96,8 @@ class TimeRule:
         """
         if not isinstance(cell, str):
             return self._read(cell)
+        if self.format == AUTO and cell.isdecimal() and _SMALL <= (number := float(cell)) < LATEST:
+            return number  # most files of logs
         seconds = self._known.get(cell)
         if seconds is None:
             seconds = self._read(cell)
@@ -177,15 +179,6 @@ class _SmallNumbers:
         if self.whole and _YEARS[0] <= self.least and self.most <= _YEARS[1]:
             raise AmbiguousTimesError(f"{span} may be years (--time-format %Y) or count something")
         return AUTO
-
-
-def parse_time(cell: Any) -> float:
-    """Read one moment as seconds since 1970, as `TimeRule` does where nothing is known of the column.
-
-    Raises:
-        CellError: if it is none.
-    """
-    return TimeRule().seconds(cell)
 
 
 def looks_timed(cells: Iterable[Any]) -> bool:

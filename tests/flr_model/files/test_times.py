@@ -4,7 +4,11 @@ import doctest
 import pytest
 
 from flr_model.files import times
-from flr_model.files.times import AmbiguousTimesError, TimeRule, parse_time
+from flr_model.files.times import AmbiguousTimesError, TimeRule
+
+
+def parse_time(cell):
+    return TimeRule().seconds(cell)
 
 
 @pytest.mark.parametrize(
