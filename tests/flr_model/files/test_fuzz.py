@@ -29,6 +29,7 @@ fuzz = settings(
     max_examples=int(os.environ.get("FLR_FUZZ", "60")),
     deadline=None,
     database=None,
+    derandomize="FLR_FUZZ" not in os.environ,
     suppress_health_check=list(HealthCheck),
 )
 
