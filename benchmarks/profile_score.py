@@ -25,7 +25,7 @@ from export.bundle import Bundle
 from export.runtime import item_inputs, load_recommender
 from export.scoring.batching import POSITIONS, batches
 from export.scoring.chunks import Scoring
-from export.scoring.inputs import HistoryFile, InputColumns
+from export.scoring.inputs import HistoryFile
 from export.scoring.sinks import CsvSink, result_columns, result_table
 from flr_model.config import ScoreConfig
 from flr_model.data.histories import PAD
@@ -53,7 +53,7 @@ def main() -> None:
         return result
 
     work = Scoring(recommender, ScoreConfig())
-    source = HistoryFile.open(given.histories, InputColumns())
+    source = HistoryFile.open(given.histories)
     entries = timed("read the file", lambda: list(source.entries()))
     chunks = timed("look up items, build histories", lambda: list(work.chunks(iter(entries))))
     with tempfile.TemporaryDirectory() as folder:

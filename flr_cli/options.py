@@ -163,13 +163,13 @@ def _parameter(rule: Field[Any]) -> Parameter:
         help=escape(f"{text} [default: {shown!r}]" if "\n" in shown else f"{text} [default: {shown}]"),
         show_default=False,
         rich_help_panel=meta["panel"],
-        parser=functools.partial(_number_or_auto, kind) if auto else None,
+        parser=functools.partial(_value_or_auto, kind) if auto else None,
         metavar={bool: "", int: "INT", float: "NUM", str: "TEXT"}[kind] + ("|auto" if auto else ""),
     )
     return _keyword(rule.name, Annotated[kind | None, option], None)
 
 
-def _number_or_auto(kind: type[int] | type[float], text: str) -> float | str:
+def _value_or_auto(kind: type[int] | type[float] | type[str], text: str) -> float | str:
     """Parse the value of a setting that may be ``auto``."""
     return text if text == "auto" else kind(text)
 

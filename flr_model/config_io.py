@@ -14,6 +14,7 @@ from flr_model.config import (
     AlignConfig,
     EvalConfig,
     ExportConfig,
+    FilesConfig,
     ModelConfig,
     PrepareConfig,
     ScoreConfig,
@@ -28,6 +29,7 @@ else:
     import tomli as tomllib
 
 ALL: tuple[type[Settings], ...] = (
+    FilesConfig,
     PrepareConfig,
     ModelConfig,
     TrainConfig,

@@ -162,6 +162,7 @@ def _manifest(run: Run, source: Path, dataset: Dataset | None, config: ExportCon
             "metrics": report.metrics,
             "dataset": str(dataset.folder.resolve()) if dataset else known.get("dataset"),
             "dataset_fingerprint": dataset.fingerprint() if dataset else known.get("dataset_fingerprint"),
+            "reading": known.get("reading", {}),
         },
         source=str(source),
     )

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -21,14 +21,15 @@ from typing import NamedTuple
 import numpy as np
 
 from export.scoring.batching import BatchLimit, batches
-from export.scoring.inputs import Entry, HistoryFile, InputColumns
+from export.scoring.inputs import Entry, HistoryFile
 from export.scoring.prefetch import ahead
 from flr_model.arrays import Ints
-from flr_model.columns import normalized
 from flr_model.config import ScoreConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.errors import DataError
+from flr_model.files.header import has_column
+from flr_model.files.reading import Reading
 from flr_model.files.tables import open_table
 from flr_model.ranking.candidates import Candidates
 from flr_model.ranking.recommender import Ranking, Recommender
@@ -62,22 +63,23 @@ class Chunk(NamedTuple):
     unknown: list[str]
 
 
-def read_candidates(path: Path, catalog: Catalog, names: InputColumns) -> UserCandidates:
+def read_candidates(path: Path, catalog: Catalog, reading: Reading | None = None) -> UserCandidates:
     """Read which items each user may be given, in long or wide form; unknown items are counted in one warning.
 
     Args:
         path: pairs of user and item, or a list of items per user.
         catalog: the items that can be ranked.
-        names: of the columns of the histories; they count where this file has them too.
+        reading: what is known of the file; its names may be those of the histories, and count where this file has them.
 
     Raises:
         DataError: if the file cannot be read or has broken lines.
     """
     found: UserCandidates = {}
     problems, unknown = [], 0
-    spelled = set(map(normalized, open_table(path).names))
-    user, item = (name if name and normalized(name) in spelled else None for name in (names.user, names.item))
-    for entry in HistoryFile.open(path, InputColumns(user=user, item=item)).entries():
+    reading = reading or Reading()
+    table = open_table(path, reading)
+    here = {column: name for column, name in reading.names.items() if has_column(table, name)}
+    for entry in HistoryFile.open(path, replace(reading, names=here, time=False), ordered=False).entries():
         if entry.problem:
             problems.append(f"line {entry.line}: {entry.problem}")
             continue

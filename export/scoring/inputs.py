@@ -1,57 +1,35 @@
 """Users and their histories from a file, in long form (one row an interaction) or wide form (one row a user).
 
 Wide form streams. Long form may scatter a user's rows over the file, so it is grouped in memory first, as numbers: some
-16 bytes per row, and each distinct user and item id once.
+28 bytes per row, and each distinct user and item id once. What a file is, and what its columns and cells mean,
+`flr_model.files` finds out, for scoring as for preparing.
 """
 
 from __future__ import annotations
 
 import logging
 import zlib
-from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from export.scoring.cells import as_id, parse_list
-from export.scoring.rows import Row, count_rows, stream_rows
 from flr_model import columns
 from flr_model.errors import ConfigError
-from flr_model.files.tables import Table, find_columns, open_table
-from flr_model.files.times import parse_time
+from flr_model.files.cells import CellError, as_id, elements, is_list
+from flr_model.files.events import Events
+from flr_model.files.header import find_columns, has_column, times_elsewhere
+from flr_model.files.lists import ListReader
+from flr_model.files.reading import Reading
+from flr_model.files.rows import Row
+from flr_model.files.tables import Table, count_rows, open_table, sample
+from flr_model.files.times import MICROSECONDS
 
 log = logging.getLogger(__name__)
 
-WIDE_ALIASES = (*columns.ALIASES[columns.HISTORY], "items", "item_ids")
-"""Header names of a column of lists; they win over the aliases of a single item."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputColumns:
-    """How to read a file of histories.
-
-    Args:
-        user: name of the user column; None finds it by its usual names. item, time, title: likewise.
-        form: "long", "wide", or "auto": wide if the item column has lists or a list's name.
-    """
-
-    user: str | None = None
-    item: str | None = None
-    time: str | None = None
-    title: str | None = None
-    form: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.form not in ("auto", "long", "wide"):
-            raise ConfigError(f"--form is {self.form!r}, not one of auto, long, wide")
-
-    def given(self) -> dict[str, str]:
-        """Return the names that were given, keyed as in `flr_model.columns`."""
-        names = {columns.USER: self.user, columns.ITEM: self.item, columns.TIME: self.time, columns.TITLE: self.title}
-        return {column: name for column, name in names.items() if name is not None}
+FORMS = ("auto", "long", "wide")
 
 
 class Entry(NamedTuple):
@@ -109,127 +87,153 @@ class HistoryFile:
     Args:
         table: the file.
         wide: its form.
-        wanted: the columns for user, item and, if there is one, time.
+        found: name in the file of the columns of users, of items or lists, and, if there are any, of times.
+        reading: what is known of the file.
         n_users: about how many users there are; None until known, which in long form is when they have been grouped.
     """
 
     table: Table
     wide: bool
-    wanted: list[str]
+    found: dict[str, str]
+    reading: Reading
     n_users: int | None
 
     @classmethod
-    def open(cls, path: Path, names: InputColumns) -> HistoryFile:
-        """Find the columns.
+    def open(
+        cls, path: Path, reading: Reading | None = None, form: str = "auto", *, ordered: bool = True
+    ) -> HistoryFile:
+        """Find form and columns.
+
+        Args:
+            path: the file.
+            reading: what is known of it.
+            form: "long", "wide", or "auto": the content decides.
+            ordered: whether the order of a user's items matters, so that missing times are worth a warning.
 
         Raises:
+            ConfigError: if there is no such form.
             DataError: if the file cannot be read or lacks a column.
         """
-        table = open_table(path)
-        given = names.given()
-        lists = None if names.form == "long" else _first(table, WIDE_ALIASES)
-        if lists is not None:
-            given.setdefault(columns.ITEM, lists)
-        found = find_columns(table, (columns.USER, columns.ITEM), (columns.TIME,) if names.time else (), given)
-        wide = names.form == "wide" or (names.form == "auto" and _has_lists(table, found[columns.ITEM]))
-        times = columns.ALIASES[columns.HISTORY_TIMES if wide else columns.TIME]
-        time = found.get(columns.TIME) or _first(table, times)
-        wanted = [found[columns.USER], found[columns.ITEM], *([time] if time else [])]
-        log.info("%s: %s form, columns %s (%s)", path, "wide" if wide else "long", ", ".join(wanted), table.about)
-        return cls(table, wide, wanted, count_rows(table) if wide else None)
+        if form not in FORMS:
+            raise ConfigError(f"--form is {form!r}, not one of {', '.join(FORMS)}")
+        reading = reading or Reading()
+        table = open_table(path, reading)
+        item = _item_column(table, reading, form)
+        wide = form == "wide" or (form == "auto" and item is not None and _is_wide(table, item, reading))
+        found = _find(table, reading, item, wide=wide)
+        if not wide and ordered and reading.time and columns.TIME not in found:
+            _warn_untimed(table, reading)
+        log.info(
+            "%s: %s form, columns %s (%s)", path, "wide" if wide else "long", ", ".join(found.values()), table.about
+        )
+        return cls(table, wide, found, reading, count_rows(table) if wide else None)
 
     def entries(self) -> Iterator[Entry]:
         """Give every user once per row (wide) or once (long, in order of first appearance), and every broken line.
 
         Raises:
-            DataError: if the file is damaged.
+            DataError: if the file is damaged, or its times are ambiguous.
         """
-        rows = stream_rows(self.table, self.wanted)
-        return map(wide_entry, rows) if self.wide else self._grouped(rows)
+        if not self.wide:
+            yield from self._grouped()
+            return
+        reader = ListReader.of(self.table, self.found, self.reading)
+        wanted = [self.found[c] for c in (columns.USER, columns.HISTORY, columns.HISTORY_TIMES) if c in self.found]
+        for row in self.table.rows(wanted):
+            yield wide_entry(row, reader)
 
-    def _grouped(self, rows: Iterator[Row]) -> Iterator[Entry]:
-        groups = _Groups()
-        for row in rows:
-            broken = groups.add(row)
-            if broken is not None:
-                yield broken
-        self.n_users = len(groups.users)
-        yield from groups.entries()
+    def _grouped(self) -> Iterator[Entry]:
+        events = Events()
+        for fault in events.read(self.table, self.found, self.reading):
+            what = f"{fault.what}: {fault.cell}" if fault.cell else fault.what
+            yield Entry(fault.line, fault.user, [], [], what, is_user=False)
+        self.n_users = len(events.users)
+        yield from _histories(events)
 
 
-def _first(table: Table, aliases: Sequence[str]) -> str | None:
-    spelled = {columns.normalized(name): name for name in reversed(table.names)}
-    return next((spelled[alias] for alias in aliases if alias in spelled), None)
+def _item_column(table: Table, reading: Reading, form: str) -> str | None:
+    """Return the column of items or lists: the one that is named, else a list's name, else an item's.
+
+    A name that lists and counts both have is believed only where there is no other.
+    """
+    kinds = (columns.ITEM,) if form == "long" else (columns.HISTORY, columns.ITEM)
+    wanted = [reading.names[kind] for kind in kinds if kind in reading.names]
+    if not wanted:
+        wanted = [reading.remembered[kind] for kind in kinds if kind in reading.remembered]
+        wanted += [*(alias for kind in kinds for alias in columns.ALIASES[kind]), *columns.LISTS]
+    return next((name for name in wanted if has_column(table, name)), None)
 
 
-def _has_lists(table: Table, item: str) -> bool:
-    if columns.normalized(item) in WIDE_ALIASES:
+def _is_wide(table: Table, item: str, reading: Reading) -> bool:
+    """Say whether a column holds lists: by its cells, and by its name where single ids leave both open."""
+    name = find_columns(table, (), (columns.ITEM,), Reading(names={columns.ITEM: item}))[columns.ITEM]
+    cells = sample(table, name)
+    if 2 * sum(map(is_list, cells)) > len(cells):
         return True
-    first = next(stream_rows(table, [item]), None)
-    return bool(first and first.cells and str(first.cells[0]).lstrip().startswith("["))
+    key = columns.normalized(name)
+    if key in columns.ALIASES[columns.HISTORY]:
+        return True
+    if key not in columns.LISTS:
+        return False
+    if any(_several(cell) for cell in cells):
+        return True
+    user = find_columns(table, (columns.USER,), reading=reading)[columns.USER]
+    users = sample(table, user)
+    return len(set(map(str, users))) == len(users)  # each user once
 
 
-def wide_entry(row: Row) -> Entry:
+def _several(cell: object) -> bool:
+    try:
+        return len(elements(cell)) > 1
+    except CellError:
+        return False
+
+
+def _find(table: Table, reading: Reading, item: str | None, *, wide: bool) -> dict[str, str]:
+    """Find the columns of a form, under the names of that form."""
+    kind, times = (columns.HISTORY, columns.HISTORY_TIMES) if wide else (columns.ITEM, columns.TIME)
+    names = {columns.USER: reading.names.get(columns.USER), kind: item}
+    names[times] = reading.names.get(times) or reading.names.get(columns.TIME)
+    given = Reading(names={c: name for c, name in names.items() if name}, remembered=reading.remembered)
+    if item is None:  # which is refused, by the name of an item
+        find_columns(table, (columns.USER, columns.ITEM), reading=reading)
+    return find_columns(table, (columns.USER, kind), (times,) if reading.time else (), given)
+
+
+def _warn_untimed(table: Table, reading: Reading) -> None:
+    near = times_elsewhere(table)
+    log.warning(
+        "%s: no time column that flr knows%s: rows count in the order of the file, oldest first "
+        "(--no-time says that it is meant, --time-col %s names one)",
+        table.path,
+        f" ({near!r} looks like times)" if near else "",
+        near or "NAME",
+    )
+
+
+def wide_entry(row: Row, reader: ListReader) -> Entry:
     """Read a row of the wide form: cells of user, items and, if there is a third one, times."""
     if row.cells is None:
         return Entry(row.line, "", [], [], row.problem)
-    user = as_id(row.cells[0])
-    if not user:
-        return Entry(row.line, "", [], [], "no user id")
+    user = ""
     try:
-        items = parse_list(row.cells[1])
-        times = [parse_time(value) for value in parse_list(row.cells[2])] if len(row.cells) > 2 else [0.0] * len(items)
-    except ValueError as error:
-        return Entry(row.line, user, [], [], str(error))
-    if len(times) != len(items):
-        return Entry(row.line, user, [], [], f"{len(items)} items but {len(times)} times")
-    if not items:
-        return Entry(row.line, user, [], [], "empty history")
-    order = sorted(range(len(items)), key=times.__getitem__)
-    return Entry(row.line, user, [items[i] for i in order], [int(times[i]) for i in order])
-
-
-@dataclass
-class _Groups:
-    """The interactions of a long file as numbers: codes of users and items in order of first appearance."""
-
-    users: dict[str, int] = field(default_factory=dict)
-    items: dict[str, int] = field(default_factory=dict)
-    first_line: array[int] = field(default_factory=lambda: array("q"))
-    user: array[int] = field(default_factory=lambda: array("i"))
-    item: array[int] = field(default_factory=lambda: array("i"))
-    time: array[float] = field(default_factory=lambda: array("d"))
-
-    def add(self, row: Row) -> Entry | None:
-        """Take a row, or return what is broken about it; its user is known from then on in either case."""
-        if row.cells is None:
-            return Entry(row.line, "", [], [], row.problem, is_user=False)
-        user, item = as_id(row.cells[0]), as_id(row.cells[1])
+        user = as_id(row.cells[0])
         if not user:
-            return Entry(row.line, "", [], [], "no user id", is_user=False)
-        code = self.users.setdefault(user, len(self.users))
-        if code == len(self.first_line):
-            self.first_line.append(row.line)
-        if not item:
-            return Entry(row.line, user, [], [], "no item id", is_user=False)
-        try:
-            time = parse_time(row.cells[2]) if len(row.cells) > 2 else 0.0
-        except ValueError:
-            problem = f"the time {str(row.cells[2])[:40]!r} is neither a number nor an ISO date"
-            return Entry(row.line, user, [], [], problem, is_user=False)
-        self.user.append(code)
-        self.item.append(self.items.setdefault(item, len(self.items)))
-        self.time.append(time)
-        return None
+            return Entry(row.line, "", [], [], "no user id")
+        items, times = reader.read(*row.cells[1:])
+    except CellError as error:
+        return Entry(row.line, user, [], [], str(error))
+    return Entry(row.line, user, items, [time // MICROSECONDS for time in times], "" if items else "empty history")
 
-    def entries(self) -> Iterator[Entry]:
-        """Give the users, each with its items in order of time; rows of equal time stay in the file's order."""
-        user, time = np.asarray(self.user, np.int32), np.asarray(self.time, np.float64)
-        order = np.lexsort((time, user))
-        bounds = np.searchsorted(user[order], np.arange(len(self.users) + 1))
-        codes, times = np.asarray(self.item, np.int32)[order], time[order].astype(np.int64)
-        names = list(self.items)
-        for number, (name, line) in enumerate(zip(self.users, self.first_line, strict=True)):
-            start, stop = bounds[number], bounds[number + 1]
-            items = [names[code] for code in codes[start:stop].tolist()]
-            yield Entry(line, name, items, times[start:stop].tolist(), "" if items else "no usable line")
+
+def _histories(events: Events) -> Iterator[Entry]:
+    """Give the users, each with its items in order of time; rows of equal time stay in the file's order."""
+    user, item, time = events.arrays()
+    order = np.lexsort((time, user))
+    bounds = np.searchsorted(user[order], np.arange(len(events.users) + 1))
+    codes, times = item[order], time[order] // MICROSECONDS
+    names = list(events.items)
+    for number, (name, line) in enumerate(zip(events.users, events.first_line, strict=True)):
+        start, stop = bounds[number], bounds[number + 1]
+        items = [names[code] for code in codes[start:stop].tolist()]
+        yield Entry(line, name, items, times[start:stop].tolist(), "" if items else "no usable line")

@@ -21,10 +21,12 @@ from export.runtime import load_recommender
 from export.scoring.chunks import Scoring, why_rejected
 from export.scoring.inputs import wide_entry
 from export.scoring.outputs import REJECT_COLUMNS
-from export.scoring.rows import Row
 from export.scoring.sinks import result_columns, result_schema, result_table
 from flr_model import columns
 from flr_model.config import ScoreConfig
+from flr_model.files.lists import ListReader
+from flr_model.files.rows import Row
+from flr_model.files.times import TimeRule
 
 REASON = REJECT_COLUMNS[-1]
 
@@ -41,6 +43,7 @@ class BatchScorer:
     def __init__(self, bundle: Path, config: ScoreConfig, names: tuple[str, ...]) -> None:
         self._work = Scoring(load_recommender(bundle, threads=1), config)
         self._names = names
+        self._reader = ListReader(rule=TimeRule() if len(names) > 2 else None)
         self._schema = result_schema(result_columns(self._work.recommender.n_factors)).append(
             pa.field(REASON, pa.string())
         )
@@ -48,7 +51,9 @@ class BatchScorer:
     def __call__(self, users: pa.Table) -> pa.Table:
         """Return the columns of a result and `reason`, which alone is set for a user who cannot be scored."""
         rows = zip(*(users.column(name).to_pylist() for name in self._names), strict=True)
-        chunk, ranking = self._work.rank_all([wide_entry(Row(line, list(row))) for line, row in enumerate(rows, 1)])
+        chunk, ranking = self._work.rank_all(
+            [wide_entry(Row(line, list(row)), self._reader) for line, row in enumerate(rows, 1)]
+        )
         reasons = why_rejected(chunk, ranking)
         rejected = {columns.USER: [chunk.entries[n].user for n in reasons], REASON: list(reasons.values())}
         parts = [self._table(rejected, len(reasons))]

@@ -6,10 +6,11 @@ Reading, the network and writing overlap; memory does not grow with the number o
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,16 @@ import numpy as np
 from export.runtime import on_gpu
 from export.scoring.batching import FIRST_POSITIONS, BatchLimit
 from export.scoring.chunks import Chunk, Scoring, read_candidates, usable_cores, why_rejected
-from export.scoring.inputs import HistoryFile, InputColumns, Shard
+from export.scoring.inputs import HistoryFile, Shard
 from export.scoring.outputs import Counts, Output, Reject, claimed
 from export.scoring.prefetch import ahead
 from export.scoring.sinks import result_columns, result_table
 from flr_model import __version__
 from flr_model.artifacts import MANIFEST
-from flr_model.config import ScoreConfig
+from flr_model.config import FilesConfig, ScoreConfig
 from flr_model.data.histories import PAD
 from flr_model.errors import DataError, FlrError, Interrupted
+from flr_model.files.reading import Reading
 from flr_model.progress import SILENT, Progress, Task
 from flr_model.ranking.recommender import Ranking, Recommender
 
@@ -69,7 +71,8 @@ def score_file(
     out: Path,
     *,
     config: ScoreConfig,
-    columns: InputColumns | None = None,
+    files: FilesConfig | None = None,
+    form: str = "auto",
     items: Path | None = None,
     candidates: Path | None = None,
     shard: Shard | None = None,
@@ -85,7 +88,8 @@ def score_file(
         histories: CSV or Parquet, long or wide form (`export.scoring.inputs`). Every item of a user is history.
         out: CSV, or Parquet if it ends so; what cannot be scored goes to ``<out>.rejects.csv``.
         config: how many items, which of them, and how.
-        columns: names of the input's columns.
+        files: how the input files are read, beyond what the bundle remembers.
+        form: of the histories: auto, long or wide.
         items: titles by which items that the recommender does not know are used and recommended.
         candidates: pairs of user and item; only these are ranked, and a user without any is rejected.
         shard: the part of the users to score; None scores all.
@@ -103,16 +107,19 @@ def score_file(
         NothingToDo: if there is nothing to resume, because the result is finished.
     """
     started = time.monotonic()
-    names, part = columns or InputColumns(), shard or Shard()
-    source = HistoryFile.open(histories, names)
-    item_file = None if items is None else _read_items(items, names, recommender)
+    files, part = files or FilesConfig(), shard or Shard()
+    memory = {} if bundle is None else json.loads((bundle / MANIFEST).read_text("utf-8"))["content"].get("reading", {})
+    source = HistoryFile.open(histories, Reading.of(files, "histories", memory.get("interactions")), form)
+    item_file = (
+        None if items is None else _read_items(items, Reading.of(files, "items", memory.get("items")), recommender)
+    )
     identity = {
         "the bundle": None if bundle is None else hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
         "the histories": _stamp(histories),
         "--items": _stamp(items),
         "--candidates": _stamp(candidates),
         "--shards": f"{part.number}/{part.count}",
-        "columns": asdict(names),
+        "the columns": {**files.as_dict(), "form": form},
         "settings": {name: value for name, value in config.as_dict().items() if name != "threads"},
         "flr": __version__,
     }
@@ -122,7 +129,10 @@ def score_file(
         if not output.done:
             if item_file is not None:
                 recommender = _with_new_items(recommender, item_file)
-            allowed = None if candidates is None else read_candidates(candidates, recommender.catalog, names)
+            allowed = None
+            if candidates is not None:
+                reading = Reading.of(files, "candidates", memory.get("interactions"))
+                allowed = read_candidates(candidates, recommender.catalog, reading)
             _run(Scoring(recommender, config, allowed, *_means(config)), source, part, output, progress)
         output.finish()
     report = _report(out, output.rejects, output.counts, before, time.monotonic() - started)
@@ -223,10 +233,10 @@ def _check(path: Path, counts: Counts, *, whole: bool) -> None:
     )
 
 
-def _read_items(items: Path, names: InputColumns, recommender: Recommender) -> ItemFile:
+def _read_items(items: Path, reading: Reading, recommender: Recommender) -> ItemFile:
     from flr_model.data.items import open_items, read_items  # brings pandas, which takes as long to load as the rest
 
-    return read_items(open_items(items, names.given()), names.given(), recommender.catalog.item_ids)
+    return read_items(open_items(items, reading), reading, recommender.catalog.item_ids)
 
 
 def _with_new_items(recommender: Recommender, file: ItemFile) -> Recommender:
@@ -246,9 +256,10 @@ def _shown(reject: Reject) -> str:
 
 
 def _stamp(path: Path | None) -> str | None:
-    if path is None or not path.is_file():
+    if path is None or not path.exists():
         return None
-    return f"{path.stat().st_size} bytes, changed at {path.stat().st_mtime_ns}"
+    parts = [path] if path.is_file() else sorted(path.iterdir())
+    return "; ".join(f"{part.stat().st_size} bytes, changed at {part.stat().st_mtime_ns}" for part in parts)
 
 
 def _report(out: Path, rejects: Path | None, counts: Counts, before: int, seconds: float) -> ScoreReport:

@@ -11,43 +11,34 @@ import typer
 from flr_cli import console
 from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, command, refuse
 from flr_cli.progress import ConsoleProgress
-from flr_model import columns
-from flr_model.config import PrepareConfig
+from flr_model.config import FilesConfig, PrepareConfig
 
 if TYPE_CHECKING:
     from flr_model.data.report import DataReport
 
 _SPLITS = "Ready-made splits"
-_NAMES = "Columns"
 _FAULTS = ("repeated_rows", "targets_in_history")
 """Figures of splits that are shown only where there are any, in a line of their own."""
 
 
-@command(PrepareConfig)
+@command(PrepareConfig, FilesConfig)
 def prepare(
     out: OutOpt,
     prepare: PrepareConfig,
+    files: FilesConfig,
     given: list[str],
     interactions: Annotated[
         Path | None,
         typer.Option(help="CSV (any delimiter, gz too), Parquet, JSON Lines, RecBole .inter or Amazon reviews."),
     ] = None,
-    items: Annotated[Path | None, typer.Option(help="Items and titles, in the same forms.")] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Items and titles, in the same forms; default: columns of --interactions.")
+    ] = None,
     train: Annotated[
         Path | None, typer.Option(help="Rows with a list of history items each.", rich_help_panel=_SPLITS)
     ] = None,
     valid: Annotated[Path | None, typer.Option(help="The same for validation.", rich_help_panel=_SPLITS)] = None,
     test: Annotated[Path | None, typer.Option(help="The same for the test.", rich_help_panel=_SPLITS)] = None,
-    user_col: Annotated[str | None, typer.Option(help="Column of the users.", rich_help_panel=_NAMES)] = None,
-    item_col: Annotated[str | None, typer.Option(help="Column of the items.", rich_help_panel=_NAMES)] = None,
-    time_col: Annotated[str | None, typer.Option(help="Column of the times.", rich_help_panel=_NAMES)] = None,
-    title_col: Annotated[str | None, typer.Option(help="Column of the titles.", rich_help_panel=_NAMES)] = None,
-    history_col: Annotated[
-        str | None, typer.Option(help="Column of the lists of a ready-made split.", rich_help_panel=_NAMES)
-    ] = None,
-    history_time_col: Annotated[
-        str | None, typer.Option(help="Column of the lists of their times.", rich_help_panel=_NAMES)
-    ] = None,
     overwrite: OverwriteOpt = False,
     json: JsonOpt = False,
 ) -> None:
@@ -60,21 +51,13 @@ def prepare(
     if train is not None:
         split = [name for name in ("split", "valid_fraction", "test_fraction", "k_core") if name in given]
         refuse(split, "on ready-made splits (--train, --valid, --test)")
-    named = {
-        columns.USER: user_col,
-        columns.ITEM: item_col,
-        columns.TIME: time_col,
-        columns.TITLE: title_col,
-        columns.HISTORY: history_col,
-        columns.HISTORY_TIMES: history_time_col,
-    }
     sources = library.Sources(
         items=items,
         interactions=interactions,
         train=train,
         valid=valid,
         test=test,
-        names={column: name for column, name in named.items() if name},
+        files=files,
     )
     report = library.prepare(sources, out, prepare, overwrite=overwrite, progress=ConsoleProgress())
     if json:
@@ -106,6 +89,8 @@ def _show(report: DataReport) -> None:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3%}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -11,10 +11,10 @@ import typer
 from flr_cli import console
 from flr_cli.options import RUN_PANEL, JsonOpt, OutOpt, OverwriteOpt, command, switch
 from flr_cli.progress import ConsoleProgress
-from flr_model.config import ScoreConfig
+from flr_model.config import FilesConfig, ScoreConfig
 
 
-@command(ScoreConfig)
+@command(ScoreConfig, FilesConfig)
 def score(
     bundle: Annotated[Path, typer.Argument(help="Bundle made by `flr export --onnx`.")],
     histories: Annotated[
@@ -23,12 +23,9 @@ def score(
     ],
     out: OutOpt,
     score: ScoreConfig,
+    files: FilesConfig,
     items: Annotated[Path | None, typer.Option(help="CSV or Parquet of items and titles, for new items.")] = None,
     candidates: Annotated[Path | None, typer.Option(help="Pairs of user and item; rank only these.")] = None,
-    user_col: Annotated[str | None, typer.Option(help="Name of the user column.")] = None,
-    item_col: Annotated[str | None, typer.Option(help="Name of the item (or history) column.")] = None,
-    time_col: Annotated[str | None, typer.Option(help="Name of the time column; else the file's order.")] = None,
-    title_col: Annotated[str | None, typer.Option(help="Name of the title column of --items.")] = None,
     form: Annotated[str, typer.Option(help="Of the histories: auto, long or wide.")] = "auto",
     shards: Annotated[str | None, typer.Option(help="Score one part of the users, for instance 2/8.")] = None,
     resume: Annotated[
@@ -45,7 +42,7 @@ def score(
     # Batches are ranked side by side, one core each; numpy's own threads would only get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from export.runtime import load_recommender
-    from export.scoring.inputs import InputColumns, Shard
+    from export.scoring.inputs import Shard
     from export.scoring.score import score_file
 
     report = score_file(
@@ -53,7 +50,8 @@ def score(
         histories,
         out,
         config=score,
-        columns=InputColumns(user=user_col, item=item_col, time=time_col, title=title_col, form=form),
+        files=files,
+        form=form,
         items=items,
         candidates=candidates,
         shard=None if shards is None else Shard.parse(shards),

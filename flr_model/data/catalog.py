@@ -51,15 +51,8 @@ class Catalog:
         return len(self.item_ids)
 
     def positions(self, item_ids: Sequence[str] | npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Return the positions of external ids; -1 where an id is unknown.
-
-        An unknown "12.0" is "12", as columns of numbers with gaps have it.
-        """
-        found = np.fromiter((self._index.get(i, -1) for i in item_ids), np.int64, count=len(item_ids))
-        for place in np.flatnonzero(found < 0).tolist():
-            if item_ids[place].endswith(".0"):
-                found[place] = self._index.get(item_ids[place][:-2], -1)
-        return found
+        """Return the positions of external ids, as `flr_model.files.cells.as_id` writes them; -1 for an unknown one."""
+        return np.fromiter((self._index.get(i, -1) for i in item_ids), np.int64, count=len(item_ids))
 
     def extended(self, item_ids: Sequence[str], titles: Sequence[str]) -> Catalog:
         """Return a catalogue with more items behind the present ones; positions of present items stay."""

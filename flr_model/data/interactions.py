@@ -6,8 +6,8 @@ Shapes: E interactions, U users, I items.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,113 +16,146 @@ import numpy.typing as npt
 
 from flr_model import columns
 from flr_model.errors import DataError, counted
-from flr_model.files.tables import Table, find_columns, in_rows, open_table
-from flr_model.files.values import Ints, as_ids, as_times
+from flr_model.files.events import Events, Ints
+from flr_model.files.header import find_columns, times_elsewhere
+from flr_model.files.reading import FLAGS, Reading
+from flr_model.files.rows import Rejects
+from flr_model.files.tables import Table, open_table
+from flr_model.files.times import TimeRule
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """Interactions in the order of their file, users and items numbered.
+    """Interactions in order of their file, or the other way round where it is newest first; users and items numbered.
 
     Args:
-        path: the file.
-        about: how it was read.
+        table: the file.
         user: (E,) number of the user.
         item: (E,) number of the item.
-        time: (E,) microseconds since 1970; all 0 when the file has no time column.
+        time: (E,) microseconds since 1970; all 0 when there are no times.
         user_ids: (U,) external ids.
         item_ids: (I,) external ids.
-        timed: whether the file has a time column.
-        dropped: rows left out because their user or item is empty.
+        rejects: rows that are left out.
+        found: name in the file of each column.
+        rule: how times are read; None when there are none.
+        newest_first: whether the file is.
     """
 
-    path: Path
-    about: str
+    table: Table
     user: Ints
     item: Ints
     time: Ints
     user_ids: npt.NDArray[Any]
     item_ids: npt.NDArray[Any]
-    timed: bool
-    dropped: int
+    rejects: Rejects
+    found: Mapping[str, str] = field(default_factory=dict)
+    rule: TimeRule | None = None
+    newest_first: bool = False
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.table.path
+
+    @property
+    def timed(self) -> bool:
+        """Whether there are times."""
+        return self.rule is not None
 
     def select(self, keep: npt.NDArray[np.bool_]) -> Interactions:
         """Return the interactions of a mask; numbers and ids stay."""
         return replace(self, user=self.user[keep], item=self.item[keep], time=self.time[keep])
 
 
-def read_interactions(path: Path, names: Mapping[str, str], *, elsewhere: Sequence[str] = ()) -> Interactions:
-    """Read users, items and, if there is such a column, times.
+def read_interactions(
+    path: Path, reading: Reading, *, elsewhere: tuple[str, ...] = (), strict: bool = False
+) -> Interactions:
+    """Read users, items and times.
 
     Args:
-        path: delimited text, Parquet, JSON Lines or a RecBole atomic file; plain or gzip.
-        names: the user's names for columns, keyed as in `flr_model.columns`.
+        path: delimited text, Parquet, JSON Lines or a RecBole atomic file, plain or gzip; or a folder of parts.
+        reading: what is known of the file.
         elsewhere: columns whose given name may be that of another file.
+        strict: refuse the file at its first broken row.
 
     Raises:
-        DataError: if the file cannot be read, lacks a column, has unreadable times, or has one user only.
+        DataError: if the file cannot be read, lacks a column, has ambiguous times, too many broken rows, or one user.
     """
-    table = open_table(path)
-    found = find_columns(table, (columns.USER, columns.ITEM), (columns.TIME,), names, elsewhere=elsewhere)
-    data = table.read(list(dict.fromkeys(found.values())))
-    user, user_ids = as_ids(data[found[columns.USER]])
-    item, item_ids = as_ids(data[found[columns.ITEM]])
-    present = (user >= 0) & (item >= 0)
-    time = np.zeros(len(user), np.int64)
-    if columns.TIME in found:
-        time = read_times(table, data[found[columns.TIME]], found[columns.TIME], present)
-    read = Interactions(
-        path, table.about, user, item, time, user_ids, item_ids, columns.TIME in found, int((~present).sum())
+    table = open_table(path, reading)
+    times = (columns.TIME,) if reading.time else ()
+    found = find_columns(table, (columns.USER, columns.ITEM), times, reading, elsewhere=elsewhere)
+    if reading.time and columns.TIME not in found:
+        _refuse_untimed(table)
+    events, rejects = Events(), Rejects(path)
+    for fault in events.read(table, found, reading):
+        rejects.add(fault.line, fault.what, fault.cell, broken=fault.broken)
+    _refuse_useless(events, rejects, found, path)
+    rejects.check(events.rows, strict=strict, hint=way_out(rejects))
+    if len(rejects):
+        logger.warning("%s: left out: %s", path, rejects.summary())
+    newest_first = events.newest_first()
+    if newest_first:
+        logger.info("%s: newest first; rows of one moment are taken in the opposite order of the file", path)
+    user, item, time = events.arrays()
+    return Interactions(
+        table=table,
+        user=user,
+        item=item,
+        time=time,
+        user_ids=np.asarray(list(events.users), object),
+        item_ids=np.asarray(list(events.items), object),
+        rejects=rejects,
+        found=found,
+        rule=events.rule,
+        newest_first=newest_first,
     )
-    _refuse_useless(read, found)
-    return read if present.all() else _without(read, present, table)
 
 
-def read_times(table: Table, column: Any, name: str, needed: npt.NDArray[np.bool_]) -> Ints:
-    """Read a column of times.
-
-    Args:
-        table: the file, for places in messages.
-        column: its (E,) cells.
-        name: of the column in the file.
-        needed: (E,) rows whose time must be readable.
-
-    Returns:
-        (E,) microseconds since 1970.
-
-    Raises:
-        DataError: if a needed cell is not a time; all of them are counted.
-    """
-    times, bad = as_times(column)
-    rows = np.flatnonzero(bad & needed)
-    if len(rows):
-        raise DataError(
-            f"{table.path}: {name} is neither a number nor an ISO date {in_rows(table, rows, column)}",
-            hint="times are seconds or milliseconds since 1970, or ISO dates such as 2018-11-01 or "
-            "2018-11-01T12:30:00Z; another column is named with --time-col",
+def way_out(rejects: Rejects) -> str:
+    """Say what helps against the rejects of a file."""
+    reasons = " ".join(what for what, _ in rejects.reasons)
+    ways = []
+    if "time" in reasons:
+        ways.append(
+            "times are seconds or milliseconds since 1970, or dates such as 2018-11-01, 2018-11-01T12:30:00Z or "
+            "01.11.2018; others are described with --time-format, another column is named with --time-col"
         )
-    return times
+    if "cells instead" in reasons:
+        ways.append("quote cells that contain the delimiter, or name it with --delimiter")
+    if "quote" in reasons:
+        ways.append("close the quotes")
+    if "a list" in reasons:
+        ways.append(
+            "lists of items are given with --train, --valid and --test; another column is named with --item-col"
+        )
+    return "; ".join(ways) or "repair these rows; check --user-col and --item-col"
 
 
-def _refuse_useless(read: Interactions, found: Mapping[str, str]) -> None:
+def _refuse_untimed(table: Table) -> None:
+    near = times_elsewhere(table)
+    names = ", ".join(map(repr, table.names[:20]))
+    seems = f"; {near!r} looks like times" if near else ""
+    raise DataError(
+        f"{table.path} has no time column that flr knows{seems}. Its columns are {names} ({table.about})",
+        hint=f"name it with {FLAGS[columns.TIME]} {near or 'NAME'}, or say --no-time if the rows stand in order of "
+        "time, oldest first",
+    )
+
+
+def _refuse_useless(events: Events, rejects: Rejects, found: Mapping[str, str], path: Path) -> None:
     user, item = found[columns.USER], found[columns.ITEM]
-    if read.dropped == len(read):
+    if not len(events.user):
         raise DataError(
-            f"{read.path}: no row has both a user ({user}) and an item ({item})", hint="check --user-col and --item-col"
+            f"{path}: no row has both a user ({user}) and an item ({item}): {rejects.summary() or 'there are none'}",
+            hint=f"check --user-col and --item-col; {way_out(rejects)}",
         )
-    if len(read.user_ids) == 1:
+    if len(events.users) == 1:
         raise DataError(
-            f"{read.path}: one user only in {counted(len(read), 'row')} ({user} is {str(read.user_ids[0])!r})",
+            f"{path}: one user only in {counted(events.rows, 'row')} ({user} is {next(iter(events.users))!r})",
             hint="check --user-col; at least two users are needed to learn from some and test on others",
         )
-
-
-def _without(read: Interactions, present: npt.NDArray[np.bool_], table: Table) -> Interactions:
-    where = in_rows(table, np.flatnonzero(~present))
-    logger.warning("%s: no user or item %s, left out", read.path, where)
-    return read.select(present)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ import pandas as pd
 from flr_model import columns
 from flr_model.data.catalog import Catalog
 from flr_model.errors import DataError, counted
-from flr_model.files.csvfile import CsvFile, has_known_name
-from flr_model.files.tables import JsonFile, Table, find_columns, in_rows, open_table
-from flr_model.files.values import as_ids, as_texts
+from flr_model.files.cells import CellError, as_id, as_text, shown
+from flr_model.files.csvfile import CsvFile
+from flr_model.files.dialect import is_known
+from flr_model.files.header import find_columns, has_column
+from flr_model.files.reading import Reading
+from flr_model.files.rows import Rejects
+from flr_model.files.tables import Table, open_table, sample
 
 logger = logging.getLogger(__name__)
 
@@ -34,87 +39,127 @@ class ItemFile:
         about: how it was read.
         item_ids: (M,) distinct ids, in the file's order.
         titles: (M,) titles; "" where the cell is empty.
+        rejects: rows that are left out.
+        found: name in the file of each column.
     """
 
     path: Path
     about: str
     item_ids: npt.NDArray[Any]
     titles: npt.NDArray[Any]
+    rejects: Rejects
+    found: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_items(path: Path, names: Mapping[str, str]) -> Table:
-    """Open an items file; where neither flr nor ``names`` knows either of two columns, the first line is a row.
+def open_items(path: Path, reading: Reading) -> Table:
+    """Open an items file; where nobody knows either of two columns by its name, the first line is a row.
 
     Raises:
         DataError: if the file cannot be read.
     """
-    table = open_table(path)
-    bare = isinstance(table, CsvFile) and len(table.names) == 2 and not has_known_name(table.names)
-    if isinstance(table, CsvFile) and bare and not (table.header and named_in(table, names)):
-        return table.without_header()
-    return table
+    table = open_table(path, reading)
+    if not isinstance(table, CsvFile) or len(table.names) != 2 or any(map(is_known, table.names)):
+        return table
+    return table if table.dialect.header and named_in(table, reading) else table.without_header()
 
 
-def named_in(table: Table, names: Mapping[str, str]) -> list[str]:
+def named_in(table: Table, reading: Reading) -> tuple[str, ...]:
     """Return those of the columns of an items file whose given names the table has."""
-    spelled = set(map(columns.normalized, table.names))
-    return [c for c in (columns.ITEM, columns.TITLE) if c in names and columns.normalized(names[c]) in spelled]
+    names = {**reading.remembered, **reading.names}
+    return tuple(c for c in (columns.ITEM, columns.TITLE) if c in names and has_column(table, names[c]))
 
 
-def read_items(table: Table, names: Mapping[str, str], known: npt.NDArray[Any]) -> ItemFile:
-    """Read ids and titles.
-
-    A product that Amazon's metadata (JSON) lists twice with one title counts once; elsewhere a repeated id is an error.
+def read_items(
+    table: Table, reading: Reading, known: npt.NDArray[Any], *, repeated: bool = False, strict: bool = False
+) -> ItemFile:
+    """Read ids and titles. An item that is listed again with the same title counts once.
 
     Args:
         table: what `open_items` returns.
-        names: the user's names for columns, keyed as in `flr_model.columns`.
-        known: (I,) ids that occur elsewhere; they tell which of two columns without names has the ids.
+        reading: what is known of the file.
+        known: (I,) ids that occur elsewhere; they tell which of the columns without names has the ids.
+        repeated: the file has a row per interaction, so that items have several titles; the commonest counts.
+        strict: refuse the file at its first broken row.
 
     Raises:
-        DataError: if the file cannot be read, lacks a column, has rows without an id, or has an id twice.
+        DataError: if the file cannot be read, lacks a column, too many rows lack an id, or an id has two titles.
     """
-    path = table.path
-    if isinstance(table, CsvFile) and not table.header and len(table.names) == 2:
-        table, names = _told_apart(table, names, known)
-    found = find_columns(table, (columns.ITEM, columns.TITLE), given=names, elsewhere=(columns.ITEM,))
-    data = table.read(list(found.values()))
-    codes, ids = as_ids(data[found[columns.ITEM]])
-    titles = as_texts(data[found[columns.TITLE]])
-    if (codes < 0).any():
-        rows = np.flatnonzero(codes < 0)
-        raise DataError(
-            f"{path}: {found[columns.ITEM]} is empty {in_rows(table, rows)}",
-            hint="give every item an id, or remove these rows",
-        )
-    frame = pd.DataFrame({"code": codes, "title": titles})
-    if isinstance(table, JsonFile):
-        frame = frame.drop_duplicates()
-    _refuse_repeated(frame, ids, table)
-    return ItemFile(path, table.about, ids[frame["code"]], frame["title"].to_numpy(object))
+    if isinstance(table, CsvFile) and not table.dialect.header:
+        table, reading = _told_apart(table, reading, known)
+    found = find_columns(table, (columns.ITEM, columns.TITLE), reading=reading, elsewhere=(columns.ITEM,))
+    titles: dict[str, Counter[str]] = {}
+    rejects, again, rows = Rejects(table.path), Rejects(table.path), 0
+    for row in table.rows([found[columns.ITEM], found[columns.TITLE]]):
+        rows += 1
+        if row.cells is None:
+            rejects.add(row.line, row.problem)
+            continue
+        try:
+            item_id, title = as_id(row.cells[0]), as_text(row.cells[1])
+        except CellError as error:
+            rejects.add(row.line, error.what, shown(error.cell))
+            continue
+        if not item_id:
+            rejects.add(row.line, "no item id", broken=not repeated)
+        elif (had := titles.get(item_id)) is None:
+            titles[item_id] = Counter([title])
+        else:
+            if not repeated and title not in had:
+                again.add(row.line, "an item id again, with another title", shown(item_id))
+            had[title] += 1
+    rejects.check(rows, hint="give every item an id and a title, close quotes, or name the columns", strict=strict)
+    _refuse_repeated(again)
+    if len(rejects) and not repeated:
+        logger.warning("%s: left out: %s", table.path, rejects.summary())
+    best = [_commonest(counts) for counts in titles.values()]
+    if renamed := sum(len(counts) > 1 for counts in titles.values()):
+        logger.warning("%s: %s with several titles; the commonest counts", table.path, counted(renamed, "item"))
+    ids = np.asarray(list(titles), object)
+    return ItemFile(table.path, table.about, ids, np.asarray(best, object), rejects, found)
 
 
-def _told_apart(table: CsvFile, names: Mapping[str, str], known: npt.NDArray[Any]) -> tuple[Table, dict[str, str]]:
-    """Name two columns: that with the known ids, and the titles. The papers' files are such: title, tab, id."""
-    data = table.read(table.names)
-    hits = [int(pd.Index(as_ids(data[name])[1]).isin(known).sum()) for name in table.names]
-    item, title = table.names if hits[0] > hits[1] else table.names[::-1]
-    if columns.TITLE in names:
-        if names[columns.TITLE] not in table.names:
-            return table, dict(names)  # which `find_columns` refuses
-        title = names[columns.TITLE]
-        item = table.names[1 - table.names.index(title)]
-    elif not any(hits):
+def _commonest(counts: Counter[str]) -> str:
+    return max(counts, key=lambda title: (title != "", counts[title]))
+
+
+def _told_apart(table: CsvFile, reading: Reading, known: npt.NDArray[Any]) -> tuple[Table, Reading]:
+    """Name the columns of ids and titles by the ids that are known. The papers' files are such: title, tab, id."""
+    names, title, given = table.names, reading.names.get(columns.TITLE), reading.names.get(columns.ITEM)
+    told = title is not None and given in names and given != title
+    if told or (title not in names if title is not None else len(names) != 2):
+        return table, reading  # as it is told, or refused by `find_columns`
+    hits = {name: _hits(table, name, known) for name in names if name != title}
+    if title is None and not any(hits.values()):
         raise DataError(
             f"{table.path}: neither of its two columns has the ids of the interactions, such as {_some(known)}",
-            hint="name the columns by number, for instance --item-col 2 --title-col 1",
+            hint="name the columns by number, for instance --item-col items=2 --title-col items=1",
         )
-    first = data.slice(0, 1).to_pylist()[0]
-    if first[item] not in known and not re.search(r"\d", first[item] + first[title]):  # names that flr does not know
-        headed = open_table(table.path)
-        item, title = (headed.names[table.names.index(name)] for name in (item, title))
-        return headed, {**names, columns.ITEM: item, columns.TITLE: title}
-    return table, {**names, columns.ITEM: item, columns.TITLE: title}
+    item = max(reversed(hits), key=lambda name: hits[name])
+    title = title or names[1 - names.index(item)]
+    if given is not None:
+        logger.warning(
+            "%s: column %s has the ids of the interactions; --item-col items=%s says so", table.path, item, item
+        )
+    headed = open_table(table.path, replace(reading, names={}))
+    first = "".join(str(cell) for name in (item, title) for cell in sample(table, name, 1))
+    if headed.names != names and not set(sample(table, item, 1)) & set(known.tolist()) and not re.search(r"\d", first):
+        item, title = (headed.names[names.index(name)] for name in (item, title))  # names that flr does not know
+    else:
+        headed = table
+    return headed, replace(reading, names={**reading.names, columns.ITEM: item, columns.TITLE: title})
+
+
+def _hits(table: Table, name: str, known: npt.NDArray[Any]) -> int:
+    """Count the known ids that occur in a column."""
+    wanted, found = set(known.tolist()), set[str]()
+    for row in table.rows([name]):
+        try:
+            item_id = as_id(row.cells[0]) if row.cells else ""
+        except CellError:
+            continue
+        if item_id in wanted:
+            found.add(item_id)
+    return len(found)
 
 
 def build_catalog(file: ItemFile, used: npt.NDArray[Any], *, only_used: bool = False) -> tuple[Catalog, int]:
@@ -131,7 +176,6 @@ def build_catalog(file: ItemFile, used: npt.NDArray[Any], *, only_used: bool = F
     Raises:
         DataError: if more than half of the used items have no title, or fewer than two items are left.
     """
-    used = pd.unique(_as_known(used, file.item_ids))
     refuse_untitled(file, used, "interactions")
     lacking = used[~pd.Index(used).isin(pd.Index(file.item_ids))]
     ids = np.concatenate([file.item_ids, lacking])
@@ -161,21 +205,13 @@ def refuse_untitled(file: ItemFile, used: npt.NDArray[Any], place: str) -> None:
             f"{file.path}: the title column is empty in all of its {counted(len(file.titles), 'row')}",
             hint="name the column of the titles with --title-col",
         )
-    used = _as_known(used, file.item_ids)
     bare = used[~pd.Index(used).isin(pd.Index(file.item_ids[file.titles != ""]))]
     if 2 * len(bare) > len(used):
         raise DataError(
             f"{file.path}: no title for {len(bare):,} of the {counted(len(used), 'item')} of the {place}, "
             f"for instance {_some(bare)}; the ids in this file are like {_some(file.item_ids)}",
-            hint="check --item-col and --title-col, and that all files are of the same catalogue",
+            hint="check --item-col and --title-col (of this file alone: items=NAME); are all files of one catalogue?",
         )
-
-
-def _as_known(ids: npt.NDArray[Any], known: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return ids as `Catalog.positions` understands them: an unknown "12.0" is "12" where that occurs."""
-    short = np.asarray([item_id.removesuffix(".0") for item_id in ids], object)
-    occurs = pd.Index(short).isin(np.concatenate([known, ids]))
-    return np.where(~pd.Index(ids).isin(known) & occurs, short, ids)
 
 
 def junk_titles(titles: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -183,17 +219,14 @@ def junk_titles(titles: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return np.fromiter((bool(_JUNK.search(title)) for title in titles), np.bool_, count=len(titles))
 
 
-def _refuse_repeated(frame: pd.DataFrame, ids: npt.NDArray[Any], table: Table) -> None:
-    repeated = frame.index[frame["code"].duplicated()].to_numpy()
-    if len(repeated) == 0:
+def _refuse_repeated(again: Rejects) -> None:
+    if not len(again):
         return
-    shown = ", ".join(
-        f"{ids[frame['code'][row]]!r} again in {line}"
-        for row, line in zip(repeated[:3], table.lines(repeated[:3].tolist()), strict=True)
-    )
+    repeated = [cell for _, cell in again.reasons]
+    places = [f"{repeated[code]} again in line {line}" for line, code in zip(again.lines, again.codes, strict=True)]
     raise DataError(
-        f"{table.path}: {counted(frame['code'][repeated].nunique(), 'item id')} more than once in the file ({shown})",
-        hint="keep one row per item; check --item-col",
+        f"{again.path}: {counted(len(repeated), 'item id')} more than once in the file ({', '.join(places[:3])})",
+        hint="keep one row per item; check --item-col. Orders that have the titles too are given without --items",
     )
 
 

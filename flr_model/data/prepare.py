@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from flr_model import columns
 from flr_model.artifacts import DATASET, Manifest
-from flr_model.config import PrepareConfig
+from flr_model.config import FilesConfig, PrepareConfig, Settings
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import SPLITS, write_rows
 from flr_model.data.histories import HistoryRows
 from flr_model.data.interactions import read_interactions
-from flr_model.data.items import build_catalog, named_in, open_items, read_items, refuse_untitled
+from flr_model.data.items import ItemFile, build_catalog, named_in, open_items, read_items, refuse_untitled
 from flr_model.data.presplit import SplitFile, read_split
-from flr_model.data.report import DataReport, Origin, describe, distinct_interactions
+from flr_model.data.report import DataReport, Origin, Times, describe, distinct_interactions
 from flr_model.data.split import Timeline, k_core, split_targets
 from flr_model.errors import ConfigError, DataError
+from flr_model.files.header import find_columns
+from flr_model.files.reading import Reading, remember
+from flr_model.files.rows import Rejects, write_rejects
 from flr_model.files.tables import Table
+from flr_model.files.times import MICROSECONDS
 from flr_model.progress import SILENT, Progress, Task
 from flr_model.writing import Claim, claim
 
 REPORT = "report.json"
+REJECTS = "rejects.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +39,10 @@ class Sources:
     """The input files: items, and either interactions or all three ready-made splits.
 
     Args:
-        items: ids and titles.
+        items: ids and titles; None takes those of the interactions' own columns.
         interactions: users, items and times.
         train: rows of histories and targets, likewise ``valid`` and ``test``.
-        names: the user's names for columns, keyed as in `flr_model.columns`.
+        files: how they are read.
 
     Raises:
         ConfigError: if files are missing or exclude each other.
@@ -48,7 +53,7 @@ class Sources:
     train: Path | None = None
     valid: Path | None = None
     test: Path | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
+    files: FilesConfig = field(default_factory=FilesConfig)
 
     def __post_init__(self) -> None:
         ready = {name: getattr(self, name) for name in SPLITS}
@@ -61,14 +66,23 @@ class Sources:
             problems.append(f"{', '.join(absent)} is missing beside {', '.join(given)}")
         elif not self.interactions and not given:
             problems.append("there is no input: --interactions, or --train, --valid and --test")
-        if self.interactions and {columns.HISTORY, columns.HISTORY_TIMES} & set(self.names):
+        if self.interactions and {columns.HISTORY, columns.HISTORY_TIMES} & set(self.reading("interactions").names):
             problems.append("--history-col and --history-time-col are for --train, --valid and --test")
-        if not self.items:
+        if not self.items and not self.interactions:
             problems.append("--items is missing: recommendations are made of titles")
         if problems:
             raise ConfigError(
                 "; ".join(problems), hint="flr prepare --interactions interactions.csv --items items.csv --out dataset"
             )
+
+    def reading(self, role: str) -> Reading:
+        """Say how one of the files is read."""
+        return Reading.of(self.files, role)
+
+    @property
+    def own_titles(self) -> bool:
+        """Whether the interactions have the titles in a column of their own."""
+        return self.interactions is not None and self.items in (None, self.interactions)
 
     @property
     def paths(self) -> tuple[Path | None, ...]:
@@ -86,6 +100,8 @@ class _Prepared:
     catalog: Catalog
     splits: dict[str, HistoryRows]
     origin: Origin
+    rejects: list[Rejects]
+    memory: dict[str, Any]
 
 
 def prepare(
@@ -115,21 +131,23 @@ def _prepare(sources: Sources, place: Claim, config: PrepareConfig, progress: Pr
             "--k-core and --split do not apply to ready-made splits", hint="leave them out, or give --interactions"
         )
     with progress.task(3 + len(sources.split_files), "steps") as task:
-        items = open_items(sources.items or Path(), sources.names)
-        task.advance(1)
-        prepared = (_ready_made if sources.split_files else _from_interactions)(sources, items, config, task)
+        prepared = (_ready_made if sources.split_files else _from_interactions)(sources, config, task)
         task.advance(1)
         report = describe(prepared.catalog, prepared.splits, prepared.origin)
         with place.folder() as folder:
-            _write(folder, prepared, report, config)
+            _write(folder, prepared, report, (config, sources.files))
         task.advance(1)
     return report
 
 
-def _from_interactions(sources: Sources, table: Table, config: PrepareConfig, task: Task) -> _Prepared:
-    elsewhere = named_in(table, sources.names)
-    data = read_interactions(sources.interactions or Path(), sources.names, elsewhere=elsewhere)
-    items = read_items(table, sources.names, data.item_ids)
+def _from_interactions(sources: Sources, config: PrepareConfig, task: Task) -> _Prepared:
+    reading = sources.reading("items")
+    table = None if sources.own_titles else open_items(sources.items or Path(), reading)
+    task.advance(1)
+    elsewhere = named_in(table, reading) if table else ()
+    path = sources.interactions or Path()
+    data = read_interactions(path, sources.reading("interactions"), elsewhere=elsewhere, strict=config.strict)
+    items = _items(sources, table or data.table, data.item_ids, config)
     kept = k_core(data, config.k_core)
     used = np.flatnonzero(np.bincount(kept.item))
     catalog, untitled = build_catalog(items, data.item_ids[used], only_used=config.k_core > 1)
@@ -140,21 +158,35 @@ def _from_interactions(sources: Sources, table: Table, config: PrepareConfig, ta
         for name, targets in split_targets(timeline, config).items()
     }
     origin = Origin(
-        inputs={"interactions": f"{data.path} ({data.about})", "items": f"{items.path} ({items.about})"},
+        inputs={"interactions": f"{data.path} ({data.table.about})", "items": f"{items.path} ({items.about})"},
         split=config.split,
-        timed=data.timed,
-        dropped_rows=data.dropped,
+        times=Times.of(data.time, data.rule, newest_first=data.newest_first),
+        dropped_rows=len(data.rejects) + (0 if sources.own_titles else len(items.rejects)),
         filtered_interactions=len(data) - len(kept),
         untitled_items=untitled,
         interactions=len(pd.DataFrame({"user": kept.user, "item": kept.item, "time": kept.time}).drop_duplicates()),
     )
-    return _Prepared(catalog, splits, origin)
+    memory = {"interactions": remember(data.found, data.rule), "items": remember(items.found, None)}
+    return _Prepared(catalog, splits, origin, [data.rejects, *([] if sources.own_titles else [items.rejects])], memory)
 
 
-def _ready_made(sources: Sources, table: Table, config: PrepareConfig, task: Task) -> _Prepared:
+def _items(sources: Sources, table: Table, known: Any, config: PrepareConfig) -> ItemFile:
+    """Read the titles: from their own file, or from the columns of the interactions."""
+    if sources.own_titles and columns.TITLE not in find_columns(table, (), (columns.TITLE,), sources.reading("items")):
+        raise DataError(
+            f"{table.path} has no titles, and --items is missing: recommendations are made of titles",
+            hint="give a file of items and titles with --items, or name the column of the titles with --title-col",
+        )
+    return read_items(table, sources.reading("items"), known, repeated=sources.own_titles, strict=config.strict)
+
+
+def _ready_made(sources: Sources, config: PrepareConfig, task: Task) -> _Prepared:
+    table = open_items(sources.items or Path(), sources.reading("items"))
+    task.advance(1)
     files: dict[str, SplitFile] = {}
     for name, path in sources.split_files.items():
-        files[name] = read_split(path, sources.names, elsewhere=named_in(table, sources.names))
+        elsewhere = named_in(table, sources.reading("items"))
+        files[name] = read_split(path, sources.reading(name), elsewhere=elsewhere, strict=config.strict)
         task.advance(1)
     users = pd.unique(np.concatenate([file.user_id for file in files.values()]))
     if len(users) == 1:
@@ -165,26 +197,34 @@ def _ready_made(sources: Sources, table: Table, config: PrepareConfig, task: Tas
         pd.unique(np.concatenate([getattr(file, name) for file in files.values()])) for name in ("history", "item_id")
     )
     used = pd.unique(np.concatenate([shown, targets]))
-    items = read_items(table, sources.names, used)
+    items = read_items(table, sources.reading("items"), used, strict=config.strict)
     refuse_untitled(items, shown, "histories")
     refuse_untitled(items, targets, "targets")
     catalog, untitled = build_catalog(items, used)
     splits = {name: file.rows(catalog, config.max_history) for name, file in files.items()}
     inputs = {name: f"{file.path} ({file.about})" for name, file in files.items()}
+    rejects = [*(file.rejects for file in files.values()), items.rejects]
     origin = Origin(
         inputs={**inputs, "items": f"{items.path} ({items.about})"},
         split="ready-made",
-        timed=all(file.timed for file in files.values()),
-        dropped_rows=sum(file.dropped for file in files.values()),
+        times=Times.of(
+            np.concatenate([file.target_time for file in files.values()]) * MICROSECONDS,
+            files["train"].rule if all(file.timed for file in files.values()) else None,
+        ),
+        dropped_rows=sum(map(len, rejects)),
         untitled_items=untitled,
         interactions=distinct_interactions(splits),
     )
-    return _Prepared(catalog, splits, origin)
+    train = files["train"]
+    memory = {"interactions": remember(train.found, train.rule), "items": remember(items.found, None)}
+    return _Prepared(catalog, splits, origin, rejects, memory)
 
 
-def _write(folder: Path, prepared: _Prepared, report: DataReport, config: PrepareConfig) -> None:
+def _write(folder: Path, prepared: _Prepared, report: DataReport, configs: tuple[Settings, ...]) -> None:
     prepared.catalog.write(folder / "items.parquet")
     write_rows(folder, prepared.splits)
     body = asdict(report)
     (folder / REPORT).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    Manifest("dataset", settings={config.table: config.as_dict()}, content={"report": body}).write(folder)
+    write_rejects(folder / REJECTS, prepared.rejects)
+    settings = {config.table: config.as_dict() for config in configs}
+    Manifest("dataset", settings=settings, content={"report": body, "reading": prepared.memory}).write(folder)

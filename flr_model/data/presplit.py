@@ -1,31 +1,31 @@
 """Ready-made splits: one row per target with its history as a list in a cell (the form of D3 and LatentR3).
 
-A list is a Python or JSON literal, parsed as a literal and never evaluated; a column without brackets is read as ids
-separated by spaces (the form of Amazon's 2023 files).
-
 Shapes: R rows, S the sum of the histories' lengths.
 """
 
 from __future__ import annotations
 
-import ast
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from flr_model import columns
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
-from flr_model.errors import DataError, counted
-from flr_model.files.tables import Table, find_columns, in_rows, open_table
-from flr_model.files.values import MICROSECONDS, Ints, as_ids, as_times
+from flr_model.errors import DataError
+from flr_model.files.cells import CellError, as_id, shown
+from flr_model.files.events import Ints
+from flr_model.files.header import find_columns, find_rule
+from flr_model.files.lists import ListReader
+from flr_model.files.reading import Reading
+from flr_model.files.rows import Rejects, Row
+from flr_model.files.tables import open_table
+from flr_model.files.times import MICROSECONDS, TimeRule
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,9 @@ class SplitFile:
         offsets: (R + 1,) where each row's history begins.
         target_time: (R,) seconds; 0 when the file has none.
         timed: whether histories and targets have times.
-        dropped: rows left out because their history is empty.
+        rejects: rows that are left out.
+        found: name in the file of each column.
+        rule: how times are read; None when there are none.
     """
 
     path: Path
@@ -56,7 +58,9 @@ class SplitFile:
     offsets: Ints
     target_time: Ints
     timed: bool
-    dropped: int
+    rejects: Rejects
+    found: Mapping[str, str] = field(default_factory=dict)
+    rule: TimeRule | None = None
 
     def rows(self, catalog: Catalog, max_history: int) -> HistoryRows:
         """Map the ids to positions; rows keep their order."""
@@ -70,139 +74,111 @@ class SplitFile:
         ).cut(max_history)
 
 
-def read_split(path: Path, names: Mapping[str, str], *, elsewhere: Sequence[str] = ()) -> SplitFile:
+def read_split(path: Path, reading: Reading, *, elsewhere: tuple[str, ...] = (), strict: bool = False) -> SplitFile:
     """Read a file with a user, a target, a history and, if there are such columns, their times.
 
     Args:
-        path: delimited text, Parquet or JSON Lines; plain or gzip.
-        names: the user's names for columns, keyed as in `flr_model.columns`.
+        path: delimited text, Parquet or JSON Lines, plain or gzip; or a folder of parts.
+        reading: what is known of the file.
         elsewhere: columns whose given name may be that of another file.
+        strict: refuse the file at its first broken row.
 
     Raises:
-        DataError: if the file cannot be read, lacks a column, or has cells that are not what they should be; all
-            kinds of problems of the file in one message.
+        DataError: if the file cannot be read, lacks a column, or has too many cells that are not what they should be;
+            all kinds of problems of the file in one message.
     """
-    table = open_table(path)
-    required = (columns.USER, columns.ITEM, columns.HISTORY)
-    found = find_columns(table, required, (columns.TIME, columns.HISTORY_TIMES), names, elsewhere=elsewhere)
-    reader = _Reader(table, found, table.read(list(found.values())))
-    user_id, item_id = reader.ids(columns.USER), reader.ids(columns.ITEM)
-    lists = reader.lists()
-    target_time, times = reader.target_times(), reader.history_times(lists)
-    if reader.problems:
-        raise DataError(
-            f"{path}: {'; '.join(reader.problems)}", hint="repair these rows; lists are like [12, 7] or ['a', 'b']"
-        )
-    lengths = np.fromiter(map(len, lists), np.int64, count=len(lists))
-    oldest_first = np.lexsort((times, np.repeat(np.arange(len(lists)), lengths)))  # stable: ties stay as they stand
-    keep = lengths > 0
-    if not keep.any():
+    table = open_table(path, reading)
+    required, times = (columns.USER, columns.ITEM, columns.HISTORY), (columns.TIME, columns.HISTORY_TIMES)
+    found = find_columns(table, required, times if reading.time else (), reading, elsewhere=elsewhere)
+    rows = _Rows(Rejects(path), ListReader.of(table, found, reading), find_rule(table, found, columns.TIME, reading))
+    n, wanted = 0, [column for column in (*required, *times) if column in found]
+    for row in table.rows([found[column] for column in wanted]):
+        n += 1
+        rows.add(row, wanted)
+    if not rows.lengths and not rows.rejects.broken:
         raise DataError(f"{path}: no row has a history", hint="give rows with at least one earlier item each")
-    if not keep.all():
-        logger.warning("%s: %s without a history left out", path, counted(int((~keep).sum()), "row"))
+    rows.rejects.check(n, hint="repair these rows; lists are like [12, 7] or ['a', 'b']", strict=strict)
+    if len(rows.rejects):
+        logger.warning("%s: left out: %s", path, rows.rejects.summary())
+    timed = set(times) <= set(found)
+    if not timed and reading.time:
+        logger.warning("%s: no times: histories are taken as oldest first (--no-time says that it is meant)", path)
     return SplitFile(
         path=path,
         about=table.about,
-        user_id=user_id[keep],
-        item_id=item_id[keep],
-        history=np.asarray([item for items in lists for item in items], object)[oldest_first],
-        times=times[oldest_first] // MICROSECONDS,
-        offsets=np.concatenate([[0], np.cumsum(lengths[keep])]).astype(np.int64),
-        target_time=target_time[keep] // MICROSECONDS,
-        timed={columns.TIME, columns.HISTORY_TIMES} <= set(found),
-        dropped=int((~keep).sum()),
+        user_id=np.asarray(rows.users, object),
+        item_id=np.asarray(rows.targets, object),
+        history=np.asarray(rows.items, object),
+        times=np.asarray(rows.times, np.int64) // MICROSECONDS,
+        offsets=np.concatenate([[0], np.cumsum(rows.lengths)]).astype(np.int64),
+        target_time=np.asarray(rows.target_times, np.int64) // MICROSECONDS,
+        timed=timed,
+        rejects=rows.rejects,
+        found=found,
+        rule=rows.rule or rows.reader.rule,
     )
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Turns the columns of one file into arrays, and gathers what is wrong in them.
+@dataclass
+class _Rows:
+    """Gathers the rows of one file, and what is wrong in the others.
 
     Args:
-        table: the file, for places in messages.
-        found: name in the file of each column.
-        data: its R rows.
-        problems: filled while reading; the arrays are only good while it is empty.
+        rejects: filled with rows that are left out.
+        reader: of the lists.
+        rule: of the targets' times; None when there are none.
     """
 
-    table: Table
-    found: Mapping[str, str]
-    data: pa.Table
-    problems: list[str] = field(default_factory=list)
+    rejects: Rejects
+    reader: ListReader
+    rule: TimeRule | None
+    users: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    target_times: list[int] = field(default_factory=list)
+    items: list[str] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
 
-    def ids(self, column: str) -> npt.NDArray[Any]:
-        """(R,) ids of a plain column."""
-        codes, ids = as_ids(self._cells(column))
-        self._refuse(column, "is empty", np.flatnonzero(codes < 0))
-        return np.append(ids, "")[codes]
-
-    def lists(self) -> list[list[str]]:
-        """(R,) histories."""
-        texts = [
-            None if cell is None else [_text(id_) for id_ in cell] for cell in _parse(self._cells(columns.HISTORY))
-        ]
-        bad = [row for row, cell in enumerate(texts) if cell is None or "" in cell]
-        self._refuse(columns.HISTORY, "is not a list of ids", bad)
-        return [cell or [] for cell in texts]
-
-    def target_times(self) -> Ints:
-        """(R,) microseconds of the targets; 0 without such a column."""
-        if columns.TIME not in self.found:
-            return np.zeros(len(self.data), np.int64)
-        times, bad = as_times(self._cells(columns.TIME))
-        self._refuse(columns.TIME, "is neither a number nor an ISO date", np.flatnonzero(bad))
-        return times
-
-    def history_times(self, lists: Sequence[Sequence[str]]) -> Ints:
-        """(S,) microseconds of the histories' items; 0 without such a column."""
-        lengths = [len(items) for items in lists]
-        if columns.HISTORY_TIMES not in self.found:
-            return np.zeros(sum(lengths), np.int64)
-        parsed = [cell if cell is not None else [] for cell in _parse(self._cells(columns.HISTORY_TIMES))]
-        uneven = [row for row, cell in enumerate(parsed) if len(cell) != lengths[row]]
-        self._refuse(columns.HISTORY_TIMES, "is not a list of as many times as the history has items", uneven)
-        texts = [_text(value) for cell in parsed for value in cell]
-        times, bad = as_times(pa.chunked_array([pa.array(texts, pa.string())]))
-        row_of = np.repeat(np.arange(len(parsed)), [len(cell) for cell in parsed])
-        self._refuse(columns.HISTORY_TIMES, "has what is neither a number nor an ISO date", np.unique(row_of[bad]))
-        return times
-
-    def _cells(self, column: str) -> pa.ChunkedArray:
-        return self.data[self.found[column]]
-
-    def _refuse(self, column: str, wrong: str, rows: Sequence[int] | Ints) -> None:
-        if len(rows) == 0:
+    def add(self, row: Row, names: list[str]) -> None:
+        """Take a row, or note all that is wrong with it."""
+        if row.cells is None:
+            self.rejects.add(row.line, row.problem)
             return
-        self.problems.append(f"{self.found[column]} {wrong} {in_rows(self.table, rows, self._cells(column))}")
-
-
-def _parse(column: pa.ChunkedArray) -> list[list[Any] | None]:
-    """Read (R,) cells as lists; None where a cell is something else."""
-    cells = column.to_pylist()
-    if any(isinstance(cell, str) and cell.lstrip()[:1] in ("[", "(") for cell in cells):
-        return [_literal(cell) for cell in cells]
-    return [_separated(cell) for cell in cells]
-
-
-def _literal(cell: Any) -> list[Any] | None:
-    if isinstance(cell, str):
+        cells = dict(zip(names, row.cells, strict=True))
+        problems: list[tuple[str, str, bool]] = []
+        user, target = (self._id(cells[column], column, problems) for column in (columns.USER, columns.ITEM))
+        items: list[str] = []
+        times: list[int] = []
+        target_time = 0
         try:
-            cell = json.loads(cell)
-        except ValueError:
+            items, times = self.reader.read(cells[columns.HISTORY], cells.get(columns.HISTORY_TIMES))
+            if not items:
+                problems.append(("empty history", "", False))
+        except CellError as error:
+            problems.append((f"{columns.HISTORY}: {error.what}", shown(error.cell), True))
+        if self.rule is not None:
             try:
-                cell = ast.literal_eval(cell.strip())
-            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-                return None
-    return list(cell) if isinstance(cell, (list, tuple)) else None
+                target_time = self.rule.ticks(cells[columns.TIME])
+            except CellError as error:
+                problems.append((f"{columns.TIME} {error.what}", shown(error.cell), True))
+        for what, cell, broken in problems[:1]:
+            self.rejects.add(row.line, what, cell, broken=broken)
+        for what, cell, _ in problems[1:]:
+            self.rejects.add(row.line, what, cell, broken=False)
+        if not problems:
+            self.users.append(user)
+            self.targets.append(target)
+            self.target_times.append(target_time)
+            self.items += items
+            self.times += times
+            self.lengths.append(len(items))
 
-
-def _separated(cell: Any) -> list[Any] | None:
-    if isinstance(cell, str):
-        return None if "," in cell else cell.split()
-    return [] if cell is None else list(cell)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else "" if value != value else str(value)
-    return "" if value is None or isinstance(value, (list, dict)) else str(value).strip()
+    def _id(self, cell: Any, column: str, problems: list[tuple[str, str, bool]]) -> str:
+        try:
+            read = as_id(cell)
+            if not read:
+                problems.append((f"no {'user' if column == columns.USER else 'item'} id", "", True))
+        except CellError as error:
+            problems.append((f"{column}: {error.what}", shown(error.cell), True))
+            return ""
+        return read

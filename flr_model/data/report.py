@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from itertools import chain, pairwise
 from typing import Any
 
@@ -17,10 +18,14 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
 from flr_model.data.items import junk_titles
 from flr_model.errors import counted
+from flr_model.files.times import TimeRule, day
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = 3
+
+OLDEST = "1985"
+"""Interactions of before are probably times read in a wrong unit."""
 
 FEW_ROWS = 100
 """With fewer, the 95 % interval of a hit rate of a tenth is wider than the rate."""
@@ -71,6 +76,9 @@ class DataReport:
         inputs: file and how it was read, by role (interactions, items, train, valid, test).
         split: temporal, leave-one-out or ready-made.
         timed: whether interactions have times; without them they count as ordered as they stand in the file.
+        first_time: the day of the oldest interaction, of the newest ``last_time``; None without times.
+        time_format: how times were read, where more than one way was possible; None without times.
+        newest_first: whether the file stands so; rows of one moment are then taken from its end.
         users: distinct users.
         items: of the catalogue.
         interactions: distinct ones (user, item and time), after filters.
@@ -91,6 +99,10 @@ class DataReport:
     inputs: dict[str, str]
     split: str
     timed: bool
+    first_time: str | None
+    last_time: str | None
+    time_format: str | None
+    newest_first: bool
     users: int
     items: int
     interactions: int
@@ -108,13 +120,37 @@ class DataReport:
     examples: tuple[Example, ...]
 
 
+@dataclass(frozen=True)
+class Times:
+    """What the times of interactions are like; see `DataReport`."""
+
+    first: str | None = None
+    last: str | None = None
+    format: str | None = None
+    newest_first: bool = False
+
+    @classmethod
+    def of(cls, ticks: npt.NDArray[np.int64], rule: TimeRule | None, *, newest_first: bool = False) -> Times:
+        """Describe (E,) times in microseconds, and warn of those that are probably read in a wrong unit."""
+        if rule is None or not len(ticks):
+            return cls()
+        first, last = day(int(ticks.min())), day(int(ticks.max()))
+        if last < OLDEST or last > (datetime.now(timezone.utc) + timedelta(days=366)).date().isoformat():
+            logger.warning(
+                "the times are from %s to %s; if that is wrong, say how they are written with --time-format",
+                first,
+                last,
+            )
+        return cls(first, last, rule.format, newest_first)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """The figures that only reading the input can know; see `DataReport`."""
 
     inputs: dict[str, str]
     split: str
-    timed: bool
+    times: Times
     dropped_rows: int
     filtered_interactions: int = 0
     untitled_items: int
@@ -123,19 +159,23 @@ class Origin:
 
 def describe(catalog: Catalog, splits: Mapping[str, HistoryRows], origin: Origin) -> DataReport:
     """Compute the report of a catalogue and its rows."""
-    junk = junk_titles(catalog.titles)
+    junk, timed = junk_titles(catalog.titles), origin.times.format is not None
     train = splits["train"]
     warm = _marked(len(catalog), train.items, train.target)
     used = _marked(len(catalog), *chain.from_iterable((rows.items, rows.target) for rows in splits.values()))
     users = Counter(chain.from_iterable(pd.unique(rows.user_id) for rows in splits.values()))
     titles = Counter(catalog.titles.tolist())
-    repeated = _repeated_rows(splits, timed=origin.timed)
+    repeated = _repeated_rows(splits, timed=timed)
     _weak_splits(splits, warm)
     shared = [count for count in titles.values() if count > 1]
     return DataReport(
         inputs=origin.inputs,
         split=origin.split,
-        timed=origin.timed,
+        timed=timed,
+        first_time=origin.times.first,
+        last_time=origin.times.last,
+        time_format=origin.times.format,
+        newest_first=origin.times.newest_first,
         users=len(users),
         items=len(catalog),
         interactions=origin.interactions,
@@ -149,9 +189,7 @@ def describe(catalog: Catalog, splits: Mapping[str, HistoryRows], origin: Origin
         commonest_title=titles.most_common(1)[0] if shared else None,
         junk_titles=int(junk.sum()),
         users_in_several_splits=sum(count > 1 for count in users.values()),
-        splits={
-            name: _describe_split(rows, warm, junk, repeated[name], timed=origin.timed) for name, rows in splits.items()
-        },
+        splits={name: _describe_split(rows, warm, junk, repeated[name], timed=timed) for name, rows in splits.items()},
         examples=tuple(_example(catalog, train, row) for row in _spread(len(train), EXAMPLES)),
     )
 

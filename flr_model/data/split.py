@@ -1,7 +1,8 @@
 """Which interactions are kept, in which order, and which of them are targets of train, valid and test.
 
 Every interaction of a user but the first is a target; its history is what the user did before. Interactions are
-ordered by time, and by their place in the file where times are equal; a file without times is in order as it stands.
+ordered by time, and where times are equal by their place in the file (from its end, where it is newest first); a file
+without times is in order as it stands.
 
 Shapes: E interactions, R targets.
 """
@@ -20,7 +21,8 @@ from flr_model.config import PrepareConfig
 from flr_model.data.histories import Earlier, HistoryRows
 from flr_model.data.interactions import Interactions
 from flr_model.errors import DataError
-from flr_model.files.values import MICROSECONDS, Ints
+from flr_model.files.events import Ints
+from flr_model.files.times import MICROSECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -255,6 +255,7 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
         "stage": "sft",
         "dataset": str(setup.dataset.folder.resolve()),
         "dataset_fingerprint": setup.dataset.fingerprint(),
+        "reading": setup.dataset.manifest.content.get("reading", {}),
         "report": vars(report),
     }
     return Run(

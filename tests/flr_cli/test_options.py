@@ -46,10 +46,11 @@ def test_train_chooses_the_number_of_factors_when_asked(
 COMMANDS = typer.main.get_command(app).commands
 SHARED = {"quiet", "verbose", "log_file"}
 USUAL = SHARED | {"config", "overwrite", "json"}
+FILES = "user_col item_col time_col title_col history_col history_time_col time time_format encoding delimiter header"
 OPTIONS = {
     "fetch": "name",
-    "prepare": "out interactions items train valid test user_col item_col time_col title_col history_col "
-    "history_time_col split valid_fraction test_fraction k_core max_history",
+    "prepare": f"out interactions items train valid test {FILES} split valid_fraction test_fraction k_core strict "
+    "max_history",
     "train": "dataset out refit resume dry_run backbone encoding decoder n_factors layers item_layers title_prompt "
     "title_tokens max_history max_tokens refine_steps latent_tokens embedding_size dropout prompt beams "
     "length_penalty guidance tuning epochs batch_size seed max_steps patience valid_rows sequence_epochs forecast "
@@ -60,8 +61,8 @@ OPTIONS = {
     "clip_high kl refresh_steps max_steps valid_rows warmup_steps cache_mb",
     "eval": "source data out split match allow_seen max_rows guidance batch_size bootstrap seed",
     "export": "run out onnx data precision guidance tolerance max_ndcg_loss min_overlap max_size",
-    "score": "bundle histories out items candidates user_col item_col time_col title_col form shards resume top_k "
-    "allow_seen strict index threads batch_size",
+    "score": f"bundle histories out items candidates {FILES} form shards resume top_k allow_seen strict index threads "
+    "batch_size",
     "init": "out",
     "doctor": "",
 }

@@ -138,8 +138,21 @@ def test_unparsable_dates(place, capsys):
     lines[4] = "u1,i3,yesterday"
     lines[9] = "u0,i3,13/02/2019"
     (place / "log.csv").write_text("\n".join(lines))
-    said = "timestamp is neither a number nor an ISO date in 2 rows (line 5: 'yesterday', line 10: '13/02/2019')"
-    _fails(place, capsys, said, "2018-11-01")
+    said = "the time is neither a number nor a date in 2 rows (line 5: 'yesterday', line 10: '13/02/2019')"
+    _fails(place, capsys, said, "2018-11-01", extra=["--strict"])
+    assert _prepare("--overwrite", "--json") == 0
+    streams = capsys.readouterr()
+    assert json.loads(streams.out)["dropped_rows"] == 2
+    assert said in " ".join(streams.err.split())
+    assert (place / "data" / "rejects.csv").read_text().splitlines() == [
+        "file,line,reason",
+        "log.csv,5,the time is neither a number nor a date: 'yesterday'",
+        "log.csv,10,the time is neither a number nor a date: '13/02/2019'",
+    ]
+    (place / "log.csv").write_text(LOG.replace("u1,i3", "u1,i3,x"))
+    _fails(place, capsys, "4 cells instead of 3 in 2 rows", "--delimiter", extra=["--strict"])
+    (place / "log.csv").write_text(LOG.replace(",i3", ",i3,x"))
+    _fails(place, capsys, "4 cells instead of 3 in 4 rows (line 5, line 10, line 15)")
 
 
 def test_one_user_only(place, capsys):
@@ -153,7 +166,7 @@ def test_duplicate_item_ids(place, capsys):
 
 
 def test_catalogue_of_one_item(place, capsys):
-    (place / "log.csv").write_text("user_id,item_id\nu,i0\nu,i0\nv,i0\nv,i0\n")
+    (place / "log.csv").write_text("user_id,item_id,date\n" + "u,i0,2020-01-01\nv,i0,2020-01-02\n" * 2)
     (place / "items.csv").write_text("item_id,title\ni0,Only\n")
     _fails(place, capsys, "the catalogue has one item ('i0')")
 
@@ -164,13 +177,13 @@ def test_items_of_another_catalogue(place, capsys):
 
 
 def test_unknown_delimiter(place, capsys):
-    (place / "log.csv").write_text(LOG.replace(",", "::"))
-    _fails(place, capsys, "It has one column, 'user_id::item_id::timestamp'", "write the file with commas")
+    (place / "log.csv").write_text(LOG.replace(",", "~"))
+    _fails(place, capsys, "It has one column, 'user_id~item_id~timestamp'", "--delimiter")
 
 
 def test_cells_that_contain_the_delimiter(place, capsys):
     (place / "items.csv").write_text(ITEMS.replace("Title 3", "Title, 3"))
-    _fails(place, capsys, "1 row without the header's 2 cells (line 5: 3)", "quote cells")
+    _fails(place, capsys, "3 cells instead of 2 in 1 row (line 5)", "close quotes")
 
 
 def test_truncated_gzip(place, capsys):
@@ -208,3 +221,78 @@ def test_folder_that_flr_did_not_write_is_left_alone(place, capsys):
     code = main(["prepare", "--interactions", "log.csv", "--items", "items.csv", "--out", "mine", "--overwrite"])
     assert code == 3
     assert (place / "mine" / "file").read_text() == "precious"
+
+
+SHOP = "customer_no;sku;product_name;ordered_at;brand;category;price"
+
+
+def _shop_orders():
+    """An export of a shop, newest first; line 6 has a broken date, line 7 a cell too many, line 8 no customer."""
+    orders = [
+        f"C{n % 20:03};SKU-{n % 13:02};Größe {n % 13};{1 + n // 10:02}.0{1 + n // 200}.2021;B;C;1,99"
+        for n in range(280)
+    ]
+    for line, (old, new) in {6: (".2021", ".20x1"), 7: ("B;C", "B;C;D"), 8: ("C0", ";")}.items():
+        orders[-(line - 1)] = orders[-(line - 1)].replace(old, new)
+    return "\n".join([SHOP, *orders[::-1], ""])
+
+
+def test_an_export_of_a_shop_is_a_dataset_in_one_call(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "orders.csv").write_text(_shop_orders(), encoding="cp1252")
+    assert main(["prepare", "--interactions", "orders.csv", "--out", "data", "--json"]) == 0
+    streams = capsys.readouterr()
+    report = json.loads(streams.out)
+    assert (report["users"], report["items"], report["dropped_rows"]) == (20, 13, 3)
+    assert (report["first_time"], report["last_time"], report["newest_first"]) == ("2021-01-01", "2021-02-28", True)
+    assert "read as Windows-1252" in streams.err
+    rejected = (tmp_path / "data" / "rejects.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in rejected] == ["line", "6", "7", "8"]
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert manifest["content"]["reading"]["interactions"]["columns"] == {
+        "user_id": "customer_no",
+        "item_id": "sku",
+        "timestamp": "ordered_at",
+    }
+    assert "Größe" in (tmp_path / "data" / "report.json").read_text(encoding="utf-8")
+
+
+def test_interactions_without_titles_need_items(place, capsys):
+    capsys.readouterr()
+    assert main(["prepare", "--interactions", "log.csv", "--out", "other"]) == 3
+    message = " ".join(capsys.readouterr().err.split())
+    assert "log.csv has no titles, and --items is missing" in message
+    assert "--title-col" in message
+
+
+def test_a_time_column_that_flr_does_not_know_is_named_or_denied(place, capsys):
+    (place / "log.csv").write_text(LOG.replace("timestamp", "wann"))
+    _fails(
+        place,
+        capsys,
+        "log.csv has no time column that flr knows; 'wann' looks like times",
+        "--time-col wann",
+        "--no-time",
+    )
+    assert _prepare("--overwrite", "--time-col", "wann", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["timed"]
+    assert _prepare("--overwrite", "--no-time", "--json") == 0
+    assert not json.loads(capsys.readouterr().out)["timed"]
+
+
+def test_settings_of_one_file_alone(place, capsys):
+    (place / "log.csv").write_text("\n".join(EVENTS).replace(",", "\t"))
+    (place / "items.csv").write_text("0;i0;Ö 0\n1;i1;Ö 1\n2;i2;Ö 2\n3;i3;Ö 3\n4;i4;Ö 4\n", encoding="cp437")
+    columns = ["--user-col", "1", "--item-col", "2", "--time-col", "3", "--title-col", "3"]
+    capsys.readouterr()
+    assert _prepare("--overwrite", *columns, "--encoding", "items=cp437", "--delimiter", "interactions=tab") == 0
+    assert "Ö 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [("--time-format", "dmy", "--time-format is 'dmy'"), ("--encoding", "items=latin-99", "--encoding is 'latin-99'")],
+)
+def test_impossible_settings_of_files_are_usage_errors(place, capsys, flag, value, message):
+    assert _prepare("--overwrite", flag, value) == 2
+    assert message in " ".join(capsys.readouterr().err.split())

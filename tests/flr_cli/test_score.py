@@ -67,7 +67,7 @@ def test_every_option_reaches_the_library(flr, bundle, tmp_path, capsys):
         ("user_id,item_id\n", "and no rows"),
         ("user_id,rating\nu,1\n", "has no item_id column"),
         ("user_id item_id\nu a\n", "the delimiter may be none of comma"),
-        ("user_id,item_id,timestamp\nu,a,soon\n", "the time 'soon' is neither a number nor an ISO date"),
+        ("user_id,item_id,timestamp\nu,a,soon\n", "the time is neither a number nor a date: 'soon'"),
         ("user_id,item_id\nu,x\n", "none of its 1 items is known, for instance x"),
     ],
 )
@@ -160,3 +160,28 @@ def _root():
     import export
 
     return next(iter(export.__path__)).removesuffix("export")
+
+
+def test_score_reads_the_columns_and_dates_that_the_bundle_remembers(flr, tmp_path, capsys):
+    bundle = write_toy_bundle(tmp_path / "bundle")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    names = {"user_id": "wer", "item_id": "was", "timestamp": "wann"}
+    manifest["content"]["reading"] = {"interactions": {"columns": names, "time_format": "day-first"}}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "h.csv").write_text("wer,item,was,wann\nu,9,b,1/2/2020\nu,9,d,2/1/2020\nv,9,a,1/1/2020\n")
+    (tmp_path / "plain.csv").write_text("user_id,item_id,timestamp\nu,b,2020-02-01\nu,d,2020-01-02\nv,a,2020-01-01\n")
+    for name in ("h", "plain"):
+        assert flr(["score", str(bundle), str(tmp_path / f"{name}.csv"), "-o", str(tmp_path / f"{name}.recs.csv")]) == 0
+    assert (tmp_path / "h.recs.csv").read_bytes() == (tmp_path / "plain.recs.csv").read_bytes()
+    other = ["--time-format", "month-first", "-o", str(tmp_path / "other.csv")]
+    assert flr(["score", str(bundle), str(tmp_path / "h.csv"), *other]) == 0
+
+
+def test_score_says_that_it_takes_the_order_of_the_file(flr, bundle, tmp_path, capsys):
+    (tmp_path / "h.csv").write_text("user_id,item_id,wann\nu,a,2020-01-01\nv,b,2020-01-01\n")
+    command = ["score", str(bundle), str(tmp_path / "h.csv"), "-o", str(tmp_path / "recs.csv"), "--overwrite"]
+    assert flr(command) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no time column that flr knows ('wann' looks like times)" in said
+    assert flr([*command, "--no-time"]) == 0
+    assert "time column" not in capsys.readouterr().err

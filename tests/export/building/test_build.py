@@ -57,7 +57,9 @@ def test_the_bundle_is_complete_and_says_what_it_is(bundle, exported, tiny_run):
     assert opened.model == load(tiny_run).config
     facts = opened.manifest.content
     assert (facts["precision"], opened.reader.name) == ("int8", "reader.int8.onnx")
-    assert {"files", "precision", "parity", "sizes", "metrics", "dataset", "dataset_fingerprint"} == set(facts)
+    known = {"files", "precision", "parity", "sizes", "metrics", "dataset", "dataset_fingerprint", "reading"}
+    assert known == set(facts)
+    assert facts["reading"]["interactions"]["columns"]["item_id"] == "item_id"
     assert facts["sizes"] == {p.name: p.stat().st_size for p in bundle.glob("*.onnx")} == exported.sizes
     assert opened.manifest.settings["export"]["min_overlap"] == 0.0
 

@@ -15,10 +15,6 @@ def test_ids_have_the_position_of_their_row_and_unknown_ones_have_none(tiny_cata
     assert tiny_catalog.positions([]).tolist() == []
 
 
-def test_a_whole_number_is_the_same_id_with_and_without_a_point():
-    assert catalog(["12", "7.0"], ["A", "B"]).positions(["12.0", "12", "7.0", "7", "8.0"]).tolist() == [0, 0, 1, -1, -1]
-
-
 def test_an_id_that_occurs_twice_is_an_error_with_examples():
     with pytest.raises(DataError, match="2 item ids occur more than once, for instance a, b"):
         catalog(["a", "b", "a", "b", "c"], list("ABCDE"))

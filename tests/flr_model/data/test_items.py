@@ -4,6 +4,7 @@ import pytest
 from flr_model import columns
 from flr_model.data.items import build_catalog, junk_titles, open_items, read_items
 from flr_model.errors import DataError
+from flr_model.files.reading import Reading
 
 
 def _ids(*values):
@@ -13,7 +14,8 @@ def _ids(*values):
 def _file(tmp_path, text, name="items.csv", names=None, known=()):
     path = tmp_path / name
     path.write_text(text)
-    return read_items(open_items(path, names or {}), names or {}, _ids(*known))
+    reading = Reading(names=names or {})
+    return read_items(open_items(path, reading), reading, _ids(*known))
 
 
 def test_catalog_keeps_unused_items_and_the_order_of_the_file(tmp_path):
@@ -76,7 +78,7 @@ def test_ids_and_titles_with_commas_and_no_header_are_told_apart(tmp_path):
 
 
 def test_two_columns_with_unknown_names_keep_their_header(tmp_path):
-    file = _file(tmp_path, 'sku\tlabel\nB1\t"The ""two"" of"\n', known=["B1"])
+    file = _file(tmp_path, 'code\tlabel\nB1\t"The ""two"" of"\n', known=["B1"])
     assert dict(zip(file.item_ids, file.titles, strict=True)) == {"B1": 'The "two" of'}
     assert _file(tmp_path, "sku,name it\nB1,One\n", names={columns.TITLE: "name it", columns.ITEM: "sku"}).titles == [
         "One"
@@ -98,7 +100,7 @@ def test_two_columns_without_known_ids_are_refused_with_the_flags_that_help(tmp_
         DataError, match="neither of its two columns has the ids of the interactions, such as 'q'"
     ) as caught:
         _file(tmp_path, INFO.format(1, 2, 3), known=["q"])
-    assert "--item-col 2 --title-col 1" in caught.value.hint
+    assert "--item-col items=2 --title-col items=1" in caught.value.hint
 
 
 def test_repeated_product_of_json_metadata_counts_once(tmp_path):

@@ -3,8 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from flr_model import columns
-from flr_model.config import PrepareConfig
+from flr_model.config import FilesConfig, PrepareConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.prepare import Sources, prepare
 from flr_model.errors import ArtifactError, ConfigError, DataError
@@ -87,7 +86,11 @@ def test_without_times_the_order_of_the_file_counts(tmp_path, interactions, item
     timed = Sources(interactions=interactions, items=items)
     prepare(timed, tmp_path / "timed", PrepareConfig())
     pd.read_csv(interactions).drop(columns="timestamp").to_csv(interactions, index=False)
-    report = prepare(timed, tmp_path / "untimed", PrepareConfig())
+    with pytest.raises(DataError, match="no time column") as caught:
+        prepare(timed, tmp_path / "untimed", PrepareConfig())
+    assert "--no-time" in caught.value.hint
+    ordered = Sources(interactions=interactions, items=items, files=FilesConfig(time=False))
+    report = prepare(ordered, tmp_path / "untimed", PrepareConfig())
     first, second = (Dataset.open(tmp_path / name).rows("test") for name in ("timed", "untimed"))
     assert first.items.tolist() == second.items.tolist()
     assert second.times.tolist() == [0] * len(second.times)
@@ -206,14 +209,14 @@ def test_ready_made_splits_are_kept_as_they_are(tmp_path, items):
     assert (report.split, report.users, report.users_in_several_splits) == ("ready-made", 3, 1)
 
 
-@pytest.mark.parametrize("names", [{}, {columns.ITEM: "2", columns.TITLE: "1"}])
+@pytest.mark.parametrize("names", [{}, {"item_col": "items=2", "title_col": "1"}])
 def test_the_papers_list_of_titles_and_ids_is_read_beside_their_splits(tmp_path, names):
     paths = {
         name: _write_split(tmp_path / f"{name}.csv", [("u", [0], 1, [5], 6), ("v", [1], 2, [7], time)])
         for time, name in ((8, "train"), (9, "valid"), (10, "test"))
     }
     (tmp_path / "info.txt").write_text('"Heroes\t0\nOne\t1\n"Two" Deluxe\t2\n')
-    prepare(Sources(**paths, items=tmp_path / "info.txt", names=names), tmp_path / "d", PrepareConfig())
+    prepare(Sources(**paths, items=tmp_path / "info.txt", files=FilesConfig(**names)), tmp_path / "d", PrepareConfig())
     assert Dataset.open(tmp_path / "d").catalog.titles.tolist() == ['"Heroes', "One", '"Two" Deluxe']
 
 
@@ -241,7 +244,7 @@ def test_histories_and_targets_without_titles_are_told_apart(tmp_path, items, hi
 def test_item_column_that_no_file_has_is_refused(tmp_path, interactions, items):
     with pytest.raises(DataError, match=r"no column 'sku' \(--item-col\)"):
         prepare(
-            Sources(interactions=interactions, items=items, names={columns.ITEM: "sku"}),
+            Sources(interactions=interactions, items=items, files=FilesConfig(item_col="sku")),
             tmp_path / "d",
             PrepareConfig(),
         )
@@ -311,8 +314,8 @@ def test_targets_that_the_user_had_before_are_counted(tmp_path, interactions, it
 def test_columns_may_be_named(tmp_path, interactions, items):
     frame = pd.read_csv(interactions).set_axis(["klant", "artikel", "tijd"], axis=1)
     frame.to_csv(interactions, index=False, sep=";")
-    names = {columns.USER: "klant", columns.ITEM: "artikel", columns.TIME: "tijd"}
-    report = prepare(Sources(interactions=interactions, items=items, names=names), tmp_path / "d", PrepareConfig())
+    files = FilesConfig(user_col="klant", item_col="artikel", time_col="tijd")
+    report = prepare(Sources(interactions=interactions, items=items, files=files), tmp_path / "d", PrepareConfig())
     assert report.interactions == 22
 
 
@@ -324,7 +327,7 @@ def test_sources_must_be_complete_and_of_one_kind(items):
     with pytest.raises(ConfigError, match="there is no input"):
         Sources(items=items)
     with pytest.raises(ConfigError, match="--history-col and --history-time-col are for --train"):
-        Sources(interactions=items, items=items, names={columns.HISTORY: "seq"})
+        Sources(interactions=items, items=items, files=FilesConfig(history_col="seq"))
 
 
 def test_settings_of_the_splitter_do_not_apply_to_ready_made_splits(tmp_path, items):

@@ -8,6 +8,7 @@ from flr_model import columns
 from flr_model.data.catalog import Catalog
 from flr_model.data.presplit import read_split
 from flr_model.errors import DataError
+from flr_model.files.reading import Reading
 
 HEADER = "user_id,history_item_id,item_id,history_timestamp,timestamp\n"
 
@@ -15,7 +16,7 @@ HEADER = "user_id,history_item_id,item_id,history_timestamp,timestamp\n"
 def _read(tmp_path, text, names=None):
     path = tmp_path / "train.csv"
     path.write_text(text)
-    return read_split(path, names or {})
+    return read_split(path, Reading(names=names or {}))
 
 
 def test_lists_of_ids_and_times_are_read(tmp_path):
@@ -61,28 +62,28 @@ def test_parquet_and_json_lists_are_read(tmp_path):
     pd.DataFrame([record]).to_parquet(tmp_path / "train.parquet")
     (tmp_path / "train.jsonl").write_text(json.dumps(record) + "\n")
     for name in ("train.parquet", "train.jsonl"):
-        assert read_split(tmp_path / name, {}).history.tolist() == ["a", "b"]
+        assert read_split(tmp_path / name, Reading()).history.tolist() == ["a", "b"]
 
 
 def test_rows_without_history_are_left_out_and_counted(tmp_path):
     file = _read(tmp_path, HEADER + "u,[],3,[],30\nv,[2],1,[5],6\n")
     assert file.user_id.tolist() == ["v"]
     assert file.item_id.tolist() == ["1"]
-    assert file.dropped == 1
+    assert len(file.rejects) == 1
 
 
 def test_all_problems_of_a_file_come_in_one_message(tmp_path):
     with pytest.raises(DataError) as caught:
-        _read(tmp_path, HEADER + 'u,[1],3,[10],30\n,[2],1,"[5, 6]",6\nw,oops(),1,[5],never\n')
+        _read(tmp_path, HEADER + 'u,[1],3,[10],30\n,[2],1,"[5, 6]",6\nw,[oops()],1,[5],never\n')
     message = caught.value.message
-    assert "user_id is empty in 1 row (line 3: '')" in message
-    assert "history_item_id is not a list of ids in 1 row (line 4: 'oops()')" in message
-    assert "timestamp is neither a number nor an ISO date in 1 row (line 4: 'never')" in message
-    assert "history_timestamp is not a list of as many times as the history has items" in message
+    assert "no user id in 1 row (line 3)" in message
+    assert "history: not a list of ids in 1 row (line 4: '[oops()]')" in message
+    assert "timestamp is neither a number nor a date in 1 row (line 4: 'never')" in message
+    assert "history: 1 item but 2 times in 1 row (line 3" in message
 
 
 def test_cells_are_never_evaluated(tmp_path):
     mark = tmp_path / "mark"
-    with pytest.raises(DataError, match="is not a list of ids"):
+    with pytest.raises(DataError, match="not a list of ids"):
         _read(tmp_path, f"user_id,history,item_id\nu,[open('{mark}' 'w')],c\nv,[1],c\n".replace("' 'w", "'+'w"))
     assert not mark.exists()

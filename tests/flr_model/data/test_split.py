@@ -7,6 +7,8 @@ from flr_model.config import PrepareConfig
 from flr_model.data.interactions import Interactions
 from flr_model.data.split import Timeline, k_core, split_targets
 from flr_model.errors import DataError
+from flr_model.files.rows import Rejects
+from flr_model.files.tables import ParquetFile
 
 
 def _interactions(*events):
@@ -14,7 +16,8 @@ def _interactions(*events):
     user, item, time = (np.asarray(column, np.int64) for column in zip(*events, strict=True))
     users = np.asarray([f"u{n}" for n in range(user.max() + 1)], object)
     items = np.asarray([f"i{n}" for n in range(item.max() + 1)], object)
-    return Interactions(Path("log.csv"), "CSV", user, item, time * 10**6, users, items, True, 0)
+    path = Path("log.parquet")
+    return Interactions(ParquetFile(path, ()), user, item, time * 10**6, users, items, Rejects(path))
 
 
 def _rows(data, events=None, max_history=10):

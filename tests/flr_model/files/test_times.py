@@ -1,13 +1,14 @@
 import datetime
 import doctest
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
 from flr_model.files import times
-from flr_model.files.times import parse_time
-from flr_model.files.values import as_times
+from flr_model.files.times import AmbiguousTimesError, TimeRule
+
+
+def parse_time(cell):
+    return TimeRule().seconds(cell)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,25 @@ def test_times_are_seconds_of_utc(value, seconds):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "soon", "nan", "inf", None, float("nan"), "03/04/2020", "2020-13-01", "2020-01/02", "1e19"]
+    "value",
+    [
+        "",
+        "soon",
+        "nan",
+        "inf",
+        None,
+        float("nan"),
+        "03/04/2020",
+        "2020-13-01",
+        "2020-01/02",
+        "1e19",
+        [5],
+        True,
+        b"5",
+        datetime.timedelta(1),
+        "31.02.2020",
+        "2020-01-01 10:00 CET",
+    ],
 )
 def test_what_is_no_time_is_refused(value):
     with pytest.raises(ValueError):
@@ -43,25 +62,77 @@ def test_what_is_no_time_is_refused(value):
 
 
 @pytest.mark.parametrize(
-    "cells",
+    "cell",
     [
-        ["2020/09/13", "2018-11", "2018-1-5", "1577836800", "2020-01-01T10:00:00.5+02:00", "9999-12-31"],
-        ["1443744000", "1443744000000", "1443744000000000", "1443744000000000000", "-5", "99999999999", "1e14"],
-        [1443744000, 1443744000000, 1443744000000000, 0, -1],
-        [1443744000.25, 1.443744e12, None],
-        ["soon", "", "1e19", "nan", None],
+        1443744000,
+        1443744000000,
+        1443744000000000,
+        1443744000.0,
+        "1443744000",
+        "1443744000000",
+        "2015-10-02",
+        "2015-10-02T00:00:00Z",
+        "2015-10-02 02:00:00+02:00",
+        "2015-10-02 00:00:00 UTC",
+        "02.10.2015",
+        "2.10.2015 00:00",
+        "02-Oct-2015",
+        "2 October 2015",
+        "Fri, 02 Oct 2015 00:00:00 +0000",
+        "Oct 2, 2015",
+        "20151002000000",
+        datetime.date(2015, 10, 2),
+        datetime.datetime(2015, 10, 2),
     ],
 )
-def test_a_column_of_times_is_read_as_each_of_its_cells(cells):
-    def ticks(cell):
-        try:
-            return round(parse_time(cell) * 1e6)
-        except ValueError:
-            return None
+def test_times_that_can_be_read_in_one_way_only_are_the_same_moment(cell):
+    assert TimeRule.find([cell]).ticks(cell) == 1443744000 * 10**6
+    assert parse_time(cell) == 1443744000
 
-    read, bad = as_times(pa.chunked_array([pa.array(cells)]))
-    assert [None if wrong else tick for tick, wrong in zip(read.tolist(), bad, strict=True)] == [*map(ticks, cells)]
-    assert read[np.flatnonzero(bad)].tolist() == [0] * bad.sum()
+
+def test_fractions_of_a_second_keep_their_order():
+    assert [TimeRule().ticks(cell) for cell in ("1443744000.25", "1443744000.75")] == [
+        1443744000250000,
+        1443744000750000,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "cell", "moment"),
+    [
+        (["1/2/2020", "13/2/2020"], "1/2/2020", "2020-02-01"),
+        (["1/2/2020", "2/13/2020"], "1/2/2020 3:05 PM", "2020-01-02 15:05"),
+        (["soon", None, "01-12-2020", "31-12-2020 23:59"], "01-12-2020", "2020-12-01"),
+        (["20210130", "", "20210201"], "20210131", "2021-01-31"),
+        ([20210130, 20210201], 20210131.0, "2021-01-31"),
+        ([1, 2, 50_000], 86400, "1970-01-02"),
+    ],
+)
+def test_the_column_tells_what_a_cell_alone_does_not(cells, cell, moment):
+    assert TimeRule.find(cells).seconds(cell) == parse_time(moment)
+
+
+@pytest.mark.parametrize("cells", [["1/2/2020", "3/4/2020"], ["44227.25", "44228"], [2015, 2016], ["5-6-2020"]])
+def test_a_column_that_does_not_tell_is_refused(cells):
+    with pytest.raises(AmbiguousTimesError):
+        TimeRule.find(cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "moment"),
+    [
+        ("excel", "44227.25", "2021-01-31 06:00"),
+        ("day-first", "1/2/2020", "2020-02-01"),
+        ("month-first", "1/2/2020", "2020-01-02"),
+        ("yyyymmdd", 20210131, "2021-01-31"),
+        ("seconds", "20210131", "1970-08-22 21:55:31"),
+        ("milliseconds", "86400000", "1970-01-02"),
+        ("%d.%m.%y", "31.01.21", "2021-01-31"),
+        ("%Y", 2015.0, "2015-01-01"),
+    ],
+)
+def test_a_format_that_is_named_settles_it(name, cell, moment):
+    assert TimeRule(name).seconds(cell) == parse_time(moment)
 
 
 def test_examples_in_docstrings_are_right():
