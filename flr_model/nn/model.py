@@ -205,7 +205,7 @@ def build_model(
         head: (V, d) output embeddings where they are not the input embeddings; only `title` needs them.
     """
     writes = config.decoder == "title"
-    prompt = Prompt(*tokenizer.around(config.prompt)) if writes and tokenizer is not None else None
+    prompt = Prompt(*tokenizer.around(config.title.prompt)) if writes and tokenizer is not None else None
     encoder = (
         ItemsEncoder(trunk, config.embedding_size, prompt) if config.encoding == "items" else TextEncoder(trunk, prompt)
     )

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from flr_model.artifacts import Manifest, open_folder
 from flr_model.config import ModelConfig
-from flr_model.config_io import build, read_tables
+from flr_model.config_io import model_config, read_tables
 from flr_model.data.catalog import Catalog
 from flr_model.errors import ArtifactError
 from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone
@@ -99,7 +99,7 @@ def load_run(folder: Path) -> Run:
         ArtifactError: if it is not a complete run.
     """
     manifest = open_folder(folder, "run")
-    config = build(ModelConfig, read_tables(folder / "config.toml").get("model", {}))
+    config = model_config(read_tables(folder / "config.toml"))
     backbone = load_backbone(str(folder / "backbone"))
     item_backbone = load_backbone(str(folder / ITEM_BACKBONE))
     state: dict[str, Any] = load_file(folder / "head.safetensors")

@@ -24,7 +24,7 @@ from transformers import set_seed
 
 from flr_model.artifacts import check_free, writing_folder
 from flr_model.config import AlignConfig, TrainConfig
-from flr_model.config_io import build, dump_toml
+from flr_model.config_io import build, current, dump_toml
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ConfigError, DataError
@@ -258,7 +258,7 @@ def align(
     validate = validator(recommender.recommender, valid.spread(align.valid_rows))
     before = validate()
     sft = copy.deepcopy(recommender.model.state_dict())
-    settings = build(TrainConfig, run.manifest.settings["train"])
+    settings = build(TrainConfig, current(run.manifest.settings)["train"])
     objective = kind(recommender, align, settings, StateCache(recommender, rows, align.cache_mb, progress=progress))
     rate = Rate(align.learning_rate, weight_decay=0.0)
     began = time.perf_counter()
@@ -295,7 +295,7 @@ def _write(folder: Path, run: Run, source: Path, dataset: Dataset, align: AlignC
         content={**run.manifest.content, **facts},
         source=str(source),
     )
-    configs = [run.config, build(TrainConfig, run.manifest.settings["train"]), align]
+    configs = [run.config, build(TrainConfig, current(run.manifest.settings)["train"]), align]
     replace(run, manifest=manifest).write(folder, dump_toml(configs))
 
 
@@ -307,5 +307,5 @@ def trainable(run: Run, train: HistoryRows) -> TrainableRecommender:
     recommender = TrainableRecommender(
         run.config, run.catalog, run.model, torch.from_numpy(run.vectors), evidence, run.tokenizer()
     )
-    recommender.whole_vocabulary = run.manifest.settings["train"].get("title_softmax") == "vocabulary"
+    recommender.whole_vocabulary = run.config.title.title_softmax == "vocabulary"
     return recommender

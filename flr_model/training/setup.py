@@ -103,7 +103,7 @@ def set_up(
     tune(network, tuning, train.lora_rank)
     evidence = EvidenceHead(PairEvents.count(rows, len(dataset.catalog)), max_history=model.max_history)
     recommender = TrainableRecommender(model, dataset.catalog, network, unit, evidence, tokenizer)
-    recommender.whole_vocabulary = train.title_softmax == "vocabulary"
+    recommender.whole_vocabulary = model.title.title_softmax == "vocabulary"
     return Setup(
         dataset,
         rows,

@@ -19,7 +19,7 @@ from transformers import set_seed
 
 from flr_model.artifacts import Manifest, check_free, open_folder, writing_folder
 from flr_model.config import ModelConfig, TrainConfig
-from flr_model.config_io import build, dump_toml, read_tables
+from flr_model.config_io import build, dump_toml, model_config, read_tables
 from flr_model.errors import ConfigError
 from flr_model.evaluation.validation import validator
 from flr_model.nn.run import Run
@@ -196,7 +196,7 @@ def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a finished run, with what `auto` became there, whatever it would be on other rows."""
     report = open_folder(run, "run").content["report"]
     tables = read_tables(run / "config.toml")
-    model, train = build(ModelConfig, tables["model"]), build(TrainConfig, tables["train"])
+    model, train = model_config(tables), build(TrainConfig, tables["train"])
     epochs = max(1, round(report["best_epoch"]))
     return model, replace(train, tuning=report["tuning"], epochs=epochs, forecast=report["forecast"])
 
@@ -250,7 +250,7 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
         evidence_weights=dict(recommender.evidence.state_dict()),
         manifest=Manifest(
             kind="run",
-            settings={config.table: config.as_dict() for config in (model, train)},
+            settings={config.table: config.as_dict() for config in (*model.parts(), train)},
             content=content,
             source=str(setup.dataset.folder),
         ),
