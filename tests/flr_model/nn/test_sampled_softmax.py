@@ -5,9 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from flr_model.training.objectives import Candidates, SftObjective, sample_candidates, sampled_cross_entropy
-from flr_model.training.setup import set_up
-from tests.builders import tiny_model, tiny_train
+from flr_model.nn.sampled_softmax import SampledItems, sample_items, sampled_cross_entropy
 
 SCORES = torch.tensor([[0.5, -1.0, 2.0, 0.0], [1.0, 1.0, -2.0, 0.3]])
 TARGET = torch.tensor([2, 0])
@@ -19,11 +17,11 @@ def seeded(seed):
 
 def candidates_of(drawn, n_items=4, target=TARGET):
     items = torch.cat([torch.tensor(drawn), target]).unique()
-    return Candidates(items, torch.isin(items, torch.tensor(drawn)), math.log(n_items / len(drawn)))
+    return SampledItems(items, torch.isin(items, torch.tensor(drawn)), math.log(n_items / len(drawn)))
 
 
 def test_with_every_item_drawn_it_is_the_full_cross_entropy():
-    candidates = sample_candidates(TARGET, 4, 100, seeded(0))
+    candidates = sample_items(TARGET, 4, 100, seeded(0))
     assert candidates.items.tolist() == [0, 1, 2, 3]
     assert candidates.correction == 0
     assert torch.equal(sampled_cross_entropy(SCORES, TARGET, candidates), F.cross_entropy(SCORES, TARGET))
@@ -56,7 +54,7 @@ def test_draws_are_distinct_hold_the_targets_and_are_uniform(n_items, n_negative
     target, generator, counts = torch.tensor([3, 17, 3]), seeded(0), torch.zeros(n_items)
     drawn = 0
     for _ in range(400):
-        candidates = sample_candidates(target, n_items, n_negatives, generator)
+        candidates = sample_items(target, n_items, n_negatives, generator)
         assert len(candidates.items.unique()) == len(candidates.items)
         assert torch.isin(target, candidates.items).all()
         negatives = candidates.items[candidates.negative]
@@ -69,50 +67,5 @@ def test_draws_are_distinct_hold_the_targets_and_are_uniform(n_items, n_negative
 
 
 def test_a_seeded_draw_is_repeated():
-    first, second = (sample_candidates(TARGET, 500, 20, seeded(7)).items for _ in range(2))
+    first, second = (sample_items(TARGET, 500, 20, seeded(7)).items for _ in range(2))
     assert torch.equal(first, second)
-
-
-@pytest.fixture(scope="module")
-def setup(tiny_dataset, tiny_backbone):
-    torch.manual_seed(0)
-    setup = set_up(tiny_dataset, tiny_model(tiny_backbone, dropout=0.0), tiny_train())
-    for parameter in setup.recommender.model.decoder.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    return setup
-
-
-def parts_of(setup, **changes):
-    batch = setup.recommender.encode(setup.rows.select(slice(0, 32)), training=True)
-    return SftObjective(setup.recommender, tiny_train(**changes)).eval()(**batch)
-
-
-def test_the_loss_is_the_weighed_sum_of_its_parts(setup):
-    weights = {"orthogonality": 0.5, "diversity": 0.25, "sparsity": 2.0}
-    parts = parts_of(setup, **weights)
-    expected = parts["cross_entropy"] + sum(weight * parts[name] for name, weight in weights.items())
-    torch.testing.assert_close(parts["loss"].detach(), expected)
-    assert parts["loss"].requires_grad
-    assert not any(part.requires_grad for name, part in parts.items() if name != "loss")
-
-
-def test_the_cross_entropy_is_that_of_the_scores_which_the_recommender_gives(setup):
-    rows = setup.rows.select(slice(0, 32))
-    recommender = setup.recommender.recommender()
-    queries = torch.from_numpy(recommender.states(rows).queries.sum(axis=1))
-    evidence = setup.recommender.evidence
-    own_left_out = evidence(evidence.encode(rows, leave_out_own=True))
-    scores = queries @ torch.from_numpy(recommender.vectors).T + own_left_out
-    expected = F.cross_entropy(scores, torch.from_numpy(rows.target))
-    torch.testing.assert_close(parts_of(setup)["cross_entropy"], expected.detach(), atol=1e-4, rtol=1e-4)
-
-
-def test_the_sampled_loss_with_all_items_drawn_equals_the_full_one(setup):
-    full = parts_of(setup)["cross_entropy"]
-    torch.testing.assert_close(parts_of(setup, full_softmax_items=1, negatives=60)["cross_entropy"], full)
-
-
-def test_checkpoints_hold_what_learns_and_no_frozen_backbone(setup):
-    names = SftObjective(setup.recommender, tiny_train()).state_dict()
-    assert names
-    assert not any(".lm." in name for name in names)
