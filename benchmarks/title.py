@@ -56,7 +56,7 @@ class Reference:
     def lists(self, rows: HistoryRows) -> Lists:
         """Return each user's best titles as tokens."""
         embeddings, mask = self.prompts(rows)
-        beams = self.recommender.model.beams
+        beams = self.recommender.model.title.beams
         out = self.lm.generate(
             inputs_embeds=embeddings,
             attention_mask=mask,
@@ -101,7 +101,7 @@ def listed(recommender: TitleRecommender, rows: HistoryRows, titles: Lists) -> L
     """Return each user's best distinct titles as tokens."""
     histories = rows.padded(min(recommender.max_history, int(rows.lengths.max())))
     prompted = recommender.reader.prompt(histories, recommender.vectors, recommender.catalog.titles.tolist())
-    found = TitleSearch(recommender.tree, recommender.reader, prompted, width=recommender.model.beams).run()
+    found = TitleSearch(recommender.tree, recommender.reader, prompted, width=recommender.model.title.beams).run()
     return [[titles[title] for title in found.title[found.user == user]] for user in range(len(rows))]
 
 

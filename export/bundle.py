@@ -8,7 +8,7 @@ from typing import Any
 
 from flr_model.artifacts import BUNDLE, Manifest, open_folder
 from flr_model.config import ModelConfig
-from flr_model.config_io import build
+from flr_model.config_io import model_config
 from flr_model.errors import ArtifactError, ConfigError
 
 TITLE_STEP, TITLE_TREE, TITLE_HEAD = "title_step.onnx", "title_tree.npz", "title_head.npy"
@@ -44,8 +44,8 @@ class Bundle:
         """
         manifest = open_folder(folder, "bundle")
         try:
-            model = build(ModelConfig, manifest.settings["model"])
-        except (KeyError, ConfigError) as error:
+            model = model_config(manifest.settings)
+        except ConfigError as error:
             message = f"the manifest of {folder} has no usable [model] settings: {error}"
             raise ArtifactError(message, hint=AGAIN) from None
         files = manifest.content.get("files", {})

@@ -10,7 +10,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import Field, fields
+from dataclasses import Field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 
 from flr_cli import console
-from flr_model.config import Settings, flag_name
+from flr_model.config import Settings, flag_name, own_fields
 from flr_model.config_io import build, read_tables
 from flr_model.errors import ConfigError, Interrupted
 from flr_model.writing import refuse_inputs
@@ -84,7 +84,7 @@ def command(
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        flags = {f.name: _parameter(f) for config in configs for f in fields(config)}
+        flags = {f.name: _parameter(f) for config in configs for f in own_fields(config)}
         signature = inspect.signature(function, eval_str=True).parameters
 
         def run(*, quiet: bool, verbose: bool, log_file: Path | None, **arguments: Any) -> None:
@@ -120,7 +120,7 @@ def command(
 
 
 def _build(config: type[Settings], tables: dict[str, dict[str, Any]], given: dict[str, Any]) -> Settings:
-    own = {f.name: given[f.name] for f in fields(config) if f.name in given}
+    own = {f.name: given[f.name] for f in own_fields(config) if f.name in given}
     return build(config, tables.get(config.table, {}), own)
 
 
@@ -130,7 +130,7 @@ def _check_effect(given: dict[str, Any], built: list[Settings]) -> None:
     A file may hold such settings: it serves several commands.
     """
     values = {name: value for settings in built for name, value in settings.as_dict().items()}
-    for rule in (f for settings in built for f in fields(settings) if f.name in given):
+    for rule in (f for settings in built for f in own_fields(settings) if f.name in given):
         if rule.metadata["only"] is not None:
             other, fitting = rule.metadata["only"]
             if values[other] not in fitting:

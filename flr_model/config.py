@@ -6,7 +6,7 @@ of the effective configuration that is saved with the result. Checks name a fiel
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from flr_model.errors import ConfigError
@@ -44,6 +44,11 @@ def setting(
     return field(default=default, metadata={**rules, "panel": panel, "only": only})
 
 
+def own_fields(config: Settings | type[Settings]) -> list[Field[Any]]:
+    """Return the fields of a configuration, without a part that has a table of its own."""
+    return [f for f in fields(config) if "nested" not in f.metadata]
+
+
 def flag_name(field_name: str) -> str:
     """Return the flag of a field.
 
@@ -65,10 +70,12 @@ class Settings:
     """The table of the TOML file that holds these fields."""
 
     def __post_init__(self) -> None:
-        for f in fields(self):
+        for f in own_fields(self):
             if f.metadata["auto"] is not None and getattr(self, f.name) == f.metadata["auto"]:
                 object.__setattr__(self, f.name, None)
-        problems = [problem for f in fields(self) if (problem := _problem(f.name, getattr(self, f.name), f.metadata))]
+        problems = [
+            problem for f in own_fields(self) if (problem := _problem(f.name, getattr(self, f.name), f.metadata))
+        ]
         problems += self.problems()
         if problems:
             raise ConfigError("; ".join(problems), hint="see the flag's range in `--help`")
@@ -78,8 +85,12 @@ class Settings:
         return []
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for TOML and JSON."""
-        return asdict(self)
+        """Return the fields as plain values, for TOML and JSON; parts with a table of their own are left out."""
+        return {f.name: getattr(self, f.name) for f in own_fields(self)}
+
+    def parts(self) -> list[Settings]:
+        """Return this and its part with a table of its own, if that one has a meaning."""
+        return [self]
 
 
 def _problem(name: str, value: Any, rule: Any) -> str | None:
@@ -108,6 +119,8 @@ LOSS = "Loss"
 POLICY = "Policy optimization"
 GATES = "Quality gates"
 PERFORMANCE = "Memory and speed"
+
+TITLE_ONLY = ("decoder", ("title",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +200,40 @@ class FilesConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TitleConfig(Settings):
+    """The title decoder, a part of the model's settings that has a table of its own."""
+
+    table: ClassVar[str] = "title"
+
+    prompt: str = setting(
+        "Chosen so far:\n{history}Chosen next:\n",
+        "prompt in which the history is read, with {history} once",
+        panel=TITLES,
+        only=TITLE_ONLY,
+    )
+    title_softmax: str = setting(
+        "catalog",
+        "softmax over the tokens that continue a title of the catalogue, or over the whole vocabulary",
+        choices=("catalog", "vocabulary"),
+        panel=TITLES,
+        only=TITLE_ONLY,
+    )
+    beams: int = setting(10, "beam width of the search", low=1, panel=TITLES, only=TITLE_ONLY)
+    guidance: float = setting(
+        0.0,
+        "weight of the co-occurrence evidence in the search; the rest is the language model's",
+        low=0.0,
+        high=1.0,
+        panel=TITLES,
+        only=TITLE_ONLY,
+    )
+
+    def problems(self) -> list[str]:
+        """The prompt must have a place for the history."""
+        return [] if self.prompt.count("{history}") == 1 else ["--prompt must contain {history} once"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
     """The shape of the model (docs/method.md)."""
 
@@ -226,28 +273,12 @@ class ModelConfig(Settings):
     latent_tokens: int = setting(1, "latent tokens appended to the history, N", low=0, high=16, panel=MODEL)
     embedding_size: int = setting(512, "width of the item vectors", low=2, panel=MODEL)
     dropout: float = setting(0.1, "dropout rate of the factors", low=0.0, high=0.9, panel=MODEL)
-    prompt: str = setting(
-        "Chosen so far:\n{history}Chosen next:\n",
-        "prompt in which the history is read, with {history} once",
-        panel=TITLES,
-        only=("decoder", ("title",)),
-    )
-    beams: int = setting(10, "beam width of the search", low=1, panel=TITLES, only=("decoder", ("title",)))
-    length_penalty: float = setting(
-        0.0,
-        "exponent of the length normalization: log-likelihoods are divided by the number of choices to this power",
-        low=0.0,
-        panel=TITLES,
-        only=("decoder", ("title",)),
-    )
-    guidance: float = setting(
-        0.0,
-        "weight of the co-occurrence evidence in the search; the rest is the language model's",
-        low=0.0,
-        high=1.0,
-        panel=TITLES,
-        only=("decoder", ("title",)),
-    )
+    title: TitleConfig = field(default=TitleConfig(), metadata={"nested": True})
+    """Settings of the title decoder; the defaults, and without a meaning, with ``decoder`` catalog."""
+
+    def parts(self) -> list[Settings]:
+        """Return this and, for the title decoder, its settings."""
+        return [self, self.title] if self.decoder == "title" else [self]
 
     @property
     def chosen_factors(self) -> int:
@@ -270,14 +301,14 @@ class ModelConfig(Settings):
             return self
         if self.decoder != "title":
             raise ConfigError("--guidance is for runs and bundles of --decoder title")
-        return replace(self, guidance=weight)
+        return replace(self, title=replace(self.title, guidance=weight))
 
     def problems(self) -> list[str]:
-        """The prompts must have their places, and the title decoder a thought to write from."""
+        """The prompt must have a place for the title, and the title decoder a thought to start from."""
         checks = {
             "--title-prompt must contain {title} once": self.title_prompt.count("{title}") == 1,
-            "--prompt must contain {history} once": self.prompt.count("{history}") == 1,
             "--decoder title needs --latent-tokens of 1 or more": self.decoder != "title" or self.latent_tokens > 0,
+            "the settings in [title] are for --decoder title": self.decoder == "title" or self.title == TitleConfig(),
         }
         return [problem for problem, holds in checks.items() if not holds]
 
@@ -341,13 +372,6 @@ class TrainConfig(Settings):
     orthogonality: float = setting(0.01, "weight of the squared cosines between factors", low=0.0, panel=LOSS)
     diversity: float = setting(0.1, "weight of the cosines between the factors' attention", low=0.0, panel=LOSS)
     sparsity: float = setting(0.05, "weight of the entropy of the gates", low=0.0, panel=LOSS)
-    title_softmax: str = setting(
-        "catalog",
-        "softmax over the tokens that continue a title of the catalogue, or over the whole vocabulary",
-        choices=("catalog", "vocabulary"),
-        panel=TITLES,
-        only=("decoder", ("title",)),
-    )
     full_softmax_items: int = setting(50_000, "largest catalogue trained with the full softmax", low=1, panel=LOSS)
     negatives: int = setting(4096, "sampled negatives per step for larger catalogues", low=1, panel=LOSS)
     precision: str = setting(

@@ -6,7 +6,7 @@ import difflib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,9 @@ from flr_model.config import (
     PrepareConfig,
     ScoreConfig,
     Settings,
+    TitleConfig,
     TrainConfig,
+    own_fields,
 )
 from flr_model.errors import ConfigError
 
@@ -32,6 +34,7 @@ ALL: tuple[type[Settings], ...] = (
     FilesConfig,
     PrepareConfig,
     ModelConfig,
+    TitleConfig,
     TrainConfig,
     AlignConfig,
     EvalConfig,
@@ -54,7 +57,8 @@ def read_tables(path: Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"{path} does not exist", hint="name an existing TOML file with --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
-    known = {config.table: {f.name for f in fields(config)} for config in ALL}
+    tables = current(tables)
+    known = {config.table: {f.name for f in own_fields(config)} for config in ALL}
     problems = []
     for table, values in tables.items():
         if table not in known or not isinstance(values, dict):
@@ -74,7 +78,7 @@ def build(config: type[C], table: dict[str, Any], flags: dict[str, Any] | None =
         ConfigError: if a value has the wrong type or is out of range, or a key is unknown.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    rules = {f.name: f.metadata for f in fields(config)}
+    rules = {f.name: f.metadata for f in own_fields(config)}
     values: dict[str, Any] = {}
     problems = []
     for key, value in {**table, **given}.items():
@@ -92,6 +96,34 @@ def build(config: type[C], table: dict[str, Any], flags: dict[str, Any] | None =
     return config(**values)
 
 
+def model_config(tables: dict[str, dict[str, Any]]) -> ModelConfig:
+    """Make the model's configuration from the tables of a file or a manifest.
+
+    Raises:
+        ConfigError: as `build`, or if there is no table of the model.
+    """
+    tables = current(tables)
+    if ModelConfig.table not in tables:
+        raise ConfigError(f"there is no table [{ModelConfig.table}]")
+    title = build(TitleConfig, tables.get(TitleConfig.table, {}))
+    return replace(build(ModelConfig, tables[ModelConfig.table]), title=title)
+
+
+def current(tables: dict[str, Any]) -> dict[str, Any]:
+    """Bring tables that earlier versions saved into today's form.
+
+    The settings of the title decoder were keys of [model] and [train].
+    """
+    moved = {"model": ("prompt", "beams", "guidance"), "train": ("title_softmax",)}
+    now = {name: dict(table) if isinstance(table, dict) else table for name, table in tables.items()}
+    for name, keys in moved.items():
+        for key in (key for key in keys if key in tables.get(name, {})):
+            now.setdefault("title", {})[key] = now[name].pop(key)
+    if tables.get("model", {}).get("length_penalty") == 0:
+        del now["model"]["length_penalty"]
+    return now
+
+
 def dump_toml(configs: Sequence[Settings], *, comments: bool = False) -> str:
     """Write configurations as TOML, one table each (every value is a string, number or boolean).
 
@@ -100,13 +132,13 @@ def dump_toml(configs: Sequence[Settings], *, comments: bool = False) -> str:
         comments: put each field's help text and choices above it.
     """
     lines = []
-    for config in configs:
-        lines.append(f"[{config.table}]")
-        for rule in fields(config):
+    for part in (part for config in configs for part in config.parts()):
+        lines.append(f"[{part.table}]")
+        for rule in own_fields(part):
             if comments:
                 choices = rule.metadata["choices"]
                 lines.append(f"# {rule.metadata['help']}" + (f" [{' | '.join(choices)}]" if choices else ""))
-            value = getattr(config, rule.name)
+            value = getattr(part, rule.name)
             lines.append(f"{rule.name} = {json.dumps('auto' if value is None else value, ensure_ascii=False)}")
         lines.append("")
     return "\n".join(lines)

@@ -151,7 +151,7 @@ def _manifest(run: Run, source: Path, dataset: Dataset | None, config: ExportCon
         kind="bundle",
         settings={
             **run.manifest.settings,
-            run.config.table: run.config.as_dict(),
+            **{part.table: part.as_dict() for part in run.config.parts()},
             config.table: config.as_dict(),
         },
         content={

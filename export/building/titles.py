@@ -81,7 +81,7 @@ def check_title_parity(
     Raises:
         GateError: if a difference is above the tolerance, or the lists agree too little.
     """
-    if run.config.guidance == 1:  # the network would not count, and nothing would be compared
+    if run.config.title.guidance == 1:  # the network would not count, and nothing would be compared
         run = replace(run, config=run.config.with_guidance(0.0))
     torchs = head.recommender(run.ranking_parts())
     writer = OnnxWriter(folder / READER, folder / ITEM_ENCODER, run.backbone.tokenizer_json, run.config)

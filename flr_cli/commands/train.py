@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,13 @@ import typer
 from flr_cli import console
 from flr_cli.options import RUN_PANEL, JsonOpt, OutOpt, OverwriteOpt, command, refuse, switch
 from flr_cli.progress import ConsoleProgress
-from flr_model.config import ModelConfig, TrainConfig
+from flr_model.config import ModelConfig, TitleConfig, TrainConfig
 from flr_model.errors import needs_extra
 
 
 @command(
     ModelConfig,
+    TitleConfig,
     TrainConfig,
     interrupted="go on from the last finished epoch, if there is one, with the same command and --resume",
 )
@@ -23,6 +25,7 @@ def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Dataset made by `flr prepare`.")],
     out: OutOpt,
     model: ModelConfig,
+    title: TitleConfig,
     train: TrainConfig,
     given: list[str],
     refit: Annotated[
@@ -56,7 +59,7 @@ def train(
         refuse(given, f"with --refit, which takes all settings from {refit}")
     with needs_extra("train"):
         from flr_model.training import plan, sft
-    progress = ConsoleProgress()
+    progress, model = ConsoleProgress(), replace(model, title=title)
     if dry_run:
         outline = plan.plan(dataset, model=model, train=train, refit=refit, progress=progress)
         console.show(outline, "Plan", json=json)

@@ -53,7 +53,7 @@ def build_model(
         ConfigError: if titles are to be written and the backbone names no end token.
     """
     writes = config.decoder == "title"
-    prompt = Prompt(*tokenizer.around(config.prompt)) if writes else None
+    prompt = Prompt(*tokenizer.around(config.title.prompt)) if writes else None
     encoder = (
         ItemsEncoder(trunk, config.embedding_size, prompt)
         if config.encoding == "items"
@@ -67,7 +67,9 @@ def build_model(
     evidence = EvidenceHead(n_lags, max_history=config.max_history)
     if writes:
         decoder = TitleDecoder(output_embeddings(), scale=TRUNCATED_SCALE if config.layers else 1.0)
-        return Network(model, TitleHead(decoder, evidence, end_token=end_token(trunk.lm.config)))
+        whole = config.title.title_softmax == "vocabulary"
+        head = TitleHead(decoder, evidence, end_token=end_token(trunk.lm.config), whole_vocabulary=whole)
+        return Network(model, head)
     items = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
     return Network(model, CatalogHead(items, evidence))
 

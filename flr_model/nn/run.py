@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from flr_model.artifacts import RUN, Manifest, open_folder, reading
 from flr_model.config import ModelConfig
-from flr_model.config_io import build, read_tables
+from flr_model.config_io import model_config, read_tables
 from flr_model.data.catalog import Catalog
 from flr_model.errors import ArtifactError
 from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone
@@ -105,7 +105,7 @@ def load_run(folder: Path) -> Run:
     """
     manifest = open_folder(folder, "run")
     with reading(folder / "config.toml", RUN.again):
-        config = build(ModelConfig, read_tables(folder / "config.toml").get("model", {}))
+        config = model_config(read_tables(folder / "config.toml"))
     backbone = load_backbone(str(folder / "backbone"))
     item_backbone = load_backbone(str(folder / ITEM_BACKBONE))
     with reading(folder / "head.safetensors", RUN.again):

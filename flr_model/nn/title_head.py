@@ -39,6 +39,7 @@ class TitleHead(Head):
         decoder: from a thought to the likelihood of a title.
         evidence: weights of the pair counts; they share no parameter with the language model.
         end_token: of a title.
+        whole_vocabulary: a title's tokens compete with all tokens, so that those without an alternative count too.
     """
 
     rewards = ("perplexity",)
@@ -47,13 +48,13 @@ class TitleHead(Head):
     tree: TitleTree
     """Of the catalogue's titles; set by `attach` or `read_files`."""
 
-    whole_vocabulary: bool
-    """Whether a title's tokens compete with all tokens, so that those without an alternative count too."""
-
-    def __init__(self, decoder: TitleDecoder, evidence: EvidenceHead, *, end_token: int) -> None:
+    def __init__(
+        self, decoder: TitleDecoder, evidence: EvidenceHead, *, end_token: int, whole_vocabulary: bool
+    ) -> None:
         super().__init__(evidence)
         self.decoder = decoder
         self.end_token = end_token
+        self.whole_vocabulary = whole_vocabulary
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
@@ -62,7 +63,6 @@ class TitleHead(Head):
     def attach(self, catalog: Catalog, tokenizer: TitleTokenizer, events: PairEvents, train: TrainConfig) -> None:
         """Take what training needs (see `Head.attach`); the tree of an opened run stays as it is."""
         super().attach(catalog, tokenizer, events, train)
-        self.whole_vocabulary = train.title_softmax == "vocabulary"
         if not hasattr(self, "tree"):
             self.tree = TitleTree.build(tokenizer.encode(catalog.titles.tolist()), events.degree, self.end_token)
 

@@ -24,7 +24,7 @@ class Beams:
     Args:
         user: (n,) of the batch. node: (n,) of the tree.
         language: (n,) log-likelihood. guided: (n,) log-probability by the guide.
-        n_choices: (n,) tokens so far that had an alternative. depth: (n,) tokens so far.
+        depth: (n,) tokens so far.
         tokens: (n, D) these tokens. column: (n, D) place of each in the cache, -1 while it was not read.
     """
 
@@ -32,7 +32,6 @@ class Beams:
     node: Ints
     language: Doubles
     guided: Doubles
-    n_choices: Ints
     depth: Ints
     tokens: Ints
     column: Ints
@@ -41,7 +40,7 @@ class Beams:
     def beginning(cls, n_users: int, longest: int) -> Beams:
         """Return one beam a user that has written nothing."""
         zero, none, nothing = np.zeros(n_users), np.zeros(n_users, np.int64), np.full((n_users, longest), -1)
-        return cls(np.arange(n_users), np.full(n_users, ROOT), zero, zero, none, none, nothing, nothing)
+        return cls(np.arange(n_users), np.full(n_users, ROOT), zero, zero, none, nothing, nothing)
 
     @classmethod
     def joined(cls, one: Beams, other: Beams) -> Beams:

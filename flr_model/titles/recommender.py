@@ -44,7 +44,7 @@ class TitleRecommender:
         reader: the network.
         catalog: M items.
         vectors: (M, D) item vectors, of the `items` encoding.
-        evidence: guides the search, by the weight ``model.guidance``.
+        evidence: guides the search, by the weight ``model.title.guidance``.
         tree: of the catalogue's titles.
         model: settings of the search.
     """
@@ -111,16 +111,15 @@ class TitleRecommender:
         length = min(self.max_history, max(int(rows.lengths.max()), 1))  # rows of similar length come together
         prompted = self.reader.prompt(rows.padded(length), self.vectors, self._titles)
         eligible = Eligible.of(self.tree, rows, candidates)
-        guide = Guidance.of(self.tree, self.evidence.scores(rows)) if self.model.guidance else None
-        shares = Shares(self.tree, guide, self.model.guidance, eligible)
+        guide = Guidance.of(self.tree, self.evidence.scores(rows)) if self.model.title.guidance else None
+        shares = Shares(self.tree, guide, self.model.title.guidance, eligible)
         found = TitleSearch(
             self.tree,
             self.reader,
             prompted,
-            width=max(self.model.beams, top_k),
-            length_penalty=self.model.length_penalty,
+            width=max(self.model.title.beams, top_k),
             guide=guide,
-            guidance=self.model.guidance,
+            guidance=self.model.title.guidance,
             eligible=eligible,
             bonus=shares.best,
         ).run()

@@ -88,7 +88,6 @@ class TitleSearch:
         reader: the network.
         prompted: the users.
         width: W, beams per user; at least W titles are found where there are as many.
-        length_penalty: a finished title's score is divided by (its number of choices) to this power.
         guide: of the search; None without.
         guidance: its weight w: the score is (1 - w) language + w guided.
         eligible: titles that may be found; None for all.
@@ -102,7 +101,6 @@ class TitleSearch:
         prompted: Prompted,
         *,
         width: int,
-        length_penalty: float = 0.0,
         guide: Guide | None = None,
         guidance: float = 0.0,
         eligible: Filter | None = None,
@@ -111,7 +109,6 @@ class TitleSearch:
         self.tree = tree
         self.reader = reader
         self.width = width
-        self.length_penalty = length_penalty
         self.guide = guide
         self.guidance = guidance if guide is not None else 0.0
         self.eligible = eligible
@@ -149,8 +146,7 @@ class TitleSearch:
         total = (1 - self.guidance) * language + self.guidance * guided
         order, rank = by_user(user, total, 2 * self.width)
         owner, child = owner[order], child[order]
-        n_choices = (beams.n_choices + (self.tree.n_children(beams.node) > 1))[owner]
-        parts = {"node": child, "language": language[order], "guided": guided[order], "n_choices": n_choices}
+        parts = {"node": child, "language": language[order], "guided": guided[order]}
         grown = beams.take(owner).grown(self.tree.token[child], **parts)
         complete = self.tree.n_children(child) == 0
         onward = np.flatnonzero(~complete)
@@ -220,9 +216,8 @@ class TitleSearch:
 
     def _finish(self, beams: Beams) -> Found:
         """Score complete titles."""
-        scale = np.maximum(beams.n_choices, 1) ** self.length_penalty
-        language = (1 - self.guidance) * beams.language / scale
-        guided = self.guidance * beams.guided / scale
+        language = (1 - self.guidance) * beams.language
+        guided = self.guidance * beams.guided
         title = self.tree.first_title[beams.node].astype(np.int64)
         bonus = 0.0 if self.bonus is None else self.bonus(beams.user, title)
         return Found(beams.user, title, language + guided + bonus, language, guided)
@@ -232,9 +227,7 @@ class TitleSearch:
         return found.take(by_user(found.user, found.score, self.width)[0])
 
     def _promising(self, beams: Beams, found: Found, n_users: int) -> npt.NDArray[np.bool_]:
-        """(n,) whether a beam's user can still gain: scores only fall, unless their length divides them."""
-        if self.length_penalty:
-            return np.ones(len(beams.user), bool)
+        """(n,) whether a beam's user can still gain: scores only fall."""
         full: npt.NDArray[np.bool_] = np.bincount(found.user, minlength=n_users) >= self.width
         worst, best = np.full(n_users, np.inf), np.full(n_users, -np.inf)
         np.minimum.at(worst, found.user, found.score)

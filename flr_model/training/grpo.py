@@ -22,7 +22,7 @@ from transformers import set_seed
 
 from flr_model.artifacts import RUN
 from flr_model.config import AlignConfig, TrainConfig
-from flr_model.config_io import build, dump_toml
+from flr_model.config_io import build, current, dump_toml
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ConfigError, DataError
@@ -266,13 +266,13 @@ def _write(folder: Path, run: Run, source: Path, dataset: Dataset, align: AlignC
         content={**run.manifest.content, **facts},
         source=str(source),
     )
-    configs = [run.config, build(TrainConfig, run.manifest.settings["train"]), align]
+    configs = [run.config, build(TrainConfig, current(run.manifest.settings)["train"]), align]
     replace(run, manifest=manifest).write(folder, dump_toml(configs))
 
 
 def trainable(run: Run, train: HistoryRows) -> TrainableRecommender:
     """Rebuild what training started from, given a run and its training rows; the item vectors are final."""
-    settings = build(TrainConfig, run.manifest.settings["train"])
+    settings = build(TrainConfig, current(run.manifest.settings)["train"])
     events = PairEvents.count(train, len(run.catalog), run.evidence.lag_bounds)
     run.head.attach(run.catalog, run.tokenizer(), events, settings)
     network = Network(run.model, run.head)

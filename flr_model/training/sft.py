@@ -18,7 +18,7 @@ from transformers import set_seed
 
 from flr_model.artifacts import RUN, Manifest, open_folder
 from flr_model.config import ModelConfig, TrainConfig
-from flr_model.config_io import build, dump_toml, read_tables
+from flr_model.config_io import build, dump_toml, model_config, read_tables
 from flr_model.evaluation.validation import validator
 from flr_model.nn.run import Run
 from flr_model.progress import SILENT, Progress
@@ -232,7 +232,7 @@ def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a finished run, with what `auto` became there, whatever it would be on other rows."""
     report = open_folder(run, "run").content["report"]
     tables = read_tables(run / "config.toml")
-    model, train = build(ModelConfig, tables["model"]), build(TrainConfig, tables["train"])
+    model, train = model_config(tables), build(TrainConfig, tables["train"])
     epochs = max(1, round(report["best_epoch"]))
     return model, replace(train, tuning=report["tuning"], epochs=epochs, forecast=report["forecast"])
 
@@ -270,7 +270,7 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
         evidence=recommender.head.evidence.bake(),
         manifest=Manifest(
             kind="run",
-            settings={config.table: config.as_dict() for config in (model, train)},
+            settings={config.table: config.as_dict() for config in (*model.parts(), train)},
             content=content,
             source=str(setup.dataset.folder),
         ),

@@ -53,7 +53,7 @@ OPTIONS = {
     "max_history",
     "train": "dataset out refit resume dry_run backbone encoding decoder n_factors layers item_layers title_prompt "
     "title_tokens max_history max_tokens refine_steps latent_tokens embedding_size dropout prompt beams "
-    "length_penalty guidance tuning epochs batch_size seed max_steps patience valid_rows sequence_epochs forecast "
+    "guidance tuning epochs batch_size seed max_steps patience valid_rows sequence_epochs forecast "
     "lora_rank backbone_learning_rate learning_rate residual_learning_rate reasoner_learning_rate "
     "scalar_learning_rate weight_decay warmup_steps grad_accumulation orthogonality diversity sparsity title_softmax "
     "full_softmax_items negatives precision",
@@ -137,6 +137,14 @@ def test_refit_refuses_a_file_of_settings(tmp_path, capsys):
 
 
 def test_a_file_may_hold_settings_without_an_effect(tmp_path, capsys):
-    (tmp_path / "flr.toml").write_text("[model]\nmax_tokens = 96\nbeams = 3\n")
+    (tmp_path / "flr.toml").write_text("[model]\nmax_tokens = 96\n")
     assert main(["train", str(tmp_path / "gone"), "--out", "r", "--config", str(tmp_path / "flr.toml")]) == 3
     assert "would have no effect" not in capsys.readouterr().err
+
+
+def test_title_settings_of_a_file_need_the_title_decoder(tmp_path, capsys):
+    (tmp_path / "flr.toml").write_text("[title]\nbeams = 3\n")
+    words = ["train", str(tmp_path / "gone"), "--out", "r", "--config", str(tmp_path / "flr.toml")]
+    assert main(words) == 2
+    assert "[title] are for --decoder title" in capsys.readouterr().err
+    assert main([*words, "--decoder", "title"]) == 3

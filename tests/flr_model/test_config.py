@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from flr_model.config import EvalConfig, PrepareConfig, TrainConfig
+from flr_model.config import EvalConfig, ModelConfig, PrepareConfig, TitleConfig, TrainConfig, own_fields
 from flr_model.config_io import ALL
 from flr_model.errors import ConfigError
 
@@ -14,7 +14,7 @@ def test_defaults_are_valid(config):
 
 @pytest.mark.parametrize("config", ALL)
 def test_every_field_says_what_it_means(config):
-    assert all(rule.metadata["help"] for rule in dataclasses.fields(config))
+    assert all(rule.metadata["help"] for rule in own_fields(config))
 
 
 def test_each_configuration_has_its_own_table():
@@ -51,3 +51,10 @@ def test_held_out_shares_must_leave_training_rows():
 def test_configurations_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         EvalConfig().seed = 1
+
+
+def test_title_settings_are_refused_without_the_title_decoder():
+    title = TitleConfig(beams=3)
+    assert ModelConfig(decoder="title", title=title).title == title
+    with pytest.raises(ConfigError, match=r"\[title\] are for --decoder title"):
+        ModelConfig(title=title)

@@ -1,9 +1,7 @@
-import dataclasses
-
 import pytest
 
-from flr_model.config import EvalConfig, ModelConfig, TrainConfig
-from flr_model.config_io import ALL, build, dump_toml, read_tables
+from flr_model.config import EvalConfig, ModelConfig, TitleConfig, TrainConfig, own_fields
+from flr_model.config_io import ALL, build, current, dump_toml, model_config, read_tables
 from flr_model.errors import ConfigError
 
 
@@ -68,7 +66,7 @@ def test_a_whole_number_is_accepted_where_a_float_is_expected():
     assert isinstance(found.learning_rate, float)
 
 
-AUTO = [(config, rule) for config in ALL for rule in dataclasses.fields(config) if rule.metadata["auto"] is not None]
+AUTO = [(config, rule) for config in ALL for rule in own_fields(config) if rule.metadata["auto"] is not None]
 
 
 @pytest.mark.parametrize(("config", "rule"), AUTO, ids=lambda value: getattr(value, "name", None))
@@ -85,3 +83,28 @@ def test_settings_that_know_no_auto_refuse_it():
         build(ModelConfig, {"refine_steps": "auto"})
     with pytest.raises(ConfigError, match=r"expected int or auto"):
         build(ModelConfig, {"n_factors": "many"})
+
+
+def test_the_title_decoder_has_a_table_of_its_own(tmp_path):
+    model = ModelConfig(decoder="title", title=TitleConfig(beams=3, guidance=0.5))
+    text = dump_toml([model, TrainConfig()])
+    assert "[title]\nprompt = " in text
+    assert model_config(read_tables(write(tmp_path, text))) == model
+    assert "[title]" not in dump_toml([ModelConfig()])
+
+
+def test_title_settings_where_earlier_versions_saved_them_are_read(tmp_path):
+    saved = {
+        "model": {"decoder": "title", "beams": 3, "guidance": 0.5, "length_penalty": 0.0, "layers": 0},
+        "train": {"title_softmax": "vocabulary", "epochs": 0},
+    }
+    expected = TitleConfig(beams=3, guidance=0.5, title_softmax="vocabulary")
+    model = model_config(saved)
+    assert (model.title, model.layers) == (expected, None)
+    assert build(TrainConfig, current(saved)["train"]).epochs is None
+    assert saved["model"]["beams"] == 3  # untouched
+
+
+def test_settings_without_a_model_are_refused():
+    with pytest.raises(ConfigError, match=r"no table \[model\]"):
+        model_config({})

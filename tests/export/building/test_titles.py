@@ -158,7 +158,7 @@ def test_guidance_can_be_chosen_after_training(tiny_title_run, tiny_run, tmp_pat
         reports[weight] = json.loads(capsys.readouterr().out)["metrics"]["NDCG@10"]
     assert reports["0"] != reports["1"]
     export(tiny_title_run, tmp_path / "b", ExportConfig(guidance=1.0))
-    assert load_recommender(tmp_path / "b").model.guidance == 1.0
+    assert load_recommender(tmp_path / "b").model.title.guidance == 1.0
     assert main(["eval", str(tmp_path / "b"), "--json", "--quiet", "--max-rows", "40"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["NDCG@10"] == pytest.approx(reports["1"])
     assert main(["eval", str(tiny_run), "--guidance", "0.5"]) == 2

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
+from flr_model.config import TitleConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.backbone import Trunk, load_backbone
 from flr_model.nn.build import build_model
@@ -67,7 +68,7 @@ def generator(tiny_backbone):
 
 
 def prompt_tokens(tokenizer, config, history):
-    before, after = config.prompt.split("{history}")
+    before, after = config.title.prompt.split("{history}")
     text = before + "".join(f"{CATALOG[item]}\n" for item in history) + after
     pieces = [before, *(part for item in history for part in (CATALOG[item], "\n")), after]
     tokens = [token for piece in pieces for token in tokenizer.encode([piece])[0].tolist()]
@@ -140,7 +141,7 @@ def exhaustive(recommender, tree):
 
 
 def test_a_wide_beam_ranks_as_all_likelihoods_do(build, tree):
-    recommender = build(beams=len(CATALOG))
+    recommender = build(title=TitleConfig(beams=len(CATALOG)))
     recommender.reader.decoder.log_scale.fill_(0.3)
     found = recommender.recommend(HistoryRows.from_lists(HISTORIES), len(CATALOG), EVERYTHING)
     scores = exhaustive(recommender, tree)
@@ -181,7 +182,7 @@ def generated(recommender, generator, tree, history, width):
 @pytest.mark.parametrize("width", [2, 5, 10])
 @pytest.mark.parametrize("history", HISTORIES)
 def test_the_lists_are_those_of_transformers_generate(build, generator, tree, tokenizer, history, width):
-    recommender = build(beams=width)
+    recommender = build(title=TitleConfig(beams=width))
     recommender.tree = dataclasses.replace(tree)  # of titles alone: their items do not share them
     recommender.tree.__dict__["log_share"] = np.zeros(len(CATALOG))
     titles, scores = generated(recommender, generator, tree, history, width)
@@ -202,7 +203,7 @@ def test_the_parts_of_a_score_are_the_gates_shares(build):
 
 
 def test_no_seen_item_and_no_item_twice(build):
-    found = build(beams=3).recommend(HistoryRows.from_lists(HISTORIES), 30)
+    found = build(title=TitleConfig(beams=3)).recommend(HistoryRows.from_lists(HISTORIES), 30)
     for items, history in zip(found.items.tolist(), HISTORIES, strict=True):
         assert len(set(items)) == 30
         assert not set(items) & {-1, *history}

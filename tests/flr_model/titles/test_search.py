@@ -144,12 +144,6 @@ def test_guidance_mixes_the_probabilities_of_titles():
     assert (np.diff(found.score)[np.diff(found.user) == 0] <= 0).all()
 
 
-def test_length_penalty_divides_by_the_choices_not_by_forced_tokens():
-    found, _ = search(TREE.n_titles, length_penalty=1.0)
-    n_choices = np.asarray([len(TREE.choices(np.asarray([t])).row) for t in found.title])
-    np.testing.assert_allclose(found.score, EXHAUSTIVE[found.user, found.title] / n_choices, atol=1e-5)
-
-
 def test_a_catalogue_of_one_title_needs_no_network():
     tree, writer = TitleTree.build([np.asarray([4, 5])], np.zeros(1), END), ToyWriter()
     found = TitleSearch(tree, writer, writer.prompted(), width=4).run()

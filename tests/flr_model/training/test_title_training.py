@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flr_model.config import AlignConfig, ModelConfig
+from flr_model.config import AlignConfig, ModelConfig, TitleConfig
 from flr_model.data.dataset import Dataset
 from flr_model.errors import ArtifactError, ConfigError
 from flr_model.evaluation.validation import validator
@@ -46,12 +46,13 @@ def test_a_run_without_its_tree_is_an_error(tiny_title_run, tmp_path):
 
 
 def test_the_prompt_is_saved_with_the_run(tiny_title_run):
-    assert load_run(tiny_title_run).config.prompt == ModelConfig().prompt
+    assert load_run(tiny_title_run).config.title == TitleConfig()
 
 
-@pytest.mark.parametrize("changes", [{"title_softmax": "vocabulary"}, {"tuning": "frozen"}, {"tuning": "full"}])
+@pytest.mark.parametrize("changes", [{}, {"tuning": "frozen"}, {"tuning": "full"}])
 def test_other_losses_and_tunings_train_too(tiny_dataset, tiny_backbone, tmp_path, changes):
-    model = tiny_model(tiny_backbone, decoder="title", latent_tokens=2, encoding="text")
+    title = TitleConfig(title_softmax="vocabulary" if not changes else "catalog")
+    model = tiny_model(tiny_backbone, decoder="title", latent_tokens=2, encoding="text", title=title)
     report = train(tiny_dataset, tmp_path / "run", model=model, train=tiny_train(max_steps=2, valid_rows=5, **changes))
     assert report.steps == 2
     assert report.trainable > 0
