@@ -3,6 +3,7 @@ import json
 import pytest
 
 from flr_cli.app import main
+from flr_model.artifacts import Manifest
 from flr_model.assets import wheels as assets
 
 
@@ -17,6 +18,7 @@ def cache(tmp_path, monkeypatch):
     folder.mkdir()
     for name in assets.ASSETS["ml-100k"].files:
         (folder / name).write_text("")
+    Manifest("asset").write(folder)
     monkeypatch.setenv("FLR_CACHE", str(tmp_path))
     monkeypatch.setattr(assets, "pip_download", no_download)
     return folder
