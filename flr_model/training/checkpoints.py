@@ -155,7 +155,7 @@ def newest_whole(folder: Path) -> Path | None:
             logger.info("going on from %s", path)
             return path
         logger.warning("the checkpoint %s %s: it is not used", path, problem)
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # another process of this training may do so too
     if found:
         logger.warning("no checkpoint in %s is whole: starting this stage from its beginning", folder)
     return None
