@@ -77,9 +77,8 @@ def no_language_model(setup: Setup) -> None:
 
 def no_reasoning(setup: Setup) -> None:
     """Attention and gates are the same for all users, and the thought says nothing of items."""
-    model = setup.recommender.model
-    for weight in (*model.reasoner.parameters(), *model.latent.parameters(), model.decoder.thought_map):
-        weight.requires_grad_(weight.numel() < 200)  # slopes and gate biases belong to all users
+    for weight in setup.recommender.parameter_groups()["reasoner"]:  # slopes and gate biases belong to all users
+        weight.requires_grad_(False)
 
 
 def no_evidence(setup: Setup) -> None:

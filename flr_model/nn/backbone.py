@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from flr_model.assets.wheels import ASSETS, asset_path
 from flr_model.errors import ArtifactError, ConfigError
+from flr_model.nn.parameter_groups import Groups
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,12 @@ class Trunk(nn.Module):
     def width(self) -> int:
         """The width d of the states."""
         return int(self.lm.config.hidden_size)
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter, the low-rank additions of LoRA among them."""
+        matrices = [parameter for parameter in self.parameters() if parameter.ndim > 1]
+        vectors = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
+        return {"backbone": matrices, "backbone_vectors": vectors}
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Return the (B, S, d) input embeddings of tokens."""

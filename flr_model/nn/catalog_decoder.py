@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from flr_model.nn.parameter_groups import Groups
 from flr_model.nn.reasoner import Thought, per_factor
 
 
@@ -52,6 +53,10 @@ class CatalogDecoder(nn.Module):
         self.centre = nn.BatchNorm1d(n_factors * width, affine=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(12.0)))  # log tau
         self.dropout = nn.Dropout(dropout)
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        return {"item_maps": [self.item_map], "reasoner": [self.thought_map], "scalars": [self.log_scale]}
 
     def forward(self, thought: Thought, attention: Tensor, vectors: Tensor, newest: Tensor) -> Tensor:
         """Speak in item space.

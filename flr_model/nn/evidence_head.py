@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flr_model.data.histories import PAD, HistoryRows
+from flr_model.nn.parameter_groups import Groups
 from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.lags import BUCKETS, ages, history_lags
 from flr_model.ranking.pair_events import PairEvents
@@ -81,6 +82,10 @@ class EvidenceHead(nn.Module):
         self.weight = nn.Parameter(torch.ones(()))
         self.log_scale = nn.Parameter(torch.tensor(2.0))
         self.seen = nn.Parameter(torch.tensor(-4.0))
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        return {"scalars": list(self.parameters())}
 
     def encode(self, rows: HistoryRows, *, leave_out_own: bool) -> EvidenceBatch:
         """Return the indices of rows; with ``leave_out_own`` also the own users' events (training rows)."""

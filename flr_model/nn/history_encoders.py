@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flr_model.nn.backbone import Past, Trunk
+from flr_model.nn.parameter_groups import Groups, join_groups
 from flr_model.titles.tokens import Ints
 
 
@@ -76,6 +77,10 @@ class ItemsEncoder(nn.Module):
         self.prompt = prompt
         self.projection = nn.Linear(embedding_size, trunk.width)
 
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter; the projection's offset learns as its matrix does."""
+        return join_groups(self.trunk.parameter_groups(), {"projection": list(self.projection.parameters())})
+
     @torch.no_grad()
     def fit(self, vectors: Tensor, embeddings: Tensor) -> None:
         """Start the projection where the backbone feels at home: ridge regression of the title's mean token embedding.
@@ -108,6 +113,10 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.prompt = prompt
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        return self.trunk.parameter_groups()
 
     def forward(self, input_ids: Tensor, mask: Tensor, slot: Tensor, *, keep: bool) -> EncodedHistory:
         """Read (B, S) tokens with a (B, S) mask and the (B, S) history column of each token."""

@@ -15,6 +15,7 @@ from flr_model.config import ModelConfig
 from flr_model.nn.backbone import Past, Trunk
 from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.history_encoders import EncodedHistory, ItemsEncoder, Prompt, TextEncoder
+from flr_model.nn.parameter_groups import Groups, join_groups
 from flr_model.nn.reasoner import Reasoner, Thought
 from flr_model.nn.title_decoder import TitleBatch, TitleDecoder
 from flr_model.titles.tokens import TitleTokenizer
@@ -84,6 +85,11 @@ class FactorizedModel(nn.Module):
         nn.init.eye_(self.latent.weight)
         table = encoder.trunk.lm.get_input_embeddings().weight.detach()
         self.register_buffer("token_length", table.norm(dim=-1).mean(), persistent=False)
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        parts = (part.parameter_groups() for part in (self.encoder, self.reasoner, self.decoder))
+        return join_groups(*parts, {"reasoner": list(self.latent.parameters())})
 
     def read(self, batch: HistoryBatch) -> Reading:
         """Think about a batch of histories."""

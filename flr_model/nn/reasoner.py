@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from flr_model.nn.parameter_groups import Groups
+
 ATTENTION_WIDTH = 64
 
 
@@ -63,6 +65,11 @@ class Reasoner(nn.Module):
         self.norm = nn.RMSNorm(width, elementwise_affine=False)
         self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        maps = [*self.query.parameters(), *self.key.parameters(), *self.gate.parameters()]
+        return {"reasoner": [*maps, self.factor_query, self.value], "scalars": [self.slope, self.gate_bias]}
 
     def reset_parameters(self) -> None:
         """Start neutral: no preference among items beyond recency, equal gates, different values."""

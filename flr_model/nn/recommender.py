@@ -21,6 +21,7 @@ from flr_model.errors import ConfigError
 from flr_model.nn.evidence_head import EvidenceBatch, EvidenceHead
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.model import FactorizedModel, HistoryBatch, Reading
+from flr_model.nn.parameter_groups import Groups, join_groups
 from flr_model.nn.reader import TorchReader
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
@@ -89,6 +90,12 @@ class TrainableRecommender(nn.Module):
             self.tree = TitleTree.build(tokenizer.encode(catalog.titles.tolist()), evidence.events.degree, end)
         self.whole_vocabulary = False
         """Whether a title's tokens compete with all tokens, so that those without an alternative count too."""
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        residuals = [] if self.item_residual is None else [self.item_residual]
+        own: Groups = {"item_maps": [self.item_scale], "item_residuals": residuals}
+        return join_groups(self.model.parameter_groups(), self.evidence.parameter_groups(), own)
 
     def encode(self, rows: HistoryRows, *, training: bool) -> Batch:
         """Turn rows into a batch; ``training`` takes the own users' events out of the evidence and adds the titles."""

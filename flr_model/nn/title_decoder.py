@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flr_model.nn.parameter_groups import Groups
 from flr_model.titles.tree import Choices
 
 
@@ -47,6 +48,10 @@ class TitleDecoder(nn.Module):
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.own_head = None if own_head is None else nn.Parameter(own_head, requires_grad=False)
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        return {"backbone": [] if self.own_head is None else [self.own_head], "scalars": [self.log_scale]}
 
     def forward(
         self, states: Tensor, head: Tensor, titles: TitleBatch, *, whole_vocabulary: bool = False

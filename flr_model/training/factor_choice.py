@@ -22,7 +22,7 @@ from flr_model.evaluation.evaluate import rank_rows
 from flr_model.progress import SILENT, Progress
 from flr_model.training.objectives import objective_for
 from flr_model.training.setup import set_up
-from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer
+from flr_model.training.trainer import Samples, Schedule, StageTrainer, rates_of
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _trial(data: Path, model: ModelConfig, train: TrainConfig, progress: Progres
             objective_for(setup.recommender, train),
             Samples.of_rows(setup.recommender, setup.rows),
             validate=None,
-            rates=Rates.of(train),
+            rates=rates_of(train),
             schedule=replace(Schedule.of(train), max_steps=steps),
             folder=Path(folder),
             progress=progress,

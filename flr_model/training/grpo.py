@@ -39,9 +39,10 @@ from flr_model.nn.run import Run, load_run
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.pair_events import PairEvents
 from flr_model.training import rewards
-from flr_model.training.objectives import Learner, candidates_for, sampling_offsets, title_batch
+from flr_model.training.learner import Learner
+from flr_model.training.objectives import candidates_for, sampling_offsets, title_batch
 from flr_model.training.state_cache import StateCache
-from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer
+from flr_model.training.trainer import Rate, Samples, Schedule, StageTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -259,13 +260,14 @@ def align(
     sft = copy.deepcopy(recommender.model.state_dict())
     settings = build(TrainConfig, run.manifest.settings["train"])
     objective = kind(recommender, align, settings, StateCache(recommender, rows, align.cache_mb, progress=progress))
+    rate = Rate(align.learning_rate, weight_decay=0.0)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="flr-align-") as folder:
         trainer = StageTrainer(
             objective,
             Samples.of_rows(recommender, rows),
             validate=validate,
-            rates=Rates(0.0, 0.0, align.learning_rate, align.learning_rate, 0.0, 0.0),
+            rates={"reasoner": rate, "scalars": rate},
             schedule=Schedule(
                 align.epochs, align.max_steps, align.batch_size, 1, align.warmup_steps, None, "fp32", align.seed
             ),

@@ -6,10 +6,10 @@ Shapes: B batch, M items, N candidates, K factors, L history positions, d width 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from flr_model.config import TrainConfig
@@ -17,6 +17,7 @@ from flr_model.nn import regularizers
 from flr_model.nn.model import Reading
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.nn.title_decoder import TitleBatch
+from flr_model.training.learner import Learner
 
 
 class Candidates(NamedTuple):
@@ -90,28 +91,6 @@ def item_cross_entropy(scores: Tensor, target: Tensor, candidates: Candidates | 
     if candidates is None:
         return F.cross_entropy(scores, target)
     return sampled_cross_entropy(scores, target, candidates)
-
-
-class Learner(nn.Module):
-    """A module that the training loop runs; checkpoints leave out what does not learn in it.
-
-    Args:
-        recommender: what learns, or a part of it.
-        config: of the training.
-    """
-
-    _keys_to_ignore_on_save = None  # the Trainer asks every model for it
-
-    def __init__(self, recommender: TrainableRecommender, config: TrainConfig) -> None:
-        super().__init__()
-        self.recommender = recommender
-        self.settings = config  # `config` is what the Trainer takes for a transformers one
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return all but what is frozen, which checkpoints need not repeat."""
-        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        state = super().state_dict(*args, **kwargs)
-        return {name: value for name, value in state.items() if name not in frozen}
 
 
 class Objective(Learner):

@@ -18,7 +18,8 @@ from flr_model.nn.backbone import best_device
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
 from flr_model.training import factor_choice
-from flr_model.training.objectives import Learner, objective_for
+from flr_model.training.learner import Learner
+from flr_model.training.objectives import objective_for
 from flr_model.training.sequences import (
     PIECES_PER_STEP,
     SequenceObjective,

@@ -26,10 +26,12 @@ from flr_model.config import TrainConfig
 from flr_model.data.histories import PAD, HistoryRows, sequences
 from flr_model.nn.catalog_decoder import Forecast
 from flr_model.nn.history_encoders import ItemsEncoder
+from flr_model.nn.parameter_groups import Groups, join_groups
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.progress import Progress
-from flr_model.training.objectives import Learner, candidates_for, item_cross_entropy
-from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, Validate
+from flr_model.training.learner import Learner
+from flr_model.training.objectives import candidates_for, item_cross_entropy
+from flr_model.training.trainer import Rate, Samples, Schedule, StageTrainer, Validate, rates_of
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,11 @@ class SequenceObjective(Learner):
         self.echo = nn.Parameter(torch.tensor(0.5))  # b
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))  # log c
         self.dropout = nn.Dropout(DROPOUT)
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        own: Groups = {"item_maps": list(self.forecast.parameters()), "scalars": [self.echo, self.log_scale]}
+        return join_groups(super().parameter_groups(), own)
 
     def forward(self, pieces: Tensor, had: Tensor) -> dict[str, Tensor]:
         """Return the loss of (B, S + 1) pieces, padded on the left.
@@ -166,7 +173,7 @@ def learn_sequences(
         objective,
         sequence_samples(recommender, rows),
         validate=None,
-        rates=replace(Rates.of(config), reasoner=config.learning_rate),  # of the maps into and out of the trunk
+        rates={**rates_of(config), "projection": Rate(config.learning_rate, config.weight_decay)},
         schedule=replace(Schedule.of(config), epochs=config.sequence_epochs, batch_size=PIECES_PER_STEP, patience=None),
         folder=folder,
         progress=progress,

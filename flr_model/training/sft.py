@@ -28,7 +28,7 @@ from flr_model.training.factor_choice import AUTO, choose_n_factors
 from flr_model.training.objectives import objective_for
 from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_forecast
 from flr_model.training.setup import Setup, set_up
-from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, Validate, processes
+from flr_model.training.trainer import Samples, Schedule, StageTrainer, Validate, processes, rates_of
 from flr_model.training.tuning import merge
 
 logger = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ def fit(
         objective,
         Samples.of_rows(recommender, setup.rows),
         validate=validate,
-        rates=Rates.of(train),
+        rates=rates_of(train),
         schedule=Schedule.of(train),
         folder=folder,
         progress=progress,

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import PartialState
-from torch import nn
 from torch.utils.data import Dataset as TorchDataset
 from transformers import (
     EarlyStoppingCallback,
@@ -33,13 +32,12 @@ from transformers.utils import logging as transformers_logging
 
 from flr_model.config import TrainConfig
 from flr_model.data.histories import HistoryRows
+from flr_model.nn.parameter_groups import Group, check_groups
 from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.progress import Progress
+from flr_model.training.learner import Learner
 
 logger = logging.getLogger(__name__)
-
-SCALAR_LIMIT = 200
-"""Parameters with fewer numbers than this (slopes, scales, kernels) learn at their own rate, without decay."""
 
 RESIDUAL_DECAY = 0.1
 """Weight decay of the items' residuals: single items have few rows to learn from."""
@@ -51,32 +49,28 @@ Validate = Callable[[], dict[str, float]]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Learning rates by group of parameters, and the decay of matrices.
+class Rate(NamedTuple):
+    """How a group of parameters learns."""
 
-    items: maps and scales in item space. residuals: of single items. reasoner: all that reads the backbone's states.
-    scalars: slopes, scales, kernels. backbone: the language model.
-    """
-
-    items: float
-    residuals: float
-    reasoner: float
-    scalars: float
-    backbone: float
+    learning_rate: float
     weight_decay: float
 
-    @classmethod
-    def of(cls, train: TrainConfig) -> Rates:
-        """Return the rates of a configuration."""
-        return cls(
-            items=train.learning_rate,
-            residuals=train.residual_learning_rate,
-            reasoner=train.reasoner_learning_rate,
-            scalars=train.scalar_learning_rate,
-            backbone=train.backbone_learning_rate,
-            weight_decay=train.weight_decay,
-        )
+
+Rates = Mapping[Group, Rate]
+
+
+def rates_of(train: TrainConfig) -> Rates:
+    """Return the rates of a configuration; scalars and vectors have no decay."""
+    decay = train.weight_decay
+    return {
+        "item_maps": Rate(train.learning_rate, decay),
+        "item_residuals": Rate(train.residual_learning_rate, RESIDUAL_DECAY),
+        "reasoner": Rate(train.reasoner_learning_rate, decay),
+        "projection": Rate(train.reasoner_learning_rate, decay),
+        "scalars": Rate(train.scalar_learning_rate, 0.0),
+        "backbone": Rate(train.backbone_learning_rate, decay),
+        "backbone_vectors": Rate(train.backbone_learning_rate, 0.0),
+    }
 
 
 @dataclass(frozen=True)
@@ -157,10 +151,10 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     """Trains an objective over samples.
 
     Args:
-        objective: a module whose ``forward(**batch)`` returns a dictionary with ``loss``.
+        objective: its ``forward(**batch)`` returns a dictionary with ``loss``, and it names its parameters' groups.
         samples: to train on.
         validate: returns metrics, among them NDCG@10; None trains without validation.
-        rates: learning rates.
+        rates: of each group that learns.
         schedule: length and steps.
         folder: for checkpoints.
         progress: is told of every step.
@@ -168,7 +162,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(
         self,
-        objective: nn.Module,
+        objective: Learner,
         samples: Samples,
         *,
         validate: Validate | None,
@@ -180,6 +174,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         def collate(numbers: list[int]) -> Batch:
             return samples.batch(np.asarray(numbers, np.int64))
 
+        self.objective = objective
         self.validate = validate
         self.rates = rates
         callbacks: list[TrainerCallback] = [ProgressReporter(progress, schedule, samples.unit)]
@@ -187,7 +182,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             callbacks.append(EarlyStoppingCallback(schedule.patience))
         super().__init__(
             model=objective,
-            args=_arguments(schedule, rates, folder, validating=validate is not None),
+            args=_arguments(schedule, folder, validating=validate is not None),
             train_dataset=Numbers(samples.n),
             eval_dataset=Numbers(0) if validate is not None else None,  # `evaluate` ranks rows of its own
             data_collator=collate,
@@ -198,25 +193,17 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.model_accepts_loss_kwargs = False
 
     def create_optimizer(self) -> torch.optim.Optimizer:
-        """Make AdamW with the groups of `Rates`."""
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                groups.setdefault(self._group(name, parameter), []).append(parameter)
+        """Make AdamW with the groups that the objective names, each at its own rate; frozen parameters are left out."""
+        groups, rates = self.objective.parameter_groups(), self.rates
+        check_groups(self.objective, groups)
         self.optimizer = torch.optim.AdamW(
-            [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+            [
+                {"params": learning, "lr": rates[group].learning_rate, "weight_decay": rates[group].weight_decay}
+                for group, parameters in groups.items()
+                if (learning := [parameter for parameter in parameters if parameter.requires_grad])
+            ]
         )
         return self.optimizer
-
-    def _group(self, name: str, parameter: nn.Parameter) -> tuple[float, float]:
-        if ".lm." in name:
-            return self.rates.backbone, self.rates.weight_decay if parameter.ndim > 1 else 0.0
-        if parameter.numel() < SCALAR_LIMIT:
-            return self.rates.scalars, 0.0
-        if name.endswith("item_residual"):
-            return self.rates.residuals, RESIDUAL_DECAY
-        of_items = name.endswith(("item_map", "item_scale"))
-        return self.rates.items if of_items else self.rates.reasoner, self.rates.weight_decay
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validate by full ranking, and tell the callbacks."""
@@ -278,7 +265,7 @@ def _only_errors() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
 
 
-def _arguments(schedule: Schedule, rates: Rates, folder: Path, *, validating: bool) -> TrainingArguments:
+def _arguments(schedule: Schedule, folder: Path, *, validating: bool) -> TrainingArguments:
     cuda = torch.cuda.is_available()
     precision = schedule.precision
     if precision == "auto":
@@ -289,7 +276,6 @@ def _arguments(schedule: Schedule, rates: Rates, folder: Path, *, validating: bo
         max_steps=schedule.max_steps or -1,
         per_device_train_batch_size=schedule.batch_size,
         gradient_accumulation_steps=schedule.grad_accumulation,
-        learning_rate=rates.items,
         lr_scheduler_type="cosine",
         warmup_steps=schedule.warmup_steps,
         max_grad_norm=1.0,

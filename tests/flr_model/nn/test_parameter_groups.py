@@ -1,0 +1,65 @@
+import pytest
+from torch import nn
+
+from flr_model.nn.parameter_groups import check_groups, join_groups
+from flr_model.training.sequences import SequenceObjective
+from flr_model.training.setup import set_up
+from flr_model.training.trainer import rates_of
+from tests.builders import tiny_model, tiny_train
+
+
+@pytest.fixture
+def recommender(tiny_dataset, tiny_backbone):
+    def make(tuning="auto", **shape):
+        return set_up(tiny_dataset, tiny_model(tiny_backbone, **shape), tiny_train(tuning=tuning)).recommender
+
+    return make
+
+
+def group_of_each(module):
+    groups = module.parameter_groups()
+    check_groups(module, groups)
+    named = {id(parameter): group for group, parameters in groups.items() for parameter in parameters}
+    return {name: named[id(parameter)] for name, parameter in module.named_parameters()}
+
+
+@pytest.mark.parametrize("decoder", ["catalog", "title"])
+@pytest.mark.parametrize("encoding", ["items", "text"])
+@pytest.mark.parametrize("tuning", ["frozen", "lora", "full"])
+def test_every_parameter_is_in_one_group_which_has_a_rate(recommender, decoder, encoding, tuning):
+    groups = group_of_each(recommender(tuning, decoder=decoder, encoding=encoding))
+    assert set(groups.values()) <= rates_of(tiny_train()).keys()
+    assert {group for name, group in groups.items() if ".lm." in name} == {"backbone", "backbone_vectors"}
+
+
+def test_what_learns_on_sequences_is_in_one_group_too(recommender):
+    groups = group_of_each(SequenceObjective(recommender("sequences"), tiny_train()))
+    assert groups["recommender.model.encoder.projection.bias"] == "projection"
+    assert groups["forecast.weight"] == "item_maps"
+
+
+@pytest.mark.parametrize(
+    "shape", [*({"n_factors": k} for k in range(1, 9)), {"embedding_size": 8}, {"max_history": 300}]
+)
+def test_the_group_of_a_parameter_does_not_depend_on_its_size(recommender, shape):
+    assert group_of_each(recommender(**shape)) == group_of_each(recommender())
+
+
+def test_slopes_and_kernels_are_scalars_and_the_factors_queries_are_not(recommender):
+    groups = group_of_each(recommender())
+    scalars = {name for name, group in groups.items() if group == "scalars"}
+    head = {"model.reasoner.slope", "model.reasoner.gate_bias", "model.decoder.log_scale"}
+    assert "evidence.age" in scalars
+    assert scalars == head | {name for name in groups if name.startswith("evidence.")}
+    assert groups["model.reasoner.factor_query"] == "reasoner"
+    assert groups["item_scale"] == "item_maps"
+
+
+def test_a_parameter_in_no_group_or_in_two_is_an_error():
+    module = nn.Linear(2, 3)
+    with pytest.raises(AssertionError, match="'bias': 0"):
+        check_groups(module, {"reasoner": [module.weight]})
+    with pytest.raises(AssertionError, match="'weight': 2"):
+        check_groups(module, join_groups({"reasoner": [module.weight, module.bias]}, {"scalars": [module.weight]}))
+    with pytest.raises(AssertionError, match="1 parameters"):
+        check_groups(module, {"reasoner": [*module.parameters(), nn.Linear(1, 1).weight]})
