@@ -182,7 +182,13 @@ def test_a_refit_repeats_the_tuning_although_its_rows_are_enough_for_another(fit
 
 
 def test_early_stopping_keeps_the_best_epoch(fit, tmp_path):
-    ruinous = {"epochs": 6, "patience": 1, "learning_rate": 1.0, "scalar_learning_rate": 1.0}
+    ruinous = {
+        "epochs": 6,
+        "patience": 1,
+        "learning_rate": 1.0,
+        "scalar_learning_rate": 1.0,
+        "reasoner_learning_rate": 1.0,
+    }
     report = fit(tmp_path / "run", settings=ruinous)
     assert report.steps < 6 * math.ceil(report.rows / 64)
     assert report.best_epoch * math.ceil(report.rows / 64) < report.steps
