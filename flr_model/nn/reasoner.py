@@ -1,6 +1,6 @@
-"""The FLR head: K factors attend to the history and refine one latent thought.
+"""The FLR head: K factors compete for the items of a history and refine one latent thought.
 
-Shapes: B batch, S positions of the history, d width of the backbone, a width of attention, K factors, T steps.
+Shapes: B batch, L items of the history, d width of the backbone, D width of item vectors, K factors, T steps.
 """
 
 from __future__ import annotations
@@ -10,36 +10,56 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from flr_model.nn.parameter_groups import Groups
+from flr_model.nn.parameter_groups import Groups, join_groups
+from flr_model.nn.recency import Recency
 
-ATTENTION_WIDTH = 64
+SHARPNESS = 8.0
+"""Of the competition before training: what a cosine between a query and an item is multiplied with."""
+
+ANCHOR = 0.5
+"""Weight of a factor's first query in the later ones, beside the items that it looked at."""
+
+LEAST_MASS = 1e-3
+"""Added to a factor's share of the history before the logarithm."""
 
 
 class Thought(NamedTuple):
     """What the reasoner ends with.
 
-    thought: (B, d). factors: (B, K, d). gates: (B, K), rows sum to 1. attention: (B, K, S), rows sum to 1.
+    thought: (B, d). factors: (B, K, d). gate_logits: (B, K). attention: (B, K, L), rows sum to 1.
+    log_weights: (B, K, L) the same before it is normalised over the history, for counting.
     """
 
     thought: Tensor
     factors: Tensor
-    gates: Tensor
+    gate_logits: Tensor
     attention: Tensor
+    log_weights: Tensor
+
+    @property
+    def gates(self) -> Tensor:
+        """(B, K), rows sum to 1."""
+        return self.gate_logits.softmax(-1)
 
 
 class Reasoner(nn.Module):
     """Refine a thought with K factors over T steps (docs/method.md, "Reasoner").
 
-    q_k = W_q z + u_k; A_k = softmax(q_k . W_key H / sqrt(a) - slope_k age); f_k = V_k (A_k H);
-    g = softmax(gate([z; f_k])); z <- norm(z + sum_k g_k f_k)
+    Whose an item is: s_kl = softmax_k(sharp_k q_k . unit(e_l) + c_k), as slot attention lets slots compete.
+    What a factor looks at: A_kl = softmax_l(log s_kl + recency_kl); f_k = V_k (A_k H).
+    g = softmax(c_k + log mass_k + gate([z; f_k])); z <- norm(z + sum_k g_k f_k);
+    q_k <- unit(A_k e + (centre_k + W_q z) / 2).
 
-    It starts as plain recency: queries and gates are zero, only the slopes weigh the history, each factor with its own.
+    A single factor has nobody to compete with and looks at the history by recency alone.
 
     Args:
         width: d.
+        embedding_size: D.
         n_factors: K.
         refine_steps: T.
+        recency: of K factors.
         dropout: on the factors while training.
         residual: add the thought before; without it, K = 1 and T = 1 are the one attention layer of LatentR3.
 
@@ -48,66 +68,94 @@ class Reasoner(nn.Module):
     """
 
     def __init__(
-        self, width: int, n_factors: int, refine_steps: int, *, dropout: float = 0.0, residual: bool = True
+        self,
+        width: int,
+        embedding_size: int,
+        n_factors: int,
+        refine_steps: int,
+        recency: Recency,
+        *,
+        dropout: float = 0.0,
+        residual: bool = True,
     ) -> None:
         super().__init__()
-        if min(width, n_factors, refine_steps) < 1:
-            raise ValueError("width, n_factors and refine_steps must be positive")
+        if min(width, embedding_size, n_factors, refine_steps) < 1:
+            raise ValueError("width, embedding_size, n_factors and refine_steps must be positive")
         self.refine_steps = refine_steps
         self.residual = residual
-        self.query = nn.Linear(width, ATTENTION_WIDTH, bias=False)
-        self.key = nn.Linear(width, ATTENTION_WIDTH, bias=False)
-        self.factor_query = nn.Parameter(torch.zeros(n_factors, ATTENTION_WIDTH))  # u_k
-        self.slope = nn.Parameter(torch.linspace(0.7, 0.1, n_factors + 2)[1:-1].clone())
+        self.recency = recency
+        self.centre = nn.Parameter(F.normalize(torch.randn(n_factors, embedding_size), dim=-1))
+        self.query = nn.Linear(width, embedding_size, bias=False)  # W_q
+        self.log_sharpness = nn.Parameter(torch.full((n_factors,), math.log(SHARPNESS)))
+        self.slot_bias = nn.Parameter(torch.zeros(n_factors))
         self.value = nn.Parameter(torch.empty(n_factors, width, width))  # V_k
         self.gate = nn.Linear(2 * width, 1, bias=False)
         self.gate_bias = nn.Parameter(torch.zeros(n_factors))
+        self.mass_weight = nn.Parameter(torch.ones(()))
         self.norm = nn.RMSNorm(width, elementwise_affine=False)
         self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
 
-    def parameter_groups(self) -> Groups:
-        """Return the group of every parameter."""
-        maps = [*self.query.parameters(), *self.key.parameters(), *self.gate.parameters()]
-        return {"reasoner": [*maps, self.factor_query, self.value], "scalars": [self.slope, self.gate_bias]}
-
     def reset_parameters(self) -> None:
-        """Start neutral: no preference among items beyond recency, equal gates, different values."""
+        """Start with what the items say: the thought neither moves queries nor gates; values differ."""
         nn.init.zeros_(self.query.weight)
-        nn.init.normal_(self.factor_query, std=0.02)
         nn.init.zeros_(self.gate.weight)
         for value in self.value:
             nn.init.orthogonal_(value)
 
-    def forward(self, start: Tensor, history: Tensor, mask: Tensor, age: Tensor) -> Thought:
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        scalars = [self.log_sharpness, self.slot_bias, self.gate_bias, self.mass_weight]
+        matrices = [self.centre, self.query.weight, self.value, self.gate.weight]
+        own: Groups = {"scalars": scalars, "reasoner": matrices}
+        return join_groups(own, self.recency.parameter_groups())
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor, *, seed: int) -> None:
+        """Start the factors at different places: centres of the catalogue's item vectors (M, D)."""
+        self.centre.copy_(centres(vectors, len(self.centre), seed=seed))
+
+    def forward(self, start: Tensor, states: Tensor, vectors: Tensor, mask: Tensor, lag: Tensor) -> Thought:
         """Think.
 
         Args:
             start: (B, d) z_0.
-            history: (B, S, d) states of the history.
-            mask: (B, S) 1 where a position is real.
-            age: (B, S) items between a position and the newest one.
+            states: (B, L, d) H, the backbone's state of each item.
+            vectors: (B, L, D) e, the items' vectors.
+            mask: (B, L) 1 where an item is.
+            lag: (B, L) bucket of each item's time before the newest.
         """
-        history = self.norm(history)
-        keys = self.key(history)  # (B, S, a)
-        recency = -self.slope[:, None] * age[:, None, :]  # (B, K, S)
+        states, unit, recency = self.norm(states), F.normalize(vectors, dim=-1), self.recency(lag)
+        hidden = (mask == 0)[:, None]
         thought = self.norm(start)
-        for _ in range(self.refine_steps):
-            query = self.query(thought)[:, None] + self.factor_query  # (B, K, a)
-            logits = query @ keys.transpose(1, 2) / math.sqrt(ATTENTION_WIDTH) + recency
-            attention = logits.masked_fill(mask[:, None] == 0, torch.finfo(logits.dtype).min).softmax(-1)
-            factors = per_factor(attention @ history, self.value)
-            factors = self.dropout(factors)
-            gates = self.weigh(thought, factors)
-            said = (gates[..., None] * factors).sum(1)
-            thought = self.norm(thought + said if self.residual else said)
-        return Thought(thought, factors, self.weigh(thought, factors), attention)
+        anchor = F.normalize(self.centre, dim=-1) + self.query(thought)[:, None]  # (B, K, D)
+        query = F.normalize(anchor, dim=-1)
+        for step in range(self.refine_steps):
+            match = self.log_sharpness.exp()[:, None] * (query @ unit.transpose(1, 2)) + self.slot_bias[:, None]
+            log_share = match.log_softmax(1)  # (B, K, L) whose item it is
+            log_weights = (log_share + recency).masked_fill(hidden, torch.finfo(match.dtype).min)
+            attention = log_weights.softmax(-1)
+            factors = self.dropout(per_factor(attention @ states, self.value))
+            mass = (log_share + recency.mean(1, keepdim=True)).exp().masked_fill(hidden, 0).sum(-1)  # (B, K)
+            gate_logits = self.weigh(thought, factors, mass)
+            update = (gate_logits.softmax(-1)[..., None] * factors).sum(1)
+            thought = self.norm(thought + update if self.residual else update)
+            if step + 1 < self.refine_steps:
+                anchor = F.normalize(self.centre, dim=-1) + self.query(thought)[:, None]
+                query = F.normalize(attention @ vectors + ANCHOR * anchor, dim=-1)
+        return Thought(thought, factors, self.weigh(thought, factors, mass), attention, log_weights)
 
-    def weigh(self, thought: Tensor, factors: Tensor) -> Tensor:
-        """Return the (..., K) gates of factors (..., K, d) under a thought (..., d)."""
+    def weigh(self, thought: Tensor, factors: Tensor, mass: Tensor) -> Tensor:
+        """Return the (..., K) logits of the gates.
+
+        Args:
+            thought: (..., d). factors: (..., K, d).
+            mass: (..., K) what each factor holds of the history.
+        """
         both = torch.cat([thought.unsqueeze(-2).expand_as(factors), factors], dim=-1)
-        weights: Tensor = (self.gate(both).squeeze(-1) + self.gate_bias).softmax(-1)
-        return weights
+        share = mass / mass.sum(-1, keepdim=True).clamp(min=1e-6)
+        logits: Tensor = self.gate_bias + self.mass_weight * torch.log(share + LEAST_MASS) + self.gate(both).squeeze(-1)
+        return logits
 
 
 def per_factor(vectors: Tensor, maps: Tensor) -> Tensor:
@@ -116,3 +164,20 @@ def per_factor(vectors: Tensor, maps: Tensor) -> Tensor:
     One product of two matrices each, because only such products have fast int8 forms in ONNX Runtime.
     """
     return torch.stack([vectors[:, k] @ maps[k] for k in range(len(maps))], dim=1)
+
+
+def centres(vectors: Tensor, n: int, *, seed: int, rounds: int = 15) -> Tensor:
+    """Return (n, D) unit directions that vectors (M, D) gather around: spherical k-means.
+
+    Where there are fewer vectors than centres, directions are drawn at random for the rest.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(vectors), generator=generator)[:n]
+    random = torch.randn(n - len(chosen), vectors.shape[1], generator=generator).to(vectors)
+    found = F.normalize(torch.cat([vectors[chosen], random]), dim=-1)
+    for _ in range(rounds):
+        nearest = (vectors @ found.T).argmax(1)
+        for k in range(n):
+            if (nearest == k).any():
+                found[k] = F.normalize(vectors[nearest == k].mean(0), dim=-1)
+    return found

@@ -1,0 +1,45 @@
+"""How much a history's item weighs by its place and its time, for each factor.
+
+Shapes: B batch, K factors, L history positions, G buckets of the time before the newest item.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flr_model.nn.parameter_groups import Groups
+
+SLOWEST, FASTEST = 0.15, 0.7
+"""Decay per item of the factors' first weights: some factors look back further than others."""
+
+
+class Recency(nn.Module):
+    """Log weights of history items by age and by lag; each factor starts with another decay.
+
+    Args:
+        n_factors: K.
+        max_history: L, ages that have a weight.
+        n_lags: G.
+    """
+
+    def __init__(self, n_factors: int, max_history: int, n_lags: int) -> None:
+        super().__init__()
+        decay = torch.linspace(FASTEST, SLOWEST, n_factors + 2)[1:-1]
+        self.age = nn.Parameter(-decay[:, None] * torch.arange(max_history).float())  # (K, L), newest first
+        self.lag = nn.Parameter(torch.zeros(n_factors, n_lags - 1))  # beside that of the longest
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        return {"scalars": [self.age, self.lag]}
+
+    def forward(self, lag: Tensor) -> Tensor:
+        """Return the (B, K, L) log weights of left-padded histories.
+
+        Args:
+            lag: (B, L) bucket of each item's time before its history's newest item; L is at most ``max_history``.
+        """
+        newest_last = self.age[:, : lag.shape[1]].flip(1)  # (K, L)
+        by_lag = F.pad(self.lag, (0, 1)).T[lag]  # (B, L, K)
+        return newest_last + by_lag.transpose(1, 2)
