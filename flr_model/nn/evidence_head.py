@@ -48,10 +48,11 @@ class EvidenceHead(nn.Module):
     c(i) = d_i^-b sum_l exp(q_l) d_l^-a sum_events exp(w_channel); score = weight * log(1 + scale * c)
 
     Args:
-        events: the counted events of the training rows.
+        n_lags: G.
         max_history: L, ages that have a weight.
     """
 
+    events: PairEvents
     neighbour: Tensor
     source: Tensor
     event_pair: Tensor
@@ -60,20 +61,11 @@ class EvidenceHead(nn.Module):
     n_pairs: Tensor
     log_degree: Tensor
 
-    def __init__(self, events: PairEvents, *, max_history: int) -> None:
+    def __init__(self, n_lags: int, *, max_history: int) -> None:
         super().__init__()
-        self.events = events
-        self.n_items = len(events.degree)
         self.max_history = max_history
-        for name in ("neighbour", "source", "event_pair", "event_channel"):
-            self.register_buffer(name, torch.from_numpy(getattr(events, name)), persistent=False)
-        self.register_buffer("first_pair", torch.from_numpy(events.indptr[:-1]), persistent=False)
-        self.register_buffer("n_pairs", torch.from_numpy(np.diff(events.indptr)), persistent=False)
-        self.dense = self.n_items <= DENSE_ITEMS and len(events.neighbour) > DENSE_SHARE * self.n_items**2
-        self.register_buffer("log_degree", torch.log1p(torch.from_numpy(events.degree).float()), persistent=False)
         distance = -torch.log(torch.tensor(BUCKETS).float())
         self.distance = nn.Parameter(distance.repeat(2, 1))  # (2, buckets) log weight by direction and distance
-        n_lags = len(events.lag_bounds) + 1
         self.lag = nn.Parameter(torch.zeros(2, n_lags))  # log weight by direction and lag
         self.age = nn.Parameter(-0.35 * torch.arange(max_history).float())  # (L,) log weight, newest first
         self.history_lag = nn.Parameter(torch.zeros(n_lags - 1))  # log weight by lag, beside that of the longest
@@ -82,6 +74,17 @@ class EvidenceHead(nn.Module):
         self.weight = nn.Parameter(torch.ones(()))
         self.log_scale = nn.Parameter(torch.tensor(2.0))
         self.seen = nn.Parameter(torch.tensor(-4.0))
+
+    def attach(self, events: PairEvents) -> None:
+        """Take the events to weigh, those of the training rows; without them nothing can be scored."""
+        self.events = events
+        self.n_items = len(events.degree)
+        for name in ("neighbour", "source", "event_pair", "event_channel"):
+            self.register_buffer(name, torch.from_numpy(getattr(events, name)), persistent=False)
+        self.register_buffer("first_pair", torch.from_numpy(events.indptr[:-1]), persistent=False)
+        self.register_buffer("n_pairs", torch.from_numpy(np.diff(events.indptr)), persistent=False)
+        self.dense = self.n_items <= DENSE_ITEMS and len(events.neighbour) > DENSE_SHARE * self.n_items**2
+        self.register_buffer("log_degree", torch.log1p(torch.from_numpy(events.degree).float()), persistent=False)
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""

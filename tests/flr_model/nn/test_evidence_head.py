@@ -29,8 +29,14 @@ def many():
     }
 
 
+def head_of(events, *, max_history):
+    head = EvidenceHead(len(events.lag_bounds) + 1, max_history=max_history)
+    head.attach(events)
+    return head
+
+
 def random_head(rows, *, exponents=True):
-    head = EvidenceHead(PairEvents.count(rows, N_ITEMS), max_history=6)
+    head = head_of(PairEvents.count(rows, N_ITEMS), max_history=6)
     torch.manual_seed(0)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -43,7 +49,7 @@ def random_head(rows, *, exponents=True):
 
 
 def test_scores_are_those_worked_out_by_hand():
-    head = EvidenceHead(PairEvents.count(ROWS, 4), max_history=3)
+    head = head_of(PairEvents.count(ROWS, 4), max_history=3)
     new_user = HistoryRows.from_lists([[0]], user_id=["cid"], times=[[60]])
     # After 0 came 1 twice at distance 1, and 2 once at distance 2, which starts at half the weight.
     expected = torch.tensor([[SEEN, score(2), score(0.5), 0]])
@@ -51,7 +57,7 @@ def test_scores_are_those_worked_out_by_hand():
 
 
 def test_while_training_the_own_pairs_contribute_nothing_and_others_do():
-    head = EvidenceHead(PairEvents.count(ROWS, 4), max_history=3)
+    head = head_of(PairEvents.count(ROWS, 4), max_history=3)
     scores = head(head.encode(ROWS, leave_out_own=True))
     ann = [SEEN, score(1), score(0.5), 0]  # Bob's pairs only
     bob = [SEEN, score(1), 0, 0]  # Ann's only
@@ -61,7 +67,7 @@ def test_while_training_the_own_pairs_contribute_nothing_and_others_do():
 
 
 def test_the_targets_degree_does_not_count_the_own_interaction():
-    head = EvidenceHead(PairEvents.count(ROWS, 4), max_history=3)
+    head = head_of(PairEvents.count(ROWS, 4), max_history=3)
     with torch.no_grad():
         head.neighbour_exponent.fill_(1.0)  # counts over 1 + degree
     ann = ROWS.select(slice(0, 1))
@@ -102,7 +108,7 @@ def test_only_many_pairs_of_few_items_are_a_dense_matrix(many, monkeypatch):
     for largest, least, dense in ((N_ITEMS, below, True), (N_ITEMS - 1, below, False), (N_ITEMS, share, False)):
         monkeypatch.setattr("flr_model.nn.evidence_head.DENSE_ITEMS", largest)
         monkeypatch.setattr("flr_model.nn.evidence_head.DENSE_SHARE", least)
-        assert EvidenceHead(events, max_history=2).dense == dense
+        assert head_of(events, max_history=2).dense == dense
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -136,7 +142,7 @@ def test_baked_it_scores_as_it_does_here(many, monkeypatch, each):
 def test_every_weight_learns_from_the_loss(many, monkeypatch):
     monkeypatch.setattr("flr_model.ranking.lags.LAGS_PER_BUCKET", 10)
     rows = rows_of(many)
-    head = EvidenceHead(PairEvents.count(rows, N_ITEMS), max_history=6)
+    head = head_of(PairEvents.count(rows, N_ITEMS), max_history=6)
     scores = head(head.encode(rows, leave_out_own=True))
     torch.nn.functional.cross_entropy(scores, torch.from_numpy(rows.target)).backward()
     for name, parameter in head.named_parameters():
@@ -146,7 +152,7 @@ def test_every_weight_learns_from_the_loss(many, monkeypatch):
 
 
 def test_a_catalogue_without_any_pair_scores_zero_but_for_what_was_seen():
-    head = EvidenceHead(PairEvents.count(HistoryRows.from_lists([]), 3), max_history=2)
+    head = head_of(PairEvents.count(HistoryRows.from_lists([]), 3), max_history=2)
     rows = HistoryRows.from_lists([[0], [2]], target=[1, 0])
     for leave_out in (False, True):
         scores = head(head.encode(rows, leave_out_own=leave_out))
