@@ -19,18 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optimum.exporters.onnx import export_models
 
-from export.building.gates import INT8_READER, ITEM_ENCODER, READER, Gates
-from export.building.graphs import (
-    ItemEncoderConfig,
-    ItemEncoderModule,
-    ItemsReaderConfig,
-    ReaderModule,
-    TextReaderConfig,
-)
+from export.building.exporters import Exporter, exporter_of
+from export.building.gates import INT8_READER
 from export.building.parity import validation_sample
 from export.building.quantize import graph_bytes, show_constants
-from export.building.titles import check_title_parity, title_models, write_title_files
-from export.bundle import TITLE_STEP
 from flr_model.artifacts import Manifest, check_free, writing_folder
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
@@ -99,11 +91,11 @@ def export_bundle(
     dataset = _dataset(run, data)
     with writing_folder(out, overwrite=overwrite) as folder:
         began = time.perf_counter()
-        export_graphs(run, folder)
+        exporter = exporter_of(run)
+        export_graphs(exporter, folder)
         seconds = time.perf_counter() - began
         rows = validation_sample(dataset.rows("valid")) if dataset else HistoryRows.from_lists([])
-        judge = _judge_graphs if run.tree is None else _judge_titles
-        parity, files = judge(run, folder, rows, config, progress)
+        parity, files = exporter.judge(folder, rows, config, progress)
         report = _report(out, folder, files, parity, seconds)
         run.catalog.write(folder / "items.parquet")
         np.save(folder / "item_vectors.npy", run.vectors)
@@ -113,48 +105,13 @@ def export_bundle(
     return report
 
 
-def export_graphs(run: Run, folder: Path) -> None:
-    """Write ``reader.onnx`` and ``item_encoder.onnx`` in fp32; weights above 2 GB lie beside them."""
-    declaration = ItemsReaderConfig if run.config.encoding == "items" else TextReaderConfig
-    models: dict[str, tuple[Any, Any]] = {
-        "reader": (
-            ReaderModule(run.model),
-            declaration(run.backbone.lm.config, run.config.embedding_size),
-        ),
-    }
-    if run.tree is not None:
-        models = title_models(run)
-    models["item_encoder"] = ItemEncoderModule(run.item_encoder), ItemEncoderConfig(run.item_backbone.lm.config)
+def export_graphs(exporter: Exporter, folder: Path) -> None:
+    """Write a run's graphs in fp32; weights above 2 GB lie beside them."""
+    graphs = exporter.graphs()
     with _tracing_quietly():
-        export_models(models, folder)
-    for name in models:
+        export_models(graphs, folder)
+    for name in graphs:
         show_constants(folder / f"{name}.onnx")
-
-
-def _judge_graphs(
-    run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Pass the gates; return parity and the files that scoring uses."""
-    gates = Gates(run, folder, rows, config, progress=progress)
-    parity: dict[str, Any] = {"fp32": gates.check_fp32()}
-    files = {"reader": READER, "item_encoder": ITEM_ENCODER}
-    if config.precision == "int8":
-        parity["int8"] = gates.try_int8()
-        if parity["int8"] and parity["int8"]["passed"]:
-            files["reader"] = INT8_READER
-    return parity, files
-
-
-def _judge_titles(
-    run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Likewise for the `title` decoder, which has fp32 graphs only."""
-    if config.precision == "int8":
-        logger.info("the graphs of --decoder title stay in fp32")
-    write_title_files(run, folder)
-    files = {"reader": READER, "item_encoder": ITEM_ENCODER, "title_step": TITLE_STEP}
-    parity = check_title_parity(run, folder, rows, config, progress=progress)
-    return {"fp32": parity}, files
 
 
 def _report(out: Path, folder: Path, files: dict[str, str], parity: dict[str, Any], seconds: float) -> ExportReport:

@@ -21,14 +21,13 @@ from export.building.parity import (
     user_vectors,
 )
 from export.building.quantize import graph_bytes, quantize_until
-from export.runtime import OnnxReader, item_inputs
+from export.runtime import OnnxReader
 from flr_model.arrays import Floats
 from flr_model.config import ExportConfig
-from flr_model.data.histories import PAD, HistoryRows
+from flr_model.data.histories import HistoryRows
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.recommender import Reader
-from flr_model.titles.tokens import TextHistories
 
 if TYPE_CHECKING:
     from flr_model.nn.run import Run
@@ -47,6 +46,7 @@ class Gates:
 
     Args:
         run: what was exported.
+        torchs: the run's recommender, with torch behind it.
         folder: holds ``reader.onnx`` and ``item_encoder.onnx``.
         rows: R validation rows; none at all when the dataset is not at hand.
         config: tolerances.
@@ -54,16 +54,21 @@ class Gates:
     """
 
     def __init__(
-        self, run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, *, progress: Progress = SILENT
+        self,
+        run: Run,
+        torchs: CatalogRecommender,
+        folder: Path,
+        rows: HistoryRows,
+        config: ExportConfig,
+        *,
+        progress: Progress = SILENT,
     ) -> None:
         self.run = run
         self.folder = folder
         self.rows = rows
         self.config = config
         self.progress = progress
-        recommender = run.recommender()
-        assert isinstance(recommender, CatalogRecommender)
-        self.torch = recommender
+        self.torch = torchs
         self.fp32 = self._reader(READER)
         self.fp32_users = self._users(self.fp32)
 
@@ -133,13 +138,5 @@ class Gates:
 
     def _reader_feeds(self, rows: HistoryRows) -> dict[str, npt.NDArray[Any]]:
         """Make the reader's inputs of real histories."""
-        config, histories = self.run.config, rows.padded(self.run.config.max_history)
-        feeds: dict[str, npt.NDArray[Any]] = {
-            "item_vectors": item_inputs(histories, self.run.vectors),
-            "history_mask": (histories != PAD).astype(np.int64),
-        }
-        if config.encoding == "text":
-            tokenizer = self.run.tokenizer()
-            tokens = tokenizer.encode(self.run.catalog.titles.tolist())
-            feeds |= TextHistories(tokens, tokenizer.separator, config.max_tokens).encode(histories)._asdict()
-        return feeds
+        histories = rows.padded(self.run.config.max_history)
+        return self.fp32.feeds(histories, self.run.vectors, self.run.catalog.titles.tolist())

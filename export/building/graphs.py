@@ -1,11 +1,11 @@
-"""What is exported: two modules with named outputs, and Optimum's declarations of their inputs, outputs and axes.
+"""What is exported: modules with named outputs, and Optimum's declarations of their inputs, outputs and axes.
 
 Shapes: B users, L history columns, S tokens, n titles, K factors, d width of the backbone, D width of item vectors.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,8 +15,10 @@ from optimum.utils import NormalizedConfig
 from torch import Tensor, nn
 
 from flr_model.data.histories import PAD
+from flr_model.nn.catalog_decoder import CatalogDecoder
+from flr_model.nn.history_encoders import HistoryBatch, TextTokens
 from flr_model.nn.item_encoder import ItemEncoder
-from flr_model.nn.model import FactorizedModel, HistoryBatch, Reading
+from flr_model.nn.model import FactorizedModel, Reading
 
 Axes = Mapping[str, dict[int, str]]
 
@@ -24,11 +26,11 @@ _BATCH, _HISTORY, _TOKENS, _REAL = 3, 5, 7, 4
 """Sizes to trace with, and how many places of the first row are no padding; any above 1 give the same graph."""
 
 
-class ReaderModule(nn.Module):
-    """Histories to user states: what `flr_model.ranking.recommender.Reader.read` promises, as tensors.
+class HistoryModule(nn.Module, ABC):
+    """Histories to what a head makes of them, as named tensors.
 
     Args:
-        model: the network.
+        model: from histories to thoughts.
     """
 
     def __init__(self, model: FactorizedModel) -> None:
@@ -44,18 +46,33 @@ class ReaderModule(nn.Module):
         attention_mask: Tensor | None = None,
         token_slot: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Read (B, L, D) vectors with a (B, L) mask; for `text` also (B, S) tokens, mask and history columns.
+        """Read (B, L, D) vectors with a (B, L) mask; for `text` also (B, S) tokens, mask and history columns."""
+        text = None
+        if input_ids is not None and attention_mask is not None and token_slot is not None:
+            text = TextTokens(input_ids, attention_mask, token_slot)
+        return self.outputs(self.model.read(HistoryBatch(item_vectors, history_mask, text)))
 
-        Returns:
-            queries (B, K, D), gates (B, K), attention (B, K, L), factors (B, K, d).
-        """
-        reading = self.model.read(HistoryBatch(item_vectors, history_mask, input_ids, attention_mask, token_slot))
-        return self.outputs(reading)
-
+    @abstractmethod
     def outputs(self, reading: Reading) -> dict[str, Tensor]:
         """Return the graph's outputs by name."""
+
+
+class ReaderModule(HistoryModule):
+    """Histories to user states: what `flr_model.ranking.recommender.Reader.read` promises, as tensors.
+
+    Args:
+        model: from histories to thoughts.
+        decoder: from thoughts to queries.
+    """
+
+    def __init__(self, model: FactorizedModel, decoder: CatalogDecoder) -> None:
+        super().__init__(model)
+        self.decoder = decoder
+
+    def outputs(self, reading: Reading) -> dict[str, Tensor]:
+        """Return queries (B, K, D), gates (B, K), attention (B, K, L), factors (B, K, d)."""
         return {
-            "queries": self.model.queries(reading),
+            "queries": self.decoder.queries(reading),
             "gates": reading.thought.gates,
             "attention": reading.attention,
             "factors": reading.thought.factors,
@@ -80,21 +97,29 @@ class ItemEncoderModule(nn.Module):
 
 
 class DeclaredConfig(OnnxConfig):  # type: ignore[misc]
-    """A declaration that makes its own dummy inputs."""
+    """A declaration that makes its own dummy inputs.
+
+    Args:
+        config: of the language model.
+        inputs: the dynamic axes of each input.
+        outputs: of each output.
+    """
 
     NORMALIZED_CONFIG_CLASS = NormalizedConfig
-    declared_inputs: ClassVar[Axes]
-    declared_outputs: ClassVar[Axes]
+
+    def __init__(self, config: Any, inputs: Axes, outputs: Axes) -> None:
+        self._axes = inputs, outputs
+        super().__init__(config, task="feature-extraction")
 
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
         """The dynamic axes of each input."""
-        return dict(self.declared_inputs)
+        return dict(self._axes[0])
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
         """The dynamic axes of each output."""
-        return dict(self.declared_outputs)
+        return dict(self._axes[1])
 
     def generate_dummy_inputs(self, framework: str = "pt", **_: Any) -> dict[str, Any]:
         """Make inputs to trace with; no axis has length 1, which a tracer would take for a constant."""
@@ -106,58 +131,86 @@ class DeclaredConfig(OnnxConfig):  # type: ignore[misc]
         """Return one tensor per input."""
 
 
-class ItemsReaderConfig(DeclaredConfig):
-    """The reader of the `items` encoding.
+class ReaderInputs(ABC):
+    """The inputs of the graph that reads histories.
 
     Args:
-        config: of the backbone.
         embedding_size: D.
     """
 
-    declared_inputs: ClassVar[Axes] = {
+    axes: ClassVar[Axes]
+
+    def __init__(self, embedding_size: int) -> None:
+        self.embedding_size = embedding_size
+
+    @abstractmethod
+    def dummies(self, vocabulary: int) -> dict[str, Tensor]:
+        """Return one tensor per input, the first row padded on the left."""
+
+
+class ItemsInputs(ReaderInputs):
+    """Those of the `items` encoding: the vectors of the items."""
+
+    axes: ClassVar[Axes] = {
         "item_vectors": {0: "batch", 1: "history"},
         "history_mask": {0: "batch", 1: "history"},
     }
-    declared_outputs: ClassVar[Axes] = {
-        "queries": {0: "batch"},
-        "gates": {0: "batch"},
-        "attention": {0: "batch", 2: "history"},
-        "factors": {0: "batch"},
-    }
 
-    def __init__(self, config: Any, embedding_size: int) -> None:
-        super().__init__(config, task="feature-extraction")
-        self.embedding_size = embedding_size
-
-    def dummy_tensors(self) -> dict[str, Tensor]:
-        """Return vectors and mask, the first row padded on the left."""
+    def dummies(self, vocabulary: int) -> dict[str, Tensor]:
+        """Return vectors and mask."""
         mask = torch.ones(_BATCH, _HISTORY, dtype=torch.int64)
         mask[0, : _HISTORY - _REAL] = 0
         vectors = torch.randn(_BATCH, _HISTORY, self.embedding_size) * mask[..., None]
         return {"item_vectors": vectors, "history_mask": mask}
 
 
-class TextReaderConfig(ItemsReaderConfig):
-    """The reader of the `text` encoding: the items' vectors and the titles' tokens."""
+class TextInputs(ItemsInputs):
+    """Those of the `text` encoding: also the tokens of the titles."""
 
-    declared_inputs: ClassVar[Axes] = {
-        **ItemsReaderConfig.declared_inputs,
+    axes: ClassVar[Axes] = {
+        **ItemsInputs.axes,
         "input_ids": {0: "batch", 1: "tokens"},
         "attention_mask": {0: "batch", 1: "tokens"},
         "token_slot": {0: "batch", 1: "tokens"},
     }
 
-    def dummy_tensors(self) -> dict[str, Tensor]:
-        """Return also tokens, the first row padded on the left."""
+    def dummies(self, vocabulary: int) -> dict[str, Tensor]:
+        """Return also tokens."""
         mask = torch.ones(_BATCH, _TOKENS, dtype=torch.int64)
         mask[0, : _TOKENS - _REAL] = 0
         slot = torch.arange(_TOKENS).clamp(max=_HISTORY - 1).expand(_BATCH, -1)
         tokens = {
-            "input_ids": _token_ids(self) * mask,
+            "input_ids": _token_ids(vocabulary) * mask,
             "attention_mask": mask,
             "token_slot": slot.where(mask > 0, PAD),
         }
-        return super().dummy_tensors() | tokens
+        return super().dummies(vocabulary) | tokens
+
+
+READER_OUTPUTS: Axes = {
+    "queries": {0: "batch"},
+    "gates": {0: "batch"},
+    "attention": {0: "batch", 2: "history"},
+    "factors": {0: "batch"},
+}
+
+
+class ReaderConfig(DeclaredConfig):
+    """The graph that reads histories.
+
+    Args:
+        config: of the backbone.
+        inputs: those of the encoding.
+        outputs: those of the head.
+    """
+
+    def __init__(self, config: Any, inputs: ReaderInputs, outputs: Axes = READER_OUTPUTS) -> None:
+        super().__init__(config, inputs.axes, outputs)
+        self._reader_inputs = inputs
+
+    def dummy_tensors(self) -> dict[str, Tensor]:
+        """Return one tensor per input."""
+        return self._reader_inputs.dummies(self._config.vocab_size)
 
 
 class ItemEncoderConfig(DeclaredConfig):
@@ -167,23 +220,17 @@ class ItemEncoderConfig(DeclaredConfig):
         config: of the language model that makes the item vectors.
     """
 
-    declared_inputs: ClassVar[Axes] = {
-        "input_ids": {0: "titles", 1: "tokens"},
-        "attention_mask": {0: "titles", 1: "tokens"},
-    }
-    declared_outputs: ClassVar[Axes] = {"item_vectors": {0: "titles"}}
-
     def __init__(self, config: Any) -> None:
-        super().__init__(config, task="feature-extraction")
+        titles = {0: "titles", 1: "tokens"}
+        super().__init__(config, {"input_ids": titles, "attention_mask": titles}, {"item_vectors": {0: "titles"}})
 
     def dummy_tensors(self) -> dict[str, Tensor]:
         """Return tokens, the first title padded on the right."""
         mask = torch.ones(_BATCH, _TOKENS, dtype=torch.int64)
         mask[0, _REAL:] = 0
-        return {"input_ids": _token_ids(self) * mask, "attention_mask": mask}
+        return {"input_ids": _token_ids(self._config.vocab_size) * mask, "attention_mask": mask}
 
 
-def _token_ids(declaration: OnnxConfig) -> Tensor:
+def _token_ids(vocabulary: int) -> Tensor:
     """(B, S) tokens of the vocabulary."""
-    vocabulary: int = declaration._config.vocab_size
     return torch.arange(_BATCH * _TOKENS).view(_BATCH, _TOKENS) % vocabulary

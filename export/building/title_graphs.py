@@ -8,14 +8,15 @@ A twice the number of layers, H heads of keys and values, h their width.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from export.building.graphs import Axes, DeclaredConfig, ItemsReaderConfig, ReaderModule, TextReaderConfig
+from export.building.graphs import Axes, DeclaredConfig, HistoryModule
 from flr_model.nn.backbone import Past, Trunk
-from flr_model.nn.model import Reading
+from flr_model.nn.model import FactorizedModel, Reading
+from flr_model.nn.title_decoder import TitleDecoder
 
 _BATCH, _CACHED, _NEW = 3, 5, 4
 
@@ -29,15 +30,24 @@ PROMPT_OUTPUTS: Axes = {
 }
 
 
-class PromptModule(ReaderModule):
-    """Histories to everything that writing starts from: what `flr_model.titles.search.TitleReader.prompt` promises."""
+class PromptModule(HistoryModule):
+    """Histories to everything that writing starts from: what `flr_model.titles.search.TitleReader.prompt` promises.
+
+    Args:
+        model: from histories to thoughts.
+        decoder: from thoughts to titles.
+    """
+
+    def __init__(self, model: FactorizedModel, decoder: TitleDecoder) -> None:
+        super().__init__(model)
+        self.decoder = decoder
 
     def outputs(self, reading: Reading) -> dict[str, Tensor]:
         """Return gates (B, K), attention (B, K, L), factors (B, K, d), state (B, d), past_mask (B, P) and past.
 
         ``past`` is (A, B, H, P, h).
         """
-        state, mask, past = self.model.end_prompt(reading)
+        state, mask, past = self.decoder.end_prompt(self.model, reading)
         parts = (reading.thought.gates, reading.attention, reading.thought.factors, state, mask, _stack(past))
         return dict(zip(PROMPT_OUTPUTS, parts, strict=True))
 
@@ -66,18 +76,6 @@ class StepModule(nn.Module):
         return {"states": states, "present": _stack(present)}
 
 
-class ItemsPromptConfig(ItemsReaderConfig):
-    """The prompt's graph for the `items` encoding."""
-
-    declared_outputs: ClassVar[Axes] = PROMPT_OUTPUTS
-
-
-class TextPromptConfig(TextReaderConfig):
-    """The prompt's graph for the `text` encoding."""
-
-    declared_outputs: ClassVar[Axes] = PROMPT_OUTPUTS
-
-
 class StepConfig(DeclaredConfig):
     """The graph of one step.
 
@@ -85,16 +83,14 @@ class StepConfig(DeclaredConfig):
         config: of the backbone.
     """
 
-    declared_inputs: ClassVar[Axes] = {
-        "input_ids": {0: "batch", 1: "new"},
-        "position_ids": {0: "batch", 1: "new"},
-        "seen": {0: "batch", 1: "new", 2: "places"},
-        "past": {1: "batch", 3: "cached"},
-    }
-    declared_outputs: ClassVar[Axes] = {"states": {0: "batch", 1: "new"}, "present": {1: "batch", 3: "places"}}
-
     def __init__(self, config: Any) -> None:
-        super().__init__(config, task="feature-extraction")
+        inputs = {
+            "input_ids": {0: "batch", 1: "new"},
+            "position_ids": {0: "batch", 1: "new"},
+            "seen": {0: "batch", 1: "new", 2: "places"},
+            "past": {1: "batch", 3: "cached"},
+        }
+        super().__init__(config, inputs, {"states": {0: "batch", 1: "new"}, "present": {1: "batch", 3: "places"}})
 
     def dummy_tensors(self) -> dict[str, Tensor]:
         """Return a step of a few tokens that see all before them."""

@@ -1,4 +1,4 @@
-"""From a run of the `title` decoder to its part of a bundle: graphs, tree, output embeddings, proof of parity.
+"""What a bundle of the `title` decoder has besides graphs: tree, output embeddings, proof of parity.
 
 Shapes: R validation rows.
 """
@@ -21,14 +21,16 @@ from export.building.parity import (
     made_up_histories,
     odd_titles,
 )
-from export.building.title_graphs import ItemsPromptConfig, PromptModule, StepConfig, StepModule, TextPromptConfig
-from export.bundle import TITLE_HEAD, TITLE_STEP, TITLE_TREE
+from export.bundle import TITLE_HEAD, TITLE_TREE
 from export.runtime import OnnxWriter
 from flr_model.arrays import Floats, Ints
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import GateError
 from flr_model.evaluation import metrics
+from flr_model.nn.model import FactorizedModel
+from flr_model.nn.reader import to_numpy
+from flr_model.nn.title_head import TitleHead
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.candidates import UNSEEN
 from flr_model.ranking.topk import best_items
@@ -48,30 +50,26 @@ MIN_OVERLAP = 0.99
 """Smallest share of torch's top 10 that the graphs must find."""
 
 
-def title_models(run: Run) -> dict[str, tuple[Any, Any]]:
-    """Return the modules to export with their declarations, by name of the graph."""
-    lm, size = run.backbone.lm.config, run.config.embedding_size
-    declaration = ItemsPromptConfig if run.config.encoding == "items" else TextPromptConfig
-    return {
-        "reader": (PromptModule(run.model), declaration(lm, size)),
-        TITLE_STEP.removesuffix(".onnx"): (StepModule(run.model.encoder.trunk), StepConfig(lm)),
-    }
-
-
-def write_title_files(run: Run, folder: Path) -> None:
+def write_title_files(model: FactorizedModel, head: TitleHead, folder: Path) -> None:
     """Write the tree and the output embeddings into a bundle folder."""
-    assert run.tree is not None
-    run.tree.write(folder / TITLE_TREE)
-    np.save(folder / TITLE_HEAD, run.model.output_embeddings().detach().float().cpu().numpy())
+    head.tree.write(folder / TITLE_TREE)
+    np.save(folder / TITLE_HEAD, to_numpy(head.decoder.output_embeddings(model).detach()))
 
 
 def check_title_parity(
-    run: Run, folder: Path, rows: HistoryRows, config: ExportConfig, *, progress: Progress = SILENT
+    run: Run,
+    head: TitleHead,
+    folder: Path,
+    rows: HistoryRows,
+    config: ExportConfig,
+    *,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Compare what ONNX and torch find and say for validation rows.
+    """Compare what ONNX and torch find and score for validation rows.
 
     Args:
         run: what was exported.
+        head: of the run.
         folder: holds the graphs, the tree and the output embeddings.
         rows: R validation rows; with none, lists are not compared.
         config: tolerance.
@@ -85,8 +83,7 @@ def check_title_parity(
     """
     if run.config.guidance == 1:  # the network would not count, and nothing would be compared
         run = replace(run, config=run.config.with_guidance(0.0))
-    torchs = run.recommender()
-    assert isinstance(torchs, TitleRecommender)
+    torchs = head.recommender(run.ranking_parts())
     writer = OnnxWriter(folder / READER, folder / ITEM_ENCODER, run.backbone.tokenizer_json, run.config)
     ours = TitleRecommender(writer, torchs.catalog, torchs.vectors, torchs.evidence, torchs.tree, torchs.model)
     odd = odd_titles(run.catalog.titles.tolist())

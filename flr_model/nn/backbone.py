@@ -165,7 +165,7 @@ class Trunk(nn.Module):
         return output.last_hidden_state, _as_past(output.past_key_values)
 
 
-def load_head(name: str) -> Tensor | None:
+def load_output_embeddings(name: str) -> Tensor | None:
     """Return the (V, d) output embeddings of a model where they are not the input embeddings, else None.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The `catalog` decoder: each factor, and the trunk itself, speak in item space (docs/method.md, "Prediction").
+"""The `catalog` decoder: projects each factor, and the trunk's state, into item space (docs/method.md, "Prediction").
 
 Shapes: B batch, K factors, L items of a history, d width of the backbone, D width of item vectors, r rank.
 """
@@ -11,18 +11,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from flr_model.nn.model import Reading
 from flr_model.nn.parameter_groups import Groups
 from flr_model.nn.reasoner import Thought, per_factor
 
 
-class Forecast(NamedTuple):
-    """How the next item follows from what the trunk read.
+class NextItemHead(NamedTuple):
+    """How the next item follows from what the trunk read, without the factors.
 
-    states: (d, D) map of the trunk's state, over sqrt(d). newest: () weight of the newest item's own vector.
+    states: (d, D) map of the trunk's state, over sqrt(d). last_item: () weight of the last item's own vector.
     """
 
     states: Tensor
-    newest: Tensor
+    last_item: Tensor
 
 
 class CatalogDecoder(nn.Module):
@@ -31,7 +32,7 @@ class CatalogDecoder(nn.Module):
     p_k = sum_l A_kl e_l (I + U_k) + P_k standard(f_k + r), query_k = g_k (tau p_k + W h / sqrt(d) + b e_L)
 
     U_k and P_k start at zero: the untrained model ranks by similarity of titles to a recency-weighted history. W and b
-    are zero unless the trunk learned to forecast (`flr_model.training.sequences`).
+    are zero unless the trunk learned to predict the next item (`flr_model.training.sequences`).
 
     Args:
         width: d.
@@ -40,15 +41,15 @@ class CatalogDecoder(nn.Module):
         dropout: on what U_k and P_k read, while training.
     """
 
-    forecast: Tensor
-    echo: Tensor
+    next_item: Tensor
+    last_item_weight: Tensor
 
     def __init__(self, width: int, embedding_size: int, n_factors: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.item_map = nn.Parameter(torch.zeros(n_factors, embedding_size, embedding_size))  # U_k
         self.thought_map = nn.Parameter(torch.zeros(n_factors, width, embedding_size))  # P_k
-        self.register_buffer("forecast", torch.zeros(width, embedding_size))  # W
-        self.register_buffer("echo", torch.zeros(()))  # b
+        self.register_buffer("next_item", torch.zeros(width, embedding_size))  # W
+        self.register_buffer("last_item_weight", torch.zeros(()))  # b
         # What all users' thoughts have in common would become a learned popularity, which time makes wrong.
         self.centre = nn.BatchNorm1d(n_factors * width, affine=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(12.0)))  # log tau
@@ -58,14 +59,14 @@ class CatalogDecoder(nn.Module):
         """Return the group of every parameter."""
         return {"item_maps": [self.item_map], "reasoner": [self.thought_map], "scalars": [self.log_scale]}
 
-    def forward(self, thought: Thought, attention: Tensor, vectors: Tensor, newest: Tensor) -> Tensor:
-        """Speak in item space.
+    def forward(self, thought: Thought, attention: Tensor, vectors: Tensor, last: Tensor) -> Tensor:
+        """Project a thought into item space.
 
         Args:
             thought: what the reasoner ended with; its ``thought`` and ``gates`` may be perturbed ones.
             attention: (B, K, L) over the history's items.
             vectors: (B, L, D) the items' vectors, zero at padding.
-            newest: (B, d) h, the trunk's state at the newest item.
+            last: (B, d) h, the trunk's state at the last item.
 
         Returns:
             (B, K, D) queries; their sum is the user's vector.
@@ -74,16 +75,21 @@ class CatalogDecoder(nn.Module):
         read = read + per_factor(self.dropout(read), self.item_map)
         latent = self._standard(thought.factors + thought.thought[:, None])
         latent = latent / math.sqrt(latent.shape[-1])  # (B, K, d), about as long as e_i
-        said = per_factor(self.dropout(latent), self.thought_map)
-        # (B, D) what the trunk itself says; it is of no factor, and each factor tells its gate's share of it.
-        forecast = newest @ self.forecast / math.sqrt(newest.shape[-1]) + self.echo * vectors[:, -1]
-        return thought.gates[..., None] * (self.log_scale.exp() * (read + said) + forecast[:, None])
+        projected = per_factor(self.dropout(latent), self.thought_map)
+        # (B, D) the trunk's own prediction; it is of no factor, and each factor gets its gate's share of it.
+        next_item = last @ self.next_item / math.sqrt(last.shape[-1]) + self.last_item_weight * vectors[:, -1]
+        return thought.gates[..., None] * (self.log_scale.exp() * (read + projected) + next_item[:, None])
+
+    def queries(self, reading: Reading) -> Tensor:
+        """Return the (B, K, D) queries of a reading."""
+        queries: Tensor = self(reading.thought, reading.attention, reading.vectors, reading.last)
+        return queries
 
     @torch.no_grad()
-    def take_forecast(self, learned: Forecast, weight: float) -> None:
-        """Add what the trunk forecasts to the queries, with a weight."""
-        self.forecast.copy_(weight * learned.states)
-        self.echo.copy_(weight * learned.newest)
+    def set_next_item_head(self, learned: NextItemHead, weight: float) -> None:
+        """Add the trunk's own prediction to the queries, with a weight."""
+        self.next_item.copy_(weight * learned.states)
+        self.last_item_weight.copy_(weight * learned.last_item)
 
     def _standard(self, latent: Tensor) -> Tensor:
         """Centre and scale every place of (B, K, d) by its spread over users."""

@@ -1,20 +1,57 @@
 """How the backbone reads a history: one position per item, or the titles as text.
 
-Both return states over positions, the item each position belongs to, and the way to go on with a latent token.
+A `HistoryEncoder` owns all that differs between the two. Both return states over positions, the item each position
+belongs to, and the way to go on with a latent token.
 Shapes: B batch, L items of a history, S positions read, P positions with the prompt's, d width of the backbone,
 D width of item vectors.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from flr_model.errors import ConfigError
 from flr_model.nn.backbone import Past, Trunk
 from flr_model.nn.parameter_groups import Groups, join_groups
-from flr_model.titles.tokens import Ints
+from flr_model.titles.tokens import Ints, TextHistories, TitleTokenizer
+
+
+class TextTokens(NamedTuple):
+    """Histories as text, padded on the left.
+
+    input_ids, mask: (B, S) tokens, 1 where real. slot: (B, S) the history column of each token, PAD at padding.
+    """
+
+    input_ids: Tensor
+    mask: Tensor
+    slot: Tensor
+
+
+class HistoryInputs(NamedTuple):
+    """Histories before their vectors are looked up.
+
+    items: (B, L) positions in the catalogue, padded on the left with PAD. text: only for the `text` encoding.
+    """
+
+    items: Tensor
+    text: TextTokens | None = None
+
+
+class HistoryBatch(NamedTuple):
+    """A batch of histories as the model reads it, padded on the left.
+
+    vectors: (B, L, D) item vectors, zero at padding. mask: (B, L) 1 where an item is. text: only for the `text`
+    encoding.
+    """
+
+    vectors: Tensor
+    mask: Tensor
+    text: TextTokens | None = None
 
 
 class EncodedHistory(NamedTuple):
@@ -62,7 +99,66 @@ class Prompt(nn.Module):
         return EncodedHistory(states[:, n_before : n_before + n_history], mask, slot, past, states[:, -1], whole)
 
 
-class ItemsEncoder(nn.Module):
+class HistoryEncoder(nn.Module, ABC):
+    """Reads histories with the backbone.
+
+    Args:
+        trunk: the backbone.
+        prompt: around the history; None for none.
+    """
+
+    item_positions: ClassVar[bool]
+    """Whether a position is an item: the backbone can learn on whole sequences, and states of rows can be kept."""
+
+    def __init__(self, trunk: Trunk, prompt: Prompt | None = None) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.prompt = prompt
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        return self.trunk.parameter_groups()
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor, embeddings: Tensor) -> None:
+        """Prepare for a catalogue, given (M, D) item vectors and (M, d) mean input embeddings of its titles."""
+
+    def text_of(self, titles: Sequence[str], tokenizer: TitleTokenizer) -> TextHistories | None:
+        """Return what turns histories of a catalogue's items into tokens; None where no text is read."""
+        return None
+
+    @abstractmethod
+    def embed_items(self, vectors: Tensor) -> Tensor:
+        """Return the (..., d) input embeddings of items (..., D).
+
+        Raises:
+            ConfigError: if the encoding gives items no position of their own.
+        """
+
+    @abstractmethod
+    def forward(self, batch: HistoryBatch, *, keep: bool) -> EncodedHistory:
+        """Read a batch; with ``keep`` also keys and values for a later call."""
+
+    @abstractmethod
+    def attention_per_item(self, attention: Tensor, encoded: EncodedHistory, mask: Tensor) -> Tensor:
+        """Sum attention over positions (B, K, S) per item, (B, K, L), for a (B, L) mask of items."""
+
+    @abstractmethod
+    def positions(self, inputs: HistoryInputs) -> Tensor:
+        """Return (B, S) what stands at each position that is read: an item, or a token."""
+
+    @abstractmethod
+    def describe(self, inputs: HistoryInputs, titles: Sequence[str]) -> list[str]:
+        """Write each of B histories for a person, as it is read."""
+
+    def _read(self, embeddings: Tensor, mask: Tensor, slot: Tensor, *, keep: bool) -> EncodedHistory:
+        if self.prompt is not None:
+            return self.prompt.read(self.trunk, embeddings, mask, slot, keep=keep)
+        states, past = self.trunk(embeddings, mask, keep=keep)
+        return EncodedHistory(states, mask, slot, past)
+
+
+class ItemsEncoder(HistoryEncoder):
     """One position per item: the item's vector, mapped to an input embedding.
 
     Args:
@@ -71,19 +167,19 @@ class ItemsEncoder(nn.Module):
         prompt: around the history; None for none.
     """
 
+    item_positions = True
+
     def __init__(self, trunk: Trunk, embedding_size: int, prompt: Prompt | None = None) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.prompt = prompt
+        super().__init__(trunk, prompt)
         self.projection = nn.Linear(embedding_size, trunk.width)
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter; the projection's offset learns as its matrix does."""
-        return join_groups(self.trunk.parameter_groups(), {"projection": list(self.projection.parameters())})
+        return join_groups(super().parameter_groups(), {"projection": list(self.projection.parameters())})
 
     @torch.no_grad()
     def fit(self, vectors: Tensor, embeddings: Tensor) -> None:
-        """Start the projection where the backbone feels at home: ridge regression of the title's mean token embedding.
+        """Start with ridge regression of the title's mean token embedding, where the backbone can read it.
 
         Args:
             vectors: (M, D) item vectors.
@@ -95,38 +191,71 @@ class ItemsEncoder(nn.Module):
         self.projection.weight.copy_(torch.linalg.solve(gram, inputs.T @ (outputs - mean)).T.float())
         self.projection.bias.copy_(mean.float())
 
-    def forward(self, vectors: Tensor, mask: Tensor, *, keep: bool) -> EncodedHistory:
-        """Read (B, L, D) vectors with a (B, L) mask; no gradient flows into the vectors from here."""
-        slot = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-        return _read(self.trunk, self.prompt, self.projection(vectors.detach()), mask, slot, keep=keep)
+    def embed_items(self, vectors: Tensor) -> Tensor:
+        """Return the (..., d) input embeddings of items (..., D)."""
+        return self.projection(vectors)  # type: ignore[no-any-return]
+
+    def forward(self, batch: HistoryBatch, *, keep: bool) -> EncodedHistory:
+        """Read a batch; no gradient flows into the vectors from here."""
+        slot = torch.arange(batch.mask.shape[1], device=batch.mask.device).expand_as(batch.mask)
+        return self._read(self.embed_items(batch.vectors.detach()), batch.mask, slot, keep=keep)
+
+    def attention_per_item(self, attention: Tensor, encoded: EncodedHistory, mask: Tensor) -> Tensor:
+        """Return the attention as it is."""
+        return attention
+
+    def positions(self, inputs: HistoryInputs) -> Tensor:
+        """Return the (B, L) items."""
+        return inputs.items
+
+    def describe(self, inputs: HistoryInputs, titles: Sequence[str]) -> list[str]:
+        """Write the titles of the items."""
+        return [" | ".join(titles[item] for item in row if item >= 0) for row in inputs.items.tolist()]
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(HistoryEncoder):
     """The titles as text, oldest first.
 
     Args:
         trunk: the backbone.
+        max_tokens: of a history.
         prompt: around the history; None for none.
     """
 
-    def __init__(self, trunk: Trunk, prompt: Prompt | None = None) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.prompt = prompt
+    item_positions = False
 
-    def parameter_groups(self) -> Groups:
-        """Return the group of every parameter."""
-        return self.trunk.parameter_groups()
+    def __init__(self, trunk: Trunk, max_tokens: int, prompt: Prompt | None = None) -> None:
+        super().__init__(trunk, prompt)
+        self.max_tokens = max_tokens
 
-    def forward(self, input_ids: Tensor, mask: Tensor, slot: Tensor, *, keep: bool) -> EncodedHistory:
-        """Read (B, S) tokens with a (B, S) mask and the (B, S) history column of each token."""
-        return _read(self.trunk, self.prompt, self.trunk.embed(input_ids), mask, slot.clamp(min=0), keep=keep)
+    def text_of(self, titles: Sequence[str], tokenizer: TitleTokenizer) -> TextHistories:
+        """Return what turns histories of a catalogue's items into tokens."""
+        return TextHistories(tokenizer.encode(titles), tokenizer.separator, self.max_tokens)
+
+    def embed_items(self, vectors: Tensor) -> Tensor:
+        """Refuse: an item has no position of its own."""
+        raise ConfigError("--tuning sequences needs --encoding items")
+
+    def forward(self, batch: HistoryBatch, *, keep: bool) -> EncodedHistory:
+        """Read the tokens of a batch."""
+        text = _text(batch)
+        return self._read(self.trunk.embed(text.input_ids), text.mask, text.slot.clamp(min=0), keep=keep)
+
+    def attention_per_item(self, attention: Tensor, encoded: EncodedHistory, mask: Tensor) -> Tensor:
+        """Sum the attention over each item's tokens."""
+        columns = torch.arange(mask.shape[1], device=mask.device)
+        belongs = (encoded.slot[..., None] == columns).to(attention.dtype) * encoded.mask[..., None]
+        return attention @ belongs
+
+    def positions(self, inputs: HistoryInputs) -> Tensor:
+        """Return the (B, S) tokens."""
+        return _text(inputs).input_ids
+
+    def describe(self, inputs: HistoryInputs, titles: Sequence[str]) -> list[str]:
+        """Write the numbers of the tokens."""
+        return [" ".join(map(str, row)) for row in _text(inputs).input_ids.tolist()]
 
 
-def _read(
-    trunk: Trunk, prompt: Prompt | None, embeddings: Tensor, mask: Tensor, slot: Tensor, *, keep: bool
-) -> EncodedHistory:
-    if prompt is not None:
-        return prompt.read(trunk, embeddings, mask, slot, keep=keep)
-    states, past = trunk(embeddings, mask, keep=keep)
-    return EncodedHistory(states, mask, slot, past)
+def _text(batch: HistoryBatch | HistoryInputs) -> TextTokens:
+    assert batch.text is not None, "the text encoding reads tokens"
+    return batch.text

@@ -1,4 +1,4 @@
-"""The torch network behind a `Recommender`.
+"""The torch network behind a recommender.
 
 Shapes: B histories, L items of a history, M items, D width of item vectors.
 """
@@ -7,86 +7,117 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
-from flr_model.config import ModelConfig
-from flr_model.data.histories import PAD
+from flr_model.arrays import Floats, Ints
+from flr_model.nn.catalog_decoder import CatalogDecoder
+from flr_model.nn.history_encoders import HistoryBatch, TextTokens
 from flr_model.nn.item_encoder import TOKENS_PER_BATCH, ItemEncoder
-from flr_model.nn.model import FactorizedModel, HistoryBatch
+from flr_model.nn.model import FactorizedModel
+from flr_model.ranking.item_table import ItemTable
 from flr_model.ranking.recommender import UserStates
-from flr_model.titles.tokens import TextHistories, TitleTokenizer
-
-Floats = npt.NDArray[np.float32]
+from flr_model.titles.tokens import TitleTokenizer
 
 
-class TorchReader:
-    """Read histories with torch (see `flr_model.ranking.recommender.Reader`).
+@contextmanager
+def eval_mode(*modules: nn.Module) -> Iterator[None]:
+    """Switch dropout and running statistics off in the block."""
+    were_training = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in zip(modules, were_training, strict=True):
+            module.train(was_training)
+
+
+class TorchNetwork:
+    """What reading histories and writing titles with torch share.
 
     Args:
-        model: the network.
+        model: from histories to thoughts.
         item_encoder: for titles that are not in the catalogue; None where no such title comes.
         tokenizer: of titles.
-        config: shape of the model.
     """
 
-    def __init__(
-        self, model: FactorizedModel, item_encoder: ItemEncoder | None, tokenizer: TitleTokenizer, config: ModelConfig
-    ) -> None:
+    def __init__(self, model: FactorizedModel, item_encoder: ItemEncoder | None, tokenizer: TitleTokenizer) -> None:
         self.model = model
         self.item_encoder = item_encoder
         self.tokenizer = tokenizer
-        self.config = config
-        self._text: tuple[int, TextHistories] | None = None
+        self._table: tuple[Floats, int, ItemTable] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.model.token_norm.device
+
+    def table(self, vectors: Floats, titles: Sequence[str]) -> ItemTable:
+        """Return what the network reads of a catalogue: (M, D) vectors and M titles, tokenized once a catalogue."""
+        if self._table is None or self._table[0] is not vectors or self._table[1] != len(titles):
+            text = self.model.encoder.text_of(titles, self.tokenizer)
+            table = ItemTable(vectors, None if text is None else text.encode)
+            self._table = vectors, len(titles), table
+        return self._table[2]
+
+    def batch(self, histories: Ints, items: ItemTable) -> HistoryBatch:
+        """Turn B histories (B, L) into tensors."""
+        tensors = (torch.from_numpy(array).to(self.device) for array in items.inputs(histories).values())
+        vectors, mask, *text = tensors
+        return HistoryBatch(vectors, mask, TextTokens(*text) if text else None)
 
     @torch.no_grad()
-    def read(self, histories: npt.NDArray[np.int64], vectors: Floats, titles: Sequence[str]) -> UserStates:
-        """Read B histories (B, L), padded on the left with PAD."""
-        with self.still():
-            reading = self.model.read(self.batch(histories, vectors, titles))
-            queries = self.model.queries(reading)
-        thought = reading.thought
-        outputs = (queries, thought.gates, reading.attention, thought.factors)
-        return UserStates(*[tensor.float().cpu().numpy() for tensor in outputs])
-
-    @contextmanager
-    def still(self) -> Iterator[None]:
-        """Keep dropout and statistics from running in the block."""
-        was_training = self.model.training
-        self.model.eval()
-        yield
-        self.model.train(was_training)
-
-    def batch(self, histories: npt.NDArray[np.int64], vectors: Floats, titles: Sequence[str]) -> HistoryBatch:
-        """Turn B histories (B, L) into tensors."""
-        gathered = np.where((histories != PAD)[..., None], vectors[np.maximum(histories, 0)], 0).astype(np.float32)
-        parts = [gathered, (histories != PAD).astype(np.int64), *self._tokens(histories, titles)]
-        return HistoryBatch(*[torch.from_numpy(part).to(self.model.token_length.device) for part in parts])
-
     def encode_titles(self, titles: Sequence[str]) -> Floats:
         """Return the (n, D) item vectors of n titles.
 
         Raises:
-            ValueError: if this reader was made without an item encoder.
+            ValueError: if this network was made without an item encoder.
         """
         if self.item_encoder is None:
-            raise ValueError("this reader has no item encoder")
+            raise ValueError("this network has no item encoder")
         out = np.zeros((len(titles), len(self.item_encoder.scale)), np.float32)
         device = self.item_encoder.scale.device
-        with torch.no_grad():
-            for index, input_ids, mask in self.tokenizer.batches(titles, TOKENS_PER_BATCH):
-                parts = [torch.from_numpy(part).to(device) for part in (input_ids, mask)]
-                out[index] = self.item_encoder(*parts).cpu().numpy()
+        for index, input_ids, mask in self.tokenizer.batches(titles, TOKENS_PER_BATCH):
+            parts = [torch.from_numpy(part).to(device) for part in (input_ids, mask)]
+            out[index] = self.item_encoder(*parts).cpu().numpy()
         return out
 
-    def _tokens(self, histories: npt.NDArray[np.int64], titles: Sequence[str]) -> list[npt.NDArray[np.int64]]:
-        """The three token arrays of the `text` encoding, none for `items`; titles are tokenized once a catalogue."""
-        if self.config.encoding != "text":
-            return []
-        if self._text is None or self._text[0] != len(titles):
-            tokens = self.tokenizer.encode(titles)
-            self._text = len(titles), TextHistories(tokens, self.tokenizer.separator, self.config.max_tokens)
-        text = self._text[1].encode(histories)
-        return [text.input_ids, text.attention_mask, text.token_slot]
+
+class TorchReader(TorchNetwork):
+    """Read histories with torch (see `flr_model.ranking.recommender.Reader`).
+
+    Args:
+        model: from histories to thoughts.
+        decoder: from thoughts to queries.
+        item_encoder: for titles that are not in the catalogue; None where no such title comes.
+        tokenizer: of titles.
+    """
+
+    def __init__(
+        self,
+        model: FactorizedModel,
+        decoder: CatalogDecoder,
+        item_encoder: ItemEncoder | None,
+        tokenizer: TitleTokenizer,
+    ) -> None:
+        super().__init__(model, item_encoder, tokenizer)
+        self.decoder = decoder
+
+    @torch.no_grad()
+    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
+        """Read B histories (B, L), padded on the left with PAD."""
+        with eval_mode(self.model, self.decoder):
+            reading = self.model.read(self.batch(histories, self.table(vectors, titles)))
+            queries = self.decoder.queries(reading)
+        return UserStates(*map(to_numpy, (queries, reading.thought.gates, reading.attention, reading.thought.factors)))
+
+
+def to_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """Return a tensor of floats as an array in fp32."""
+    array: npt.NDArray[Any] = tensor.float().cpu().numpy()
+    return array

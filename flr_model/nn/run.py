@@ -2,7 +2,7 @@
 
 A run holds: config.toml, items.parquet, item_vectors.npy (M, D), evidence.npz, head.safetensors (all that flr adds to
 the language model), backbone/ (the trunk with tokenizer.json) and item_backbone/ (the language model that made the item
-vectors; its layers are not the trunk's).
+vectors; its layers are not the trunk's), and what its head adds: title_tree.npz for one that writes titles.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from flr_model.config_io import build, read_tables
 from flr_model.data.catalog import Catalog
 from flr_model.errors import ArtifactError
 from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone
+from flr_model.nn.build import build_model
+from flr_model.nn.head import Head, RankingParts
 from flr_model.nn.item_encoder import ItemEncoder
-from flr_model.nn.model import FactorizedModel, build_model
-from flr_model.nn.recommender import ranking_with
+from flr_model.nn.model import FactorizedModel
 from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.recommender import Recommender
 from flr_model.titles.tokens import TitleTokenizer
-from flr_model.titles.tree import TitleTree
 
 ITEM_BACKBONE = "item_backbone"
-TITLE_TREE = "title_tree.npz"
 
 
 @dataclass
@@ -43,13 +42,12 @@ class Run:
         catalog: M items.
         backbone: the trunk and its tokenizer file.
         item_backbone: the language model that made the item vectors.
-        model: the network.
+        model: from histories to thoughts.
+        head: what becomes of a thought.
         item_encoder: titles to item vectors.
         vectors: (M, D) scaled item vectors.
         evidence: baked, for scoring.
-        evidence_weights: the parameters it was baked from, by name, for training on.
         manifest: settings and content.
-        tree: of the catalogue's titles; None for the `catalog` decoder.
     """
 
     config: ModelConfig
@@ -57,12 +55,11 @@ class Run:
     backbone: Backbone
     item_backbone: Backbone
     model: FactorizedModel
+    head: Head
     item_encoder: ItemEncoder
     vectors: npt.NDArray[np.float32]
     evidence: Evidence
-    evidence_weights: dict[str, torch.Tensor]
     manifest: Manifest
-    tree: TitleTree | None = None
 
     def tokenizer(self) -> TitleTokenizer:
         """Return the tokenizer of titles."""
@@ -70,9 +67,18 @@ class Run:
 
     def recommender(self) -> Recommender:
         """Return what ranks, with torch behind it."""
-        tokenizer = self.tokenizer()
-        return ranking_with(
-            self.model, self.item_encoder, tokenizer, self.config, self.catalog, self.vectors, self.evidence, self.tree
+        return self.head.recommender(self.ranking_parts())
+
+    def ranking_parts(self) -> RankingParts:
+        """Return what ranks, for a head to put together."""
+        return RankingParts(
+            model=self.model,
+            item_encoder=self.item_encoder,
+            tokenizer=self.tokenizer(),
+            config=self.config,
+            catalog=self.catalog,
+            vectors=self.vectors,
+            evidence=self.evidence,
         )
 
     def write(self, folder: Path, config_toml: str) -> None:
@@ -82,14 +88,13 @@ class Run:
         self.catalog.write(folder / "items.parquet")
         np.save(folder / "item_vectors.npy", self.vectors)
         self.evidence.write(folder / "evidence.npz")
-        if self.tree is not None:
-            self.tree.write(folder / TITLE_TREE)
+        self.head.write_files(folder)
         self.backbone.save(folder / "backbone")
         self.item_backbone.save(folder / ITEM_BACKBONE)
-        state = {f"model.{name}": value for name, value in self.model.state_dict().items() if ".lm." not in name}
-        state |= {f"item_encoder.{k}": v for k, v in self.item_encoder.state_dict().items() if not k.startswith("lm.")}
-        state |= {f"evidence.{name}": value for name, value in self.evidence_weights.items()}
-        save_file({name: value.contiguous().cpu() for name, value in state.items()}, folder / "head.safetensors")
+        parts = {"model": self.model, "head": self.head, "item_encoder": self.item_encoder}
+        state = {f"{part}.{name}": value for part, m in parts.items() for name, value in m.state_dict().items()}
+        own = {name: value.contiguous().cpu() for name, value in state.items() if ".lm." not in name}
+        save_file(own, folder / "head.safetensors")
 
 
 def load_run(folder: Path) -> Run:
@@ -104,23 +109,30 @@ def load_run(folder: Path) -> Run:
     item_backbone = load_backbone(str(folder / ITEM_BACKBONE))
     state: dict[str, Any] = load_file(folder / "head.safetensors")
     tokenizer = title_tokenizer(backbone, config)
-    model = build_model(config, Trunk(backbone.lm), tokenizer, state.get("model.decoder.own_head"))
+    evidence = Evidence.read(folder / "evidence.npz")
+    network = build_model(
+        config,
+        Trunk(backbone.lm),
+        tokenizer,
+        n_lags=len(evidence.lag_bounds) + 1,
+        output_embeddings=lambda: state.get("head.decoder.untied"),
+    )
+    network.head.read_files(folder)
     item_encoder = build_item_encoder(item_backbone, tokenizer, config)
-    _restore(model, state, "model.")
+    _restore(network.model, state, "model.")
+    _restore(network.head, state, "head.")
     _restore(item_encoder, state, "item_encoder.")
-    model.eval().requires_grad_(False)
     return Run(
         config=config,
         catalog=Catalog.read(folder / "items.parquet"),
         backbone=backbone,
         item_backbone=item_backbone,
-        model=model,
+        model=network.model.eval().requires_grad_(False),
+        head=network.head.eval().requires_grad_(False),
         item_encoder=item_encoder.eval().requires_grad_(False),
         vectors=np.load(folder / "item_vectors.npy", allow_pickle=False),
-        evidence=Evidence.read(folder / "evidence.npz"),
-        evidence_weights=_part(state, "evidence."),
+        evidence=evidence,
         manifest=manifest,
-        tree=TitleTree.read(folder / TITLE_TREE) if config.decoder == "title" else None,
     )
 
 
@@ -150,6 +162,7 @@ def load_recommender(folder: Path, *, guidance: float | None = None) -> Recommen
     run = load_run(folder)
     run.config = run.config.with_guidance(guidance)
     run.model.to(best_device())
+    run.head.to(best_device())
     return run.recommender()
 
 

@@ -12,7 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from flr_model.nn.backbone import Past
+from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.parameter_groups import Groups
 from flr_model.titles.tree import Choices
 
@@ -38,29 +41,55 @@ class TitleDecoder(nn.Module):
     """Turns states into likelihoods of titles.
 
     Args:
-        own_head: (V, d) output embeddings of a backbone that has its own; they stay as they are. None where the input
+        untied: (V, d) output embeddings of a backbone that has its own; they stay as they are. None where the input
             embeddings are the output embeddings too.
-        scale: of the logits, to begin with. The first layers alone are sure of the wrong tokens, so a truncated
-            backbone should begin with little say.
+        scale: of the logits, to begin with. The first layers alone are sure of the wrong tokens, so the logits of a
+            truncated backbone should begin small.
     """
 
-    def __init__(self, own_head: Tensor | None = None, *, scale: float = 1.0) -> None:
+    def __init__(self, untied: Tensor | None = None, *, scale: float = 1.0) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
-        self.own_head = None if own_head is None else nn.Parameter(own_head, requires_grad=False)
+        self.untied = None if untied is None else nn.Parameter(untied, requires_grad=False)
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
-        return {"backbone": [] if self.own_head is None else [self.own_head], "scalars": [self.log_scale]}
+        return {"backbone": [] if self.untied is None else [self.untied], "scalars": [self.log_scale]}
+
+    def output_embeddings(self, model: FactorizedModel) -> Tensor:
+        """Return the (V, d) embeddings whose products with a state are the logits of the next token."""
+        return self._embeddings(model) * self.log_scale.exp()
+
+    def end_prompt(self, model: FactorizedModel, reading: Reading) -> tuple[Tensor, Tensor, Past]:
+        """Send the last thought: return the (B, d) state to write from, the (B, P + 1) mask, and keys and values."""
+        mask = F.pad(reading.past_mask, (0, 1), value=1)
+        token = model.latent_token(reading.thought.thought)[:, None]
+        states, past = model.encoder.trunk(token, mask, reading.past, keep=True)
+        return states[:, -1], mask, past
+
+    def likelihood(
+        self,
+        model: FactorizedModel,
+        reading: Reading,
+        thoughts: Tensor,
+        titles: TitleBatch,
+        *,
+        whole_vocabulary: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Return (B, G) log-likelihoods of each user's title after G thoughts (B, G, d), and (B,) their choices."""
+        states = self._write(model, reading, thoughts, titles.tokens[:, :-1])
+        return self(  # type: ignore[no-any-return]
+            states, self._embeddings(model), titles, whole_vocabulary=whole_vocabulary
+        )
 
     def forward(
-        self, states: Tensor, head: Tensor, titles: TitleBatch, *, whole_vocabulary: bool = False
+        self, states: Tensor, embeddings: Tensor, titles: TitleBatch, *, whole_vocabulary: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Score titles.
 
         Args:
             states: (B, G, T, d), from each of which the title's token at that place is predicted.
-            head: (V, d) output embeddings.
+            embeddings: (V, d) of the output.
             titles: B titles and their choices.
             whole_vocabulary: let a token compete with all tokens, not only with the choice's options.
 
@@ -71,14 +100,49 @@ class TitleDecoder(nn.Module):
         at_choice = states[row, :, place] * self.log_scale.exp()  # (C, G, d)
         taken = titles.tokens[row, place]
         if whole_vocabulary:
-            logits, column = at_choice @ head.T, taken
+            logits, column = at_choice @ embeddings.T, taken
         else:
             n_options = titles.option.shape[1]
             tokens, index = torch.unique(torch.cat([titles.option[1], taken]), return_inverse=True)
             offered = torch.zeros(len(row), len(tokens), dtype=torch.bool, device=states.device)
             offered[titles.option[0], index[:n_options]] = True
-            logits, column = (at_choice @ head[tokens].T).masked_fill(~offered[:, None], -torch.inf), index[n_options:]
+            logits, column = (
+                (at_choice @ embeddings[tokens].T).masked_fill(~offered[:, None], -torch.inf),
+                index[n_options:],
+            )
         chosen = logits.gather(-1, column[:, None, None].expand(-1, logits.shape[1], 1)).squeeze(-1)
         likelihood = chosen - logits.logsumexp(-1)  # (C, G)
         total = likelihood.new_zeros(states.shape[:2]).index_add(0, row, likelihood)
         return total, torch.bincount(row, minlength=len(states))
+
+    def _embeddings(self, model: FactorizedModel) -> Tensor:
+        tied: Tensor = model.encoder.trunk.lm.get_input_embeddings().weight
+        return tied if self.untied is None else self.untied
+
+    @staticmethod
+    def _write(model: FactorizedModel, reading: Reading, thoughts: Tensor, tokens: Tensor) -> Tensor:
+        """Run latent tokens and what follows; all thoughts of a user share the prompt's keys and values.
+
+        Args:
+            model: the network.
+            reading: of B users.
+            thoughts: (B, G, d), G a user, each followed by the same tokens.
+            tokens: (B, T - 1) of the titles, without the last one.
+
+        Returns:
+            (B, G, T, d) states, from each of which the next token is predicted.
+        """
+        trunk = model.encoder.trunk
+        n_users, group, width = thoughts.shape
+        title = trunk.embed(tokens)[:, None].expand(-1, group, -1, -1)
+        embeddings = torch.cat([model.latent_token(thoughts)[:, :, None], title], dim=2)  # (B, G, T, d)
+        length = embeddings.shape[2]
+        depth = torch.arange(length, device=tokens.device).repeat(group)
+        member = torch.arange(group, device=tokens.device).repeat_interleave(length)
+        own = (member[:, None] == member) & (depth[:, None] >= depth)
+        prompt = (reading.past_mask > 0)[:, None].expand(-1, len(depth), -1)
+        mask = torch.cat([prompt, own[None].expand(n_users, -1, -1)], dim=2)
+        positions = reading.past_mask.sum(1, keepdim=True) + depth
+        assert reading.past is not None
+        states, _ = trunk.extend(embeddings.flatten(1, 2), positions, mask, reading.past)
+        return states.view(n_users, group, length, width)

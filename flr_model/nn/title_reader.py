@@ -8,49 +8,71 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
+from flr_model.arrays import Bools, Floats, Ints
 from flr_model.nn.backbone import Past
-from flr_model.nn.reader import Floats, TorchReader
+from flr_model.nn.item_encoder import ItemEncoder
+from flr_model.nn.model import FactorizedModel, Reading
+from flr_model.nn.reader import TorchNetwork, eval_mode, to_numpy
+from flr_model.nn.title_decoder import TitleDecoder
+from flr_model.ranking.recommender import UserStates
 from flr_model.titles.recommender import prompted_states
 from flr_model.titles.search import Prompted
-from flr_model.titles.tree import Ints
+from flr_model.titles.tokens import TitleTokenizer
 
 
-class TorchWriter(TorchReader):
-    """Read histories and write titles with torch (see `flr_model.titles.recommender.Writer`)."""
+class TorchWriter(TorchNetwork):
+    """Read histories and write titles with torch (see `flr_model.titles.recommender.Writer`).
+
+    Args:
+        model: from histories to thoughts.
+        decoder: from thoughts to titles.
+        item_encoder: for titles that are not in the catalogue; None where no such title comes.
+        tokenizer: of titles.
+    """
+
+    def __init__(
+        self,
+        model: FactorizedModel,
+        decoder: TitleDecoder,
+        item_encoder: ItemEncoder | None,
+        tokenizer: TitleTokenizer,
+    ) -> None:
+        super().__init__(model, item_encoder, tokenizer)
+        self.decoder = decoder
 
     @cached_property
     def head(self) -> Floats:
         """The (V, d) output embeddings; they must not change while this reader is in use."""
-        weights: Floats = self.model.output_embeddings().detach().float().cpu().numpy()
-        return weights
+        return to_numpy(self.decoder.output_embeddings(self.model).detach())
 
     def spell(self, titles: Sequence[str]) -> list[Ints]:
         """Return the tokens of titles, without the end token."""
         return self.tokenizer.encode(titles)
 
     @torch.no_grad()
-    def prompt(self, histories: npt.NDArray[np.int64], vectors: Floats, titles: Sequence[str]) -> Prompted:
-        """Read B histories (B, L) up to the latent token."""
-        with self.still():
-            reading = self.model.read(self.batch(histories, vectors, titles))
-            state, mask, past = self.model.end_prompt(reading)
-        thought = reading.thought
-        arrays = (_array(part) for part in (thought.gates, reading.attention, thought.factors))
-        return Prompted(prompted_states(*arrays), _array(state), mask.cpu().numpy(), past)
+    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
+        """Read B histories (B, L), padded on the left with PAD; there are no queries."""
+        with eval_mode(self.model, self.decoder):
+            return _states(self.model.read(self.batch(histories, self.table(vectors, titles))))
 
     @torch.no_grad()
-    def extend(self, cache: Past, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_]) -> tuple[Floats, Past]:
+    def prompt(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> Prompted:
+        """Read B histories (B, L) up to the latent token."""
+        with eval_mode(self.model, self.decoder):
+            reading = self.model.read(self.batch(histories, self.table(vectors, titles)))
+            state, mask, past = self.decoder.end_prompt(self.model, reading)
+        return Prompted(_states(reading), to_numpy(state), mask.cpu().numpy(), past)
+
+    @torch.no_grad()
+    def extend(self, cache: Past, tokens: Ints, positions: Ints, mask: Bools) -> tuple[Floats, Past]:
         """Read tokens (B, S) behind C cached places; a (B, S, C + S) mask says what each sees."""
-        trunk, device = self.model.encoder.trunk, self.model.token_length.device
-        token, position, seen = (torch.from_numpy(part).to(device) for part in (tokens, positions, mask))
-        with self.still():
+        trunk = self.model.encoder.trunk
+        token, position, seen = (torch.from_numpy(part).to(self.device) for part in (tokens, positions, mask))
+        with eval_mode(self.model):
             states, past = trunk.extend(trunk.embed(token), position, seen, cache)
-        return _array(states), past
+        return to_numpy(states), past
 
     def keep(self, cache: Past, users: Ints) -> Past:
         """Return the cache of some of the users."""
@@ -58,6 +80,5 @@ class TorchWriter(TorchReader):
         return tuple((keys[index], values[index]) for keys, values in cache)
 
 
-def _array(tensor: Tensor) -> Floats:
-    array: Floats = tensor.float().cpu().numpy()
-    return array
+def _states(reading: Reading) -> UserStates:
+    return prompted_states(*map(to_numpy, (reading.thought.gates, reading.attention, reading.thought.factors)))

@@ -20,7 +20,7 @@ from flr_model.config import EvalConfig, ModelConfig, TrainConfig
 from flr_model.evaluation import metrics
 from flr_model.evaluation.evaluate import rank_rows
 from flr_model.progress import SILENT, Progress
-from flr_model.training.objectives import objective_for
+from flr_model.training.objective import SftObjective
 from flr_model.training.setup import set_up
 from flr_model.training.trainer import Samples, Schedule, StageTrainer, rates_of
 
@@ -100,7 +100,7 @@ def _trial(data: Path, model: ModelConfig, train: TrainConfig, progress: Progres
     steps = min(TRIAL_STEPS, -(-len(setup.rows) // (train.batch_size * train.grad_accumulation)))
     with tempfile.TemporaryDirectory(prefix="flr-factors-") as folder:
         StageTrainer(
-            objective_for(setup.recommender, train),
+            SftObjective(setup.recommender, train),
             Samples.of_rows(setup.recommender, setup.rows),
             validate=None,
             rates=rates_of(train),

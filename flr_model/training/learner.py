@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from flr_model.config import TrainConfig
 from flr_model.nn.parameter_groups import Groups
 from flr_model.nn.recommender import TrainableRecommender
 
@@ -16,15 +15,13 @@ class Learner(nn.Module):
 
     Args:
         recommender: what learns, or a part of it.
-        config: of the training.
     """
 
     _keys_to_ignore_on_save = None  # the Trainer asks every model for it
 
-    def __init__(self, recommender: TrainableRecommender, config: TrainConfig) -> None:
+    def __init__(self, recommender: TrainableRecommender) -> None:
         super().__init__()
         self.recommender = recommender
-        self.settings = config  # `config` is what the Trainer takes for a transformers one
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""

@@ -7,9 +7,11 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from accelerate.utils import send_to_device
+from torch import nn
 from transformers import set_seed
 
 from flr_model.config import ModelConfig, TrainConfig
@@ -19,7 +21,7 @@ from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
 from flr_model.training import factor_choice
 from flr_model.training.learner import Learner
-from flr_model.training.objectives import objective_for
+from flr_model.training.objective import SftObjective
 from flr_model.training.sequences import (
     PIECES_PER_STEP,
     SequenceObjective,
@@ -27,7 +29,7 @@ from flr_model.training.sequences import (
     sequence_learners,
     sequence_samples,
 )
-from flr_model.training.setup import set_up
+from flr_model.training.setup import Setup, set_up
 from flr_model.training.sft import settings_of
 from flr_model.training.trainer import Samples
 
@@ -80,55 +82,36 @@ def plan(
     set_seed(train.seed)
     setup = set_up(data, model, train, hold_out=refit is None, progress=progress)
     recommender = setup.recommender
-    objective = objective_for(recommender, train)
-    learners = {parameter for parameter in objective.parameters() if parameter.requires_grad}
-    rows = Samples.of_rows(recommender, setup.rows)
-    steps, seconds = _steps(objective, rows, train.batch_size * train.grad_accumulation, setup.epochs, train.max_steps)
-    sequence_steps, per_sequence_step = 0, 0.0
-    if setup.tuning == "sequences":
-        on_sequences, samples = SequenceObjective(recommender, train), sequence_samples(recommender, setup.rows)
-        learners |= sequence_learners(recommender)
-        with learning(recommender, sequence_learners(recommender)):
-            sequence_steps, per_sequence_step = _steps(
-                on_sequences,
-                samples,
-                PIECES_PER_STEP * train.grad_accumulation,
-                train.sequence_epochs,
-                train.max_steps,
-            )
+    head, sequences = _time_head(setup, train), _time_sequences(setup, train)
     sample = recommender.encode(setup.rows.select(slice(0, 256)), training=False)
     network = recommender.model
-    parts: dict[str, Any] = {
+    parts: dict[str, nn.Module] = {
         "backbone": network.encoder.trunk.lm,
         "reasoner": network.reasoner,
-        "decoder": network.decoder,
-        "evidence": recommender.evidence,
+        "head": recommender.head,
     }
     return TrainPlan(
-        examples=[describe_row(recommender, setup.rows, row) for row in range(min(2, len(setup.rows)))],
+        examples=describe_rows(recommender, setup.rows.select(slice(0, 2))),
         n_factors=n_factors,
         tuning=setup.tuning,
         rows=len(setup.rows),
-        positions=sample.get("input_ids", sample["histories"]).shape[1] + model.latent_tokens,
+        positions=network.encoder.positions(sample.inputs).shape[1] + model.latent_tokens,
         parameters={name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
-        trainable=sum(parameter.numel() for parameter in learners),
-        sequence_steps=sequence_steps,
-        steps=steps,
-        seconds_per_step=seconds,
-        minutes=(steps * seconds + sequence_steps * per_sequence_step) / 60,
+        trainable=sum(parameter.numel() for parameter in head.learners | sequences.learners),
+        sequence_steps=sequences.steps,
+        steps=head.steps,
+        seconds_per_step=head.seconds,
+        minutes=(head.steps * head.seconds + sequences.steps * sequences.seconds) / 60,
         peak_memory_mb=peak_memory_mb(),
     )
 
 
-def describe_row(recommender: TrainableRecommender, rows: HistoryRows, row: int) -> str:
-    """Write a row as the model reads it: the tokens of `text`, or the titles of the positions of `items`."""
-    titles, one = recommender.catalog.titles, rows.select(slice(row, row + 1))
-    batch = recommender.encode(one, training=False)
-    if "input_ids" in batch:
-        read = " ".join(str(token) for token in batch["input_ids"][0].tolist())
-    else:
-        read = " | ".join(titles[item] for item in batch["histories"][0].tolist() if item >= 0)
-    return f"{read} -> {titles[one.target[0]]}"
+def describe_rows(recommender: TrainableRecommender, rows: HistoryRows) -> list[str]:
+    """Write rows as the model reads them: the tokens of `text`, or the titles of the positions of `items`."""
+    titles = recommender.catalog.titles.tolist()
+    inputs = recommender.encode(rows, training=False).inputs
+    read = recommender.model.encoder.describe(inputs, titles)
+    return [f"{history} -> {titles[target]}" for history, target in zip(read, rows.target, strict=True)]
 
 
 def peak_memory_mb() -> float:
@@ -141,16 +124,43 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def _steps(objective: Learner, samples: Samples, batch_size: int, epochs: int, max_steps: int) -> tuple[int, float]:
-    """Return the number of steps, and the seconds of one: forward and backward passes, the first as a warm-up."""
+class Timed(NamedTuple):
+    """A stage of training: what learns in it, its number of steps, and the seconds of one."""
+
+    learners: set[nn.Parameter]
+    steps: int
+    seconds: float
+
+
+def _time_head(setup: Setup, train: TrainConfig) -> Timed:
+    objective = SftObjective(setup.recommender, train)
+    learners = {parameter for parameter in objective.parameters() if parameter.requires_grad}
+    samples, batch_size = Samples.of_rows(setup.recommender, setup.rows), train.batch_size * train.grad_accumulation
+    seconds = _seconds_per_step(objective, samples, batch_size)
+    return Timed(learners, train.max_steps or math.ceil(samples.n / batch_size) * setup.epochs, seconds)
+
+
+def _time_sequences(setup: Setup, train: TrainConfig) -> Timed:
+    if setup.tuning != "sequences":
+        return Timed(set(), 0, 0.0)
+    learners = sequence_learners(setup.recommender)
+    samples = sequence_samples(setup.recommender, setup.rows)
+    batch_size = PIECES_PER_STEP * train.grad_accumulation
+    with learning(setup.recommender, learners):
+        seconds = _seconds_per_step(SequenceObjective(setup.recommender), samples, batch_size)
+    return Timed(learners, train.max_steps or math.ceil(samples.n / batch_size) * train.sequence_epochs, seconds)
+
+
+def _seconds_per_step(objective: Learner, samples: Samples, batch_size: int) -> float:
+    """Return the seconds of one step: forward and backward passes, the first as a warm-up."""
     device = best_device()
     objective.to(device)
     durations = []
     for step in range(TIMED_STEPS):
         batch = samples.batch(np.arange(step * batch_size, (step + 1) * batch_size) % samples.n)
         began = time.perf_counter()
-        loss = objective(**{name: value.to(device) for name, value in batch.items()})["loss"]
+        loss = objective(send_to_device(batch, device))["loss"]
         loss.backward()
         loss.item()
         durations.append(time.perf_counter() - began)
-    return max_steps or math.ceil(samples.n / batch_size) * epochs, min(durations[1:])
+    return min(durations[1:])

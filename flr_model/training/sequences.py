@@ -1,4 +1,4 @@
-"""Sequence training: the trunk learns to forecast the next item at every place of the users' sequences.
+"""Sequence training: the trunk learns to predict the next item at every place of the users' sequences.
 
 One pass of the trunk over a piece of a sequence trains all its places, where supervised fine-tuning trains one row a
 pass, so a laptop can afford it; then the trunk is frozen and the head learns. For the `items` encoding and the
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,13 +25,12 @@ from torch import Tensor, nn
 from flr_model.arrays import Ints, ranges
 from flr_model.config import TrainConfig
 from flr_model.data.histories import PAD, HistoryRows, sequences
-from flr_model.nn.catalog_decoder import Forecast
-from flr_model.nn.history_encoders import ItemsEncoder
+from flr_model.nn.catalog_decoder import NextItemHead
 from flr_model.nn.parameter_groups import Groups, join_groups
-from flr_model.nn.recommender import Batch, TrainableRecommender
+from flr_model.nn.recommender import TrainableRecommender
+from flr_model.nn.sampled_softmax import item_cross_entropy
 from flr_model.progress import Progress
 from flr_model.training.learner import Learner
-from flr_model.training.objectives import candidates_for, item_cross_entropy
 from flr_model.training.trainer import Rate, Samples, Schedule, StageTrainer, Validate, rates_of
 
 logger = logging.getLogger(__name__)
@@ -41,58 +41,65 @@ DROPOUT = 0.2
 PIECES_PER_STEP = 32
 
 WEIGHTS = (0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
-"""Of the forecast, tried in this order until validation falls."""
+"""Of the next-item head, tried in this order until validation falls."""
+
+
+class SequenceBatch(NamedTuple):
+    """B pieces of sequences.
+
+    pieces: (B, S + 1) items, padded on the left. seen: (2, H) numbers of the places that are read, and the items that
+    are masked at each: all that its user has seen until then, but the target.
+    """
+
+    pieces: Tensor
+    seen: Tensor
 
 
 class SequenceObjective(Learner):
-    """Cross-entropy of the next item at every place: softmax over items not had yet of c <W h / sqrt(d) + b e, e_i>.
+    """Cross-entropy of the next item at every place: softmax over items not seen yet of c <W h / sqrt(d) + b e, e_i>.
 
     h is the trunk's state at the place and e the vector of the item there; W starts at zero.
 
     Args:
         recommender: whose trunk, map into it, item scale and residuals learn; nothing else of it is used.
-        config: how large a catalogue has the full softmax.
     """
 
-    def __init__(self, recommender: TrainableRecommender, config: TrainConfig) -> None:
-        super().__init__(recommender, config)
+    def __init__(self, recommender: TrainableRecommender) -> None:
+        super().__init__(recommender)
         width, size = recommender.model.encoder.trunk.width, recommender.config.embedding_size
-        self.forecast = nn.Linear(width, size, bias=False)  # W
-        nn.init.zeros_(self.forecast.weight)
-        self.echo = nn.Parameter(torch.tensor(0.5))  # b
+        self.next_item = nn.Linear(width, size, bias=False)  # W
+        nn.init.zeros_(self.next_item.weight)
+        self.last_item_weight = nn.Parameter(torch.tensor(0.5))  # b
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))  # log c
         self.dropout = nn.Dropout(DROPOUT)
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
-        own: Groups = {"item_maps": list(self.forecast.parameters()), "scalars": [self.echo, self.log_scale]}
+        scalars = [self.last_item_weight, self.log_scale]
+        own: Groups = {"item_maps": list(self.next_item.parameters()), "scalars": scalars}
         return join_groups(super().parameter_groups(), own)
 
-    def forward(self, pieces: Tensor, had: Tensor) -> dict[str, Tensor]:
-        """Return the loss of (B, S + 1) pieces, padded on the left.
-
-        ``had`` (2, H) are the numbers of the places that are read, and the items out of the race at each: all that its
-        user had until then, but the target.
-        """
-        recommender, encoder = self.recommender, self.recommender.model.encoder
-        assert isinstance(encoder, ItemsEncoder)
+    def forward(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Return the loss of a batch of pieces."""
+        items, encoder, pieces = self.recommender.items, self.recommender.model.encoder, batch.pieces
         read, mask = pieces[:, :-1], (pieces[:, :-1] != PAD).long()
-        vectors = recommender.history_vectors(read)
-        states, _ = encoder.trunk(encoder.projection(self.dropout(vectors)), mask)
+        vectors = items.of_histories(read)
+        states, _ = encoder.trunk(encoder.embed_items(self.dropout(vectors)), mask)
         states, vectors, target = states[mask > 0], vectors[mask > 0], pieces[:, 1:][mask > 0]  # (n, d), (n, D), (n,)
-        said = self.forecast(self.dropout(states)) / math.sqrt(states.shape[-1]) + self.echo * vectors
-        candidates = candidates_for(target, len(recommender.catalog), self.settings)
-        answers = recommender.item_vectors(None if candidates is None else candidates.items)
-        scores = self.log_scale.exp() * said @ answers.T
-        if candidates is None:  # a sample of a large catalogue hardly meets them
-            scores = scores.index_put((had[0], had[1]), scores.new_tensor(-torch.inf))
-        return {"loss": item_cross_entropy(scores, target, candidates)}
+        predicted = self.next_item(self.dropout(states)) / math.sqrt(states.shape[-1])
+        predicted = predicted + self.last_item_weight * vectors
+        sample = self.recommender.head.softmax.sample(target, len(items))
+        answers = items(None if sample is None else sample.items)
+        scores = self.log_scale.exp() * predicted @ answers.T
+        if sample is None:  # a sample of a large catalogue hardly meets them
+            scores = scores.index_put((batch.seen[0], batch.seen[1]), scores.new_tensor(-torch.inf))
+        return {"loss": item_cross_entropy(scores, target, sample)}
 
     @torch.no_grad()
-    def learned(self) -> Forecast:
+    def learned(self) -> NextItemHead:
         """Return what the decoder takes: c W and c b."""
         scale = self.log_scale.exp()
-        return Forecast((self.forecast.weight * scale).T.clone(), (self.echo * scale).clone())
+        return NextItemHead((self.next_item.weight * scale).T.clone(), (self.last_item_weight * scale).clone())
 
 
 def pieces(user: Ints, length: int) -> Ints:
@@ -121,29 +128,26 @@ def sequence_samples(recommender: TrainableRecommender, rows: HistoryRows) -> Sa
     first = np.searchsorted(user, user)  # of the sequence that an interaction is in
     cut = pieces(user, recommender.config.max_history)
 
-    def batch(numbers: Ints) -> Batch:
+    def batch(numbers: Ints) -> SequenceBatch:
         at = cut[numbers]
         read = at[:, :-1] != PAD
         last, target = at[:, :-1][read], item[at[:, 1:][read]]
         length = last + 1 - first[last]
-        place, had = np.repeat(np.arange(len(last)), length), item[ranges(first[last], length)]
-        other = had != target[place]
-        return {
-            "pieces": torch.from_numpy(np.where(at == PAD, PAD, item[at])),
-            "had": torch.from_numpy(np.stack([place, had])[:, other]),
-        }
+        place, seen = np.repeat(np.arange(len(last)), length), item[ranges(first[last], length)]
+        other = seen != target[place]
+        return SequenceBatch(
+            pieces=torch.from_numpy(np.where(at == PAD, PAD, item[at])),
+            seen=torch.from_numpy(np.stack([place, seen])[:, other]),
+        )
 
     return Samples(len(cut), batch, "sequences")
 
 
 def sequence_learners(recommender: TrainableRecommender) -> set[nn.Parameter]:
     """Return what of a recommender learns on sequences: the trunk, the map into it, the items' scale and residuals."""
-    encoder, residual = recommender.model.encoder, recommender.item_residual
-    assert isinstance(encoder, ItemsEncoder)
+    encoder = recommender.model.encoder
     embeddings = encoder.trunk.lm.get_input_embeddings().weight
-    layers = {weight for weight in encoder.trunk.lm.parameters() if weight is not embeddings}
-    items = {recommender.item_scale} if residual is None else {recommender.item_scale, residual}
-    return layers | items | set(encoder.projection.parameters())
+    return {weight for weight in (*encoder.parameters(), *recommender.items.parameters()) if weight is not embeddings}
 
 
 def learn_sequences(
@@ -154,7 +158,7 @@ def learn_sequences(
     folder: Path,
     resume: bool,
     progress: Progress,
-) -> Forecast:
+) -> NextItemHead:
     """Train the trunk, which is frozen before and after.
 
     Args:
@@ -166,9 +170,9 @@ def learn_sequences(
         progress: is told of every step.
 
     Returns:
-        What the decoder needs to forecast from the trunk's states.
+        What the head needs to predict from the trunk's states.
     """
-    objective = SequenceObjective(recommender, config)
+    objective = SequenceObjective(recommender)
     trainer = StageTrainer(
         objective,
         sequence_samples(recommender, rows),
@@ -196,10 +200,10 @@ def learning(module: nn.Module, chosen: set[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(learns)
 
 
-def weigh_forecast(
-    recommender: TrainableRecommender, learned: Forecast, asked: float, validate: Validate | None
+def weigh_next_item_head(
+    recommender: TrainableRecommender, learned: NextItemHead, asked: float, validate: Validate | None
 ) -> float:
-    """Give the forecast to the decoder, with the weight asked for or, below 0, the best one by validation NDCG@10.
+    """Give the head what the trunk learned, with the weight asked for or, below 0, the best one by validation NDCG@10.
 
     A weight learned on the training rows would be too large: the trunk has seen them several times.
 
@@ -207,23 +211,23 @@ def weigh_forecast(
         recommender: trained.
         learned: what `learn_sequences` returned.
         asked: weight, or below 0.
-        validate: ranks the validation rows; None leaves the forecast out where no weight is asked for.
+        validate: ranks the validation rows; None leaves it out where no weight is asked for.
 
     Returns:
-        The weight; 0 where the forecast does not help.
+        The weight; 0 where it does not help.
     """
-    decoder = recommender.model.decoder
+    head = recommender.head
     if asked >= 0 or validate is None:
-        decoder.take_forecast(learned, max(asked, 0.0))
+        head.set_next_item_head(learned, max(asked, 0.0))
         return max(asked, 0.0)
     tried = {0.0: validate()["NDCG@10"]}
     for weight in WEIGHTS:
-        decoder.take_forecast(learned, weight)
+        head.set_next_item_head(learned, weight)
         tried[weight] = validate()["NDCG@10"]
         if tried[weight] < max(tried.values()):
             break
     best = max(tried, key=tried.__getitem__)
-    decoder.take_forecast(learned, best)
+    head.set_next_item_head(learned, best)
     figures = ", ".join(f"{weight:g}: {value:.4f}" for weight, value in tried.items())
-    logger.info("weight of the trunk's forecast: %g (validation NDCG@10 by weight: %s)", best, figures)
+    logger.info("weight of the trunk's own prediction: %g (validation NDCG@10 by weight: %s)", best, figures)
     return best

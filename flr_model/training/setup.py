@@ -17,11 +17,9 @@ from flr_model.config import ModelConfig, TrainConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ConfigError, DataError, counted
-from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone, load_head
-from flr_model.nn.evidence_head import EvidenceHead
-from flr_model.nn.history_encoders import ItemsEncoder
+from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone, load_output_embeddings
+from flr_model.nn.build import build_model
 from flr_model.nn.item_encoder import ItemEncoder
-from flr_model.nn.model import build_model
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.nn.run import build_item_encoder, title_tokenizer
 from flr_model.progress import SILENT, Progress
@@ -78,43 +76,54 @@ def set_up(
     """
     dataset = Dataset.open(data)
     rows, valid = _rows(dataset, hold_out=hold_out)
-    tuning = choose_tuning(train.tuning, len(rows), len(dataset.catalog), model)
+    events = PairEvents.count(rows, len(dataset.catalog))
     backbone = load_backbone(model.backbone, layers=model.layers)
     item_backbone = load_backbone(model.backbone, layers=model.item_layers)
     width = int(backbone.lm.config.hidden_size)
     if model.embedding_size > width:
         raise ConfigError(f"--embedding-size is {model.embedding_size}, above the backbone's width {width}")
     tokenizer = title_tokenizer(backbone, model)
+    network = build_model(
+        model,
+        Trunk(backbone.lm),
+        tokenizer,
+        n_lags=len(events.lag_bounds) + 1,
+        output_embeddings=lambda: load_output_embeddings(model.backbone),
+    )
+    encoder = network.model.encoder
+    tuning = choose_tuning(train.tuning, len(rows), len(dataset.catalog), encoder, network.head)
     item_encoder = build_item_encoder(item_backbone, tokenizer, model)
     titles = dataset.catalog.titles.tolist()
+    unit = _fit_item_encoder(item_encoder, titles, tokenizer, progress)
+    encoder.fit(unit, mean_embeddings(encoder.trunk, titles, tokenizer))
+    tune(network.model, tuning, train.lora_rank)
+    network.head.attach(dataset.catalog, tokenizer, events, train)
+    return Setup(
+        dataset=dataset,
+        rows=rows,
+        valid=valid,
+        backbone=backbone,
+        item_backbone=item_backbone,
+        item_encoder=item_encoder,
+        recommender=TrainableRecommender(model, dataset.catalog, network, unit, tokenizer),
+        tuning=tuning,
+        epochs=choose_epochs(train.epochs, rows),
+    )
+
+
+def _fit_item_encoder(
+    item_encoder: ItemEncoder, titles: list[str], tokenizer: TitleTokenizer, progress: Progress
+) -> torch.Tensor:
+    """Fit an item encoder to a catalogue's titles and return their (M, D) vectors before the learned scale."""
     if n_cut := tokenizer.n_cut(titles):
         logger.warning(
             "%s longer than %d tokens, whose rest is not read (--title-tokens)",
             counted(n_cut, "title"),
-            model.title_tokens,
+            tokenizer.title_tokens,
         )
     states = title_states(item_encoder, titles, tokenizer, progress)
     item_encoder.fit(states)
-    unit = item_encoder.whiten(torch.from_numpy(states)).detach()
-    head = load_head(model.backbone) if model.decoder == "title" else None
-    network = build_model(model, Trunk(backbone.lm), tokenizer, head)
-    if isinstance(network.encoder, ItemsEncoder):
-        network.encoder.fit(unit, mean_embeddings(network.encoder.trunk, titles, tokenizer))
-    tune(network, tuning, train.lora_rank)
-    evidence = EvidenceHead(PairEvents.count(rows, len(dataset.catalog)), max_history=model.max_history)
-    recommender = TrainableRecommender(model, dataset.catalog, network, unit, evidence, tokenizer)
-    recommender.whole_vocabulary = train.title_softmax == "vocabulary"
-    return Setup(
-        dataset,
-        rows,
-        valid,
-        backbone,
-        item_backbone,
-        item_encoder,
-        recommender,
-        tuning,
-        choose_epochs(train.epochs, rows),
-    )
+    return item_encoder.whiten(torch.from_numpy(states)).detach()
 
 
 def _rows(dataset: Dataset, *, hold_out: bool) -> tuple[HistoryRows, HistoryRows | None]:

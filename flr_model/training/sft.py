@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +27,8 @@ from flr_model.evaluation.validation import validator
 from flr_model.nn.run import Run
 from flr_model.progress import SILENT, Progress
 from flr_model.training.factor_choice import AUTO, choose_n_factors
-from flr_model.training.objectives import objective_for
-from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_forecast
+from flr_model.training.objective import SftObjective
+from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_next_item_head
 from flr_model.training.setup import Setup, set_up
 from flr_model.training.trainer import Samples, Schedule, StageTrainer, Validate, processes, rates_of
 from flr_model.training.tuning import merge
@@ -110,35 +112,28 @@ def train(
         validate = validator(setup.recommender.recommender, setup.valid.spread(train.valid_rows))
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
-    checkpoints = out.parent / f".{out.name}.checkpoints"
-    state = processes(checkpoints)
-    with state.main_process_first():  # several under `accelerate launch`; the first one writes
-        if state.is_main_process:
-            origin = f"{toml}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
-            _begin(checkpoints, origin, resume=resume)
+    origin = f"{toml}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
     began = time.perf_counter()
-    fitted = fit(setup, train, validate=validate, folder=checkpoints, resume=resume, progress=progress)
-    network = setup.recommender
-    report = TrainReport(
-        run=str(out),
-        tuning=setup.tuning,
-        forecast=fitted.forecast,
-        rows=len(setup.rows),
-        parameters=sum(p.numel() for p in network.parameters()),
-        trainable=sum(p.numel() for p in fitted.learned),
-        steps=fitted.steps,
-        best_epoch=fitted.best_epoch,
-        seconds=time.perf_counter() - began,
-        valid=validate() if validate else {},
-        untrained=untrained,
-        n_factors=str(model.n_factors) if choice is None else f"{model.n_factors}: {choice.why}",
-    )
-    if state.is_main_process:
-        run = _finish(setup, model, train, report)
-        with writing_folder(out, overwrite=overwrite) as folder:
-            run.write(folder, toml)
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    state.wait_for_everyone()
+    with _checkpoints(out, origin, resume=resume) as (folder, is_main):
+        fitted = fit(setup, train, validate=validate, folder=folder, resume=resume, progress=progress)
+        report = TrainReport(
+            run=str(out),
+            tuning=setup.tuning,
+            forecast=fitted.forecast,
+            rows=len(setup.rows),
+            parameters=sum(p.numel() for p in setup.recommender.parameters()),
+            trainable=sum(p.numel() for p in fitted.learned),
+            steps=fitted.steps,
+            best_epoch=fitted.best_epoch,
+            seconds=time.perf_counter() - began,
+            valid=validate() if validate else {},
+            untrained=untrained,
+            n_factors=str(model.n_factors) if choice is None else f"{model.n_factors}: {choice.why}",
+        )
+        if is_main:
+            run = _finish(setup, model, train, report)
+            with writing_folder(out, overwrite=overwrite) as temporary:
+                run.write(temporary, toml)
     return report
 
 
@@ -168,13 +163,13 @@ def fit(
         resume: go on from checkpoints in it.
         progress: is told of steps and losses.
     """
-    recommender, learned, trunk_forecast = setup.recommender, set(), None
+    recommender, learned, next_item_head = setup.recommender, set(), None
     if setup.tuning == "sequences":
-        trunk_forecast = learn_sequences(
+        next_item_head = learn_sequences(
             recommender, setup.rows, train, folder=folder / "sequences", resume=resume, progress=progress
         )
         learned |= sequence_learners(recommender)
-    objective = objective_for(recommender, train)
+    objective = SftObjective(recommender, train)
     learned |= {parameter for parameter in objective.parameters() if parameter.requires_grad}
     trainer = StageTrainer(
         objective,
@@ -187,8 +182,8 @@ def fit(
     )
     trainer.run(resume=resume)
     forecast = 0.0
-    if trunk_forecast is not None:
-        forecast = weigh_forecast(recommender, trunk_forecast, train.forecast, validate)
+    if next_item_head is not None:
+        forecast = weigh_next_item_head(recommender, next_item_head, train.forecast, validate)
     return Fitted(forecast, trainer.state.global_step, _best_epoch(trainer.state), learned)
 
 
@@ -206,6 +201,23 @@ def _best_epoch(state: Any) -> float:
     best = int(state.best_global_step or state.global_step)
     epoch: float = state.epoch or 0.0
     return round(epoch * best / max(int(state.global_step), 1), 2)
+
+
+@contextmanager
+def _checkpoints(out: Path, origin: str, *, resume: bool) -> Iterator[tuple[Path, bool]]:
+    """Give the folder of checkpoints, deleted when the block ends well, and whether this process is the one to write.
+
+    Several processes run under `accelerate launch`; they enter and leave the block together.
+    """
+    folder = out.parent / f".{out.name}.checkpoints"
+    state = processes(folder)
+    with state.main_process_first():
+        if state.is_main_process:
+            _begin(folder, origin, resume=resume)
+    yield folder, state.is_main_process
+    if state.is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
+    state.wait_for_everyone()
 
 
 def _begin(folder: Path, origin: str, *, resume: bool) -> None:
@@ -229,7 +241,7 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
     """Fold what learned into its final form."""
     recommender = setup.recommender
     with torch.no_grad():
-        setup.item_encoder.scale.copy_(recommender.item_scale)
+        setup.item_encoder.scale.copy_(recommender.items.scale)
     merge(recommender.model, setup.tuning)
     backbone = replace(setup.backbone, lm=recommender.model.encoder.trunk.lm)
     content = {
@@ -244,15 +256,14 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
         backbone=backbone,
         item_backbone=setup.item_backbone,
         model=recommender.model,
+        head=recommender.head,
         item_encoder=setup.item_encoder,
-        vectors=recommender.item_vectors().detach().float().cpu().numpy(),
-        evidence=recommender.evidence.bake(),
-        evidence_weights=dict(recommender.evidence.state_dict()),
+        vectors=recommender.items.frozen(),
+        evidence=recommender.head.evidence.bake(),
         manifest=Manifest(
             kind="run",
             settings={config.table: config.as_dict() for config in (model, train)},
             content=content,
             source=str(setup.dataset.folder),
         ),
-        tree=recommender.tree,
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.backbone import Past
-from flr_model.nn.history_encoders import EncodedHistory
+from flr_model.nn.history_encoders import EncodedHistory, HistoryBatch
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
 
@@ -27,7 +28,7 @@ class StateCache:
     Args:
         recommender: with a frozen trunk.
         rows: R rows.
-        megabytes: what may be kept; above it, for `text` and for `title`, every use computes the states again.
+        megabytes: what may be kept; above it, and where rows differ in width, every use computes the states again.
     """
 
     def __init__(
@@ -38,17 +39,17 @@ class StateCache:
         self._past: Tensor | None = None
         probe = self._compute(rows.select(slice(0, min(2, len(rows)))))
         size = len(rows) * (probe.states[0].nbytes + _stack(probe.past)[0].nbytes) / 2**20
-        if recommender.text is None and recommender.tree is None and size <= megabytes:
+        if recommender.model.encoder.item_positions and recommender.same_width and size <= megabytes:
             self._fill(rows, progress)
         else:
             logger.info("the backbone's states (%.0f MB) are not kept but computed at every step", size)
 
-    def get(self, numbers: Tensor, batch: dict[str, Tensor]) -> EncodedHistory:
-        """Return the states of rows: from memory, else computed from their batch."""
+    def get(self, numbers: Tensor, histories: HistoryBatch) -> EncodedHistory:
+        """Return the states of rows: from memory, else computed from their histories."""
         if self._states is None or self._past is None:
             with torch.no_grad():
-                return self._recommender.model.encode(self._recommender.history_batch(batch))
-        mask = (batch["histories"] >= 0).long()
+                return self._recommender.model.encode(histories)
+        mask = histories.mask
         slot = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
         states, past = self._states[numbers.cpu()], self._past[numbers.cpu()]
         return EncodedHistory(states.to(mask.device), mask, slot, _unstack(past.to(mask.device)))
@@ -57,20 +58,21 @@ class StateCache:
     def _fill(self, rows: HistoryRows, progress: Progress) -> None:
         states, past = [], []
         progress.start(len(rows), "histories")
-        for start in range(0, len(rows), BATCH):
-            encoded = self._compute(rows.select(slice(start, start + BATCH)))
-            states.append(encoded.states.cpu())
-            past.append(_stack(encoded.past)[: len(encoded.states)].cpu())
-            progress.advance(len(encoded.states))
-        progress.finish()
+        try:
+            for start in range(0, len(rows), BATCH):
+                encoded = self._compute(rows.select(slice(start, start + BATCH)))
+                states.append(encoded.states.cpu())
+                past.append(_stack(encoded.past)[: len(encoded.states)].cpu())
+                progress.advance(len(encoded.states))
+        finally:
+            progress.finish()
         self._states, self._past = torch.cat(states), torch.cat(past)
 
     @torch.no_grad()
     def _compute(self, rows: HistoryRows) -> EncodedHistory:
-        device = self._recommender.unit_vectors.device
         batch = self._recommender.encode(rows, training=False)
-        histories = self._recommender.history_batch({name: value.to(device) for name, value in batch.items()})
-        return self._recommender.model.encode(histories)
+        inputs = send_to_device(batch.inputs, self._recommender.device)
+        return self._recommender.model.encode(self._recommender.history_batch(inputs))
 
 
 def _stack(past: Past | None) -> Tensor:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import PartialState
+from accelerate.utils import send_to_device
 from torch.utils.data import Dataset as TorchDataset
 from transformers import (
     EarlyStoppingCallback,
@@ -30,6 +30,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
+from flr_model.arrays import Ints
 from flr_model.config import TrainConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.parameter_groups import Group, check_groups
@@ -45,8 +46,6 @@ RESIDUAL_DECAY = 0.1
 BEST = "eval_NDCG@10"
 
 Validate = Callable[[], dict[str, float]]
-
-Ints = npt.NDArray[np.int64]
 
 
 class Rate(NamedTuple):
@@ -120,12 +119,12 @@ class Samples:
 
     Args:
         n: how many.
-        batch: from (B,) numbers below n to the keyword arguments of the objective.
+        batch: from (B,) numbers below n to what the objective takes: tensors, in named tuples that may be nested.
         unit: what they are called.
     """
 
     n: int
-    batch: Callable[[Ints], Batch]
+    batch: Callable[[Ints], NamedTuple]
     unit: str = "rows"
 
     @classmethod
@@ -134,7 +133,7 @@ class Samples:
 
         def batch(numbers: Ints) -> Batch:
             encoded = recommender.encode(rows.select(numbers), training=True)
-            return {**encoded, "numbers": torch.from_numpy(numbers)}
+            return encoded._replace(numbers=torch.from_numpy(numbers))
 
         return cls(len(rows), batch)
 
@@ -151,7 +150,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     """Trains an objective over samples.
 
     Args:
-        objective: its ``forward(**batch)`` returns a dictionary with ``loss``, and it names its parameters' groups.
+        objective: its ``forward(batch)`` returns a dictionary with ``loss``, and it names its parameters' groups.
         samples: to train on.
         validate: returns metrics, among them NDCG@10; None trains without validation.
         rates: of each group that learns.
@@ -171,8 +170,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         folder: Path,
         progress: Progress,
     ) -> None:
-        def collate(numbers: list[int]) -> Batch:
-            return samples.batch(np.asarray(numbers, np.int64))
+        def collate(numbers: list[int]) -> dict[str, NamedTuple]:
+            return {"batch": samples.batch(np.asarray(numbers, np.int64))}
 
         self.objective = objective
         self.validate = validate
@@ -204,6 +203,11 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             ]
         )
         return self.optimizer
+
+    def _prepare_inputs(self, inputs: dict[str, NamedTuple]) -> dict[str, NamedTuple]:
+        """Move a batch to the device; the Trainer's own knows no named tuples."""
+        moved: dict[str, NamedTuple] = send_to_device(inputs, self.args.device)
+        return moved
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validate by full ranking, and tell the callbacks."""

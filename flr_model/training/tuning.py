@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from flr_model.config import ModelConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ConfigError, MissingExtraError
-from flr_model.nn.history_encoders import ItemsEncoder
+from flr_model.nn.head import Head
+from flr_model.nn.history_encoders import HistoryEncoder
 from flr_model.nn.model import FactorizedModel
 
 logger = logging.getLogger(__name__)
@@ -24,20 +24,22 @@ MANY_ROWS = 20
 PASSES, FEW_PASSES = 3, 1
 
 
-def choose_tuning(asked: str, n_rows: int, n_items: int, model: ModelConfig) -> str:
-    """Resolve ``auto`` by the model's shape and the training rows (docs/method.md, "What of the backbone learns").
+def choose_tuning(
+    asked: str, n_rows: int, n_items: int, encoder: HistoryEncoder | type[HistoryEncoder], head: Head | type[Head]
+) -> str:
+    """Resolve ``auto`` by the network and the training rows (docs/method.md, "What of the backbone learns").
 
     Raises:
-        ConfigError: if ``sequences`` is asked for and the model does not read and rank items.
+        ConfigError: if ``sequences`` is asked for and the network does not read and score items.
     """
-    of_items = model.encoding == "items" and model.decoder == "catalog"
+    of_items = encoder.item_positions and head.scores_items
     if asked == "sequences" and not of_items:
         raise ConfigError("--tuning sequences needs --encoding items and --decoder catalog")
     if asked != "auto":
         return asked
     if of_items and n_rows >= DENSE_ROWS * n_items:
         return "sequences"
-    if model.decoder == "title":  # a frozen backbone has no way to learn what is written here
+    if not head.scores_items:  # a frozen backbone has no way to learn what is written here
         return "lora"
     return "frozen" if n_rows < LORA_ROWS else "lora"
 
@@ -63,8 +65,8 @@ def tune(model: FactorizedModel, tuning: str, lora_rank: int) -> None:
         return
     trunk.lm.requires_grad_(False)
     if tuning in ("frozen", "sequences"):
-        if isinstance(model.encoder, ItemsEncoder):
-            model.encoder.projection.requires_grad_(False)
+        for parameter in model.encoder.parameter_groups().get("projection", ()):
+            parameter.requires_grad_(False)
         return
     try:
         from peft import LoraConfig, get_peft_model

@@ -33,9 +33,9 @@ def test_every_parameter_is_in_one_group_which_has_a_rate(recommender, decoder, 
 
 
 def test_what_learns_on_sequences_is_in_one_group_too(recommender):
-    groups = group_of_each(SequenceObjective(recommender("sequences"), tiny_train()))
+    groups = group_of_each(SequenceObjective(recommender("sequences")))
     assert groups["recommender.model.encoder.projection.bias"] == "projection"
-    assert groups["forecast.weight"] == "item_maps"
+    assert groups["next_item.weight"] == "item_maps"
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_the_group_of_a_parameter_does_not_depend_on_its_size(recommender, shape
 def test_slopes_and_kernels_are_scalars_and_the_factors_queries_are_not(recommender):
     groups = group_of_each(recommender())
     scalars = {name for name, group in groups.items() if group == "scalars"}
-    head = {"model.reasoner.slope", "model.reasoner.gate_bias", "model.decoder.log_scale"}
-    assert "evidence.age" in scalars
-    assert scalars == head | {name for name in groups if name.startswith("evidence.")}
+    head = {"model.reasoner.slope", "model.reasoner.gate_bias", "head.decoder.log_scale"}
+    assert "head.evidence.age" in scalars
+    assert scalars == head | {name for name in groups if name.startswith("head.evidence.")}
     assert groups["model.reasoner.factor_query"] == "reasoner"
-    assert groups["item_scale"] == "item_maps"
+    assert groups["items.scale"] == "item_maps"
 
 
 def test_a_parameter_in_no_group_or_in_two_is_an_error():

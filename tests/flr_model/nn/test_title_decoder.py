@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.backbone import Trunk, load_backbone
-from flr_model.nn.model import build_model
+from flr_model.nn.build import build_model
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
 from flr_model.ranking.candidates import EVERYTHING
@@ -46,13 +46,15 @@ def build(tiny_backbone, tokenizer, tree):
     def build(**changes):
         config = tiny_model(tiny_backbone, decoder="title", encoding="text", dropout=0.0, **changes)
         torch.manual_seed(0)
-        model = build_model(config, Trunk(load_backbone(str(tiny_backbone)).lm), tokenizer)
-        for name, parameter in model.named_parameters():
-            if ".lm." not in name:
-                torch.nn.init.normal_(parameter, std=0.2)
-        model.eval().requires_grad_(False)
-        model.decoder.log_scale.zero_()  # the references scale no logits
-        writer = TorchWriter(model, None, tokenizer, config)
+        trunk = Trunk(load_backbone(str(tiny_backbone)).lm)
+        model, head = build_model(config, trunk, tokenizer, n_lags=2, output_embeddings=lambda: None)
+        for part in (model, head.decoder):
+            for name, parameter in part.named_parameters():
+                if ".lm." not in name:
+                    torch.nn.init.normal_(parameter, std=0.2)
+            part.eval().requires_grad_(False)
+        head.decoder.log_scale.zero_()  # the references scale no logits
+        writer = TorchWriter(model, head.decoder, None, tokenizer)
         vectors = np.zeros((len(CATALOG), 16), np.float32)
         return TitleRecommender(writer, catalog_of(CATALOG), vectors, NO_EVIDENCE, tree, config)
 
@@ -75,7 +77,8 @@ def prompt_tokens(tokenizer, config, history):
 
 def thoughts_of(recommender, histories):
     padded = HistoryRows.from_lists(histories).padded(recommender.max_history)
-    return recommender.reader.model.read(recommender.reader.batch(padded, recommender.vectors, CATALOG))
+    reader = recommender.reader
+    return reader.model.read(reader.batch(padded, reader.table(recommender.vectors, CATALOG)))
 
 
 def test_one_factor_and_one_step_are_the_two_passes_of_latentr3(build, tokenizer, tree, generator):
@@ -93,7 +96,7 @@ def test_one_factor_and_one_step_are_the_two_passes_of_latentr3(build, tokenizer
         normed[:, n_before:-n_after] @ model.reasoner.key.weight.T,
         normed[:, n_before:-n_after] @ model.reasoner.value[0],
     )
-    thought = F.normalize(attended @ model.latent.weight.T, dim=-1) * model.token_length
+    thought = F.normalize(attended @ model.latent.weight.T, dim=-1) * model.token_norm
     # Second pass, whole, with the layer's output as the input embedding of the thought token.
     own = torch.tensor([[*tokenizer.encode([CATALOG[title]])[0], END]])
     embed = generator.get_input_embeddings()
@@ -103,8 +106,8 @@ def test_one_factor_and_one_step_are_the_two_passes_of_latentr3(build, tokenizer
     reading = thoughts_of(recommender, [history])
     torch.testing.assert_close(model.latent_token(reading.thought.thought)[:, None], thought)
     titles = TitleBatch.of(tree.choices(tree.title_of[[title]], forced=True))
-    likelihood, n_tokens = model.title_likelihood(
-        reading, reading.thought.thought[:, None], titles, whole_vocabulary=True
+    likelihood, n_tokens = recommender.reader.decoder.likelihood(
+        model, reading, reading.thought.thought[:, None], titles, whole_vocabulary=True
     )
     expected = logits.log_softmax(-1)[torch.arange(own.shape[1]), own[0]].sum()
     torch.testing.assert_close(likelihood[0, 0], expected, rtol=1e-4, atol=1e-4)
@@ -113,31 +116,32 @@ def test_one_factor_and_one_step_are_the_two_passes_of_latentr3(build, tokenizer
 
 @pytest.mark.parametrize("latent_tokens", [1, 2])
 def test_thoughts_of_a_user_do_not_see_each_other(build, tree, latent_tokens):
-    model = build(latent_tokens=latent_tokens).reader.model
-    reading = thoughts_of(build(latent_tokens=latent_tokens), HISTORIES)
+    recommender = build(latent_tokens=latent_tokens)
+    model, decoder = recommender.reader.model, recommender.reader.decoder
+    reading = thoughts_of(recommender, HISTORIES)
     thoughts = reading.thought.thought[:, None] + torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(0))
     titles = TitleBatch.of(tree.choices(tree.title_of[[3, 60, 61]]))
-    together, _ = model.title_likelihood(reading, thoughts, titles)
+    together, _ = decoder.likelihood(model, reading, thoughts, titles)
     for member in range(4):
-        alone, _ = model.title_likelihood(reading, thoughts[:, member : member + 1], titles)
+        alone, _ = decoder.likelihood(model, reading, thoughts[:, member : member + 1], titles)
         torch.testing.assert_close(together[:, member : member + 1], alone)
     assert together.std(dim=1).min() > 1e-3
 
 
 def exhaustive(recommender, tree):
     """(B, M) log-likelihoods of all items, by the function that trains."""
-    model, out = recommender.reader.model, []
+    model, decoder, out = recommender.reader.model, recommender.reader.decoder, []
     reading = thoughts_of(recommender, HISTORIES)
     for item in range(len(CATALOG)):
         titles = TitleBatch.of(tree.choices(tree.title_of[[item] * len(HISTORIES)]))
-        likelihood = model.title_likelihood(reading, reading.thought.thought[:, None], titles)[0][:, 0]
+        likelihood = decoder.likelihood(model, reading, reading.thought.thought[:, None], titles)[0][:, 0]
         out.append(likelihood + tree.log_share[item])
     return torch.stack(out, dim=1).numpy()
 
 
 def test_a_wide_beam_ranks_as_all_likelihoods_do(build, tree):
     recommender = build(beams=len(CATALOG))
-    recommender.reader.model.decoder.log_scale.fill_(0.3)
+    recommender.reader.decoder.log_scale.fill_(0.3)
     found = recommender.recommend(HistoryRows.from_lists(HISTORIES), len(CATALOG), EVERYTHING)
     scores = exhaustive(recommender, tree)
     np.testing.assert_allclose(found.scores, np.take_along_axis(scores, found.items, axis=1), atol=1e-4)
@@ -150,8 +154,7 @@ def test_a_wide_beam_ranks_as_all_likelihoods_do(build, tree):
 def generated(recommender, generator, tree, history, width):
     """The titles that transformers' constrained beam search gives, and their scores."""
     reader = recommender.reader
-    padded = HistoryRows.from_lists([history]).padded(recommender.max_history)
-    reading = reader.model.read(reader.batch(padded, recommender.vectors, CATALOG))
+    reading = thoughts_of(recommender, [history])
     tokens, *_ = prompt_tokens(reader.tokenizer, recommender.model, history)
     embeddings = generator.get_input_embeddings()(tokens)
     embeddings = torch.cat([embeddings, reader.model.latent_token(reading.thought.thought)[:, None]], dim=1)
@@ -211,7 +214,7 @@ def test_new_items_can_be_written(build, tokenizer):
             return np.zeros((len(titles), 16), np.float32)
 
     known = build()
-    known.reader = WithVectors(known.reader.model, None, tokenizer, known.model)
+    known.reader = WithVectors(known.reader.model, known.reader.decoder, None, tokenizer)
     wider = known.with_items(["new", "twin"], ["red jazz days", "red"])
     found = wider.recommend(HistoryRows.from_lists([[3], [64]]), len(CATALOG) + 2, EVERYTHING)
     assert sorted(found.items[0]) == list(range(len(CATALOG) + 2))

@@ -1,6 +1,6 @@
-"""Rewards and advantages of latent GRPO, as pure functions.
+"""Advantages and the surrogate of latent GRPO, as pure functions.
 
-Shapes: B users, G latent samples per user (the first is unperturbed), M items, d width of the thought.
+Shapes: B users, G latent samples per user (the first is unperturbed), d width of the thought.
 """
 
 from __future__ import annotations
@@ -10,28 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EPSILON = 1e-6
-
-
-def logprob_reward(scores: Tensor, target: Tensor) -> Tensor:
-    """Return the (B, G) log-probability of the true next item under softmax over (B, G, M) scores."""
-    return scores.log_softmax(-1).gather(-1, _column(scores, target)).squeeze(-1)
-
-
-def ndcg_reward(scores: Tensor, target: Tensor) -> Tensor:
-    """Return the (B, G) NDCG of the true next item's rank, 1 / log2(rank + 2), ties counted against it."""
-    own = scores.gather(-1, _column(scores, target))
-    rank = (scores >= own).sum(-1) - 1
-    return 1 / torch.log2(rank + 2.0)
-
-
-def perplexity_reward(likelihood: Tensor, n_choices: Tensor) -> Tensor:
-    """Return (B, G) minus the perplexity of the true title.
-
-    Args:
-        likelihood: (B, G) log-likelihoods.
-        n_choices: (B,) tokens of the title that had an alternative.
-    """
-    return -torch.exp(-likelihood / n_choices.clamp(min=1)[:, None])
 
 
 def batch_advantage(rewards: Tensor, kind: Tensor) -> Tensor:
@@ -92,7 +70,3 @@ def clipped_objective(log_ratio: Tensor, advantage: Tensor, clip_low: float, cli
 def gaussian_kl(mean: Tensor, reference: Tensor, sigma: float) -> Tensor:
     """Return the () KL divergence between isotropic Gaussians of equal deviation, mean over users and dimensions."""
     return ((mean - reference).square() / (2 * sigma**2)).mean()
-
-
-def _column(scores: Tensor, target: Tensor) -> Tensor:
-    return target[:, None, None].expand(-1, scores.shape[1], 1)

@@ -1,0 +1,83 @@
+"""From a configuration to an untrained network; the one place of this folder that asks for encoding and decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from flr_model.config import ModelConfig
+from flr_model.errors import ConfigError
+from flr_model.nn.backbone import Trunk
+from flr_model.nn.catalog_decoder import CatalogDecoder
+from flr_model.nn.catalog_head import CatalogHead
+from flr_model.nn.evidence_head import EvidenceHead
+from flr_model.nn.head import Head
+from flr_model.nn.history_encoders import ItemsEncoder, Prompt, TextEncoder
+from flr_model.nn.model import FactorizedModel
+from flr_model.nn.reasoner import Reasoner
+from flr_model.nn.title_decoder import TitleDecoder
+from flr_model.nn.title_head import TitleHead
+from flr_model.titles.tokens import TitleTokenizer
+
+TRUNCATED_SCALE = 0.1
+"""Of a truncated backbone's logits before training."""
+
+
+class Network(NamedTuple):
+    """What learns of a configuration: from histories to thoughts, and what becomes of them."""
+
+    model: FactorizedModel
+    head: Head
+
+
+def build_model(
+    config: ModelConfig,
+    trunk: Trunk,
+    tokenizer: TitleTokenizer,
+    *,
+    n_lags: int,
+    output_embeddings: Callable[[], Tensor | None],
+) -> Network:
+    """Build the untrained network of a configuration around a trunk.
+
+    Args:
+        config: shape.
+        trunk: of the histories.
+        tokenizer: of the prompt.
+        n_lags: buckets of lags that the evidence weighs.
+        output_embeddings: gives them (V, d) where they are not the input embeddings, else None; only `title` asks.
+
+    Raises:
+        ConfigError: if titles are to be written and the backbone names no end token.
+    """
+    writes = config.decoder == "title"
+    prompt = Prompt(*tokenizer.around(config.prompt)) if writes else None
+    encoder = (
+        ItemsEncoder(trunk, config.embedding_size, prompt)
+        if config.encoding == "items"
+        else TextEncoder(trunk, config.max_tokens, prompt)
+    )
+    reasoner = Reasoner(trunk.width, config.n_factors, config.refine_steps, dropout=config.dropout, residual=not writes)
+    # The last thought of a head that writes goes through the trunk together with the title.
+    model = FactorizedModel(encoder, reasoner, config.latent_tokens - 1 if writes else config.latent_tokens)
+    evidence = EvidenceHead(n_lags, max_history=config.max_history)
+    if writes:
+        decoder = TitleDecoder(output_embeddings(), scale=TRUNCATED_SCALE if config.layers else 1.0)
+        return Network(model, TitleHead(decoder, evidence, end_token=end_token(trunk.lm.config)))
+    items = CatalogDecoder(trunk.width, config.embedding_size, config.n_factors, dropout=config.dropout)
+    return Network(model, CatalogHead(items, evidence))
+
+
+def end_token(lm_config: Any) -> int:
+    """Return the token that ends a text of a language model; the first where there are several.
+
+    Raises:
+        ConfigError: if the model's configuration names none.
+    """
+    end = lm_config.eos_token_id
+    end = end[0] if isinstance(end, (list, tuple)) else end
+    if end is None:
+        raise ConfigError("--decoder title needs a backbone whose config.json names an eos_token_id")
+    return int(end)

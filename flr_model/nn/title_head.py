@@ -1,0 +1,117 @@
+"""The head that writes a title: a likelihood under the language model, and evidence that guides the search.
+
+Shapes: B users, G thoughts a user, N candidates, d width of the backbone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from flr_model.config import TrainConfig
+from flr_model.data.catalog import Catalog
+from flr_model.data.histories import HistoryRows
+from flr_model.nn.evidence_head import EvidenceHead
+from flr_model.nn.head import Head, RankingParts, Targets
+from flr_model.nn.item_vectors import ItemVectors
+from flr_model.nn.model import FactorizedModel, Reading
+from flr_model.nn.parameter_groups import Groups, join_groups
+from flr_model.nn.rewards import perplexity_reward
+from flr_model.nn.sampled_softmax import item_cross_entropy
+from flr_model.nn.title_decoder import TitleBatch, TitleDecoder
+from flr_model.nn.title_reader import TorchWriter
+from flr_model.ranking.pair_events import PairEvents
+from flr_model.titles.recommender import TitleRecommender
+from flr_model.titles.tokens import TitleTokenizer
+from flr_model.titles.tree import TitleTree
+
+TITLE_TREE = "title_tree.npz"
+"""The file of a run that holds the prefix tree."""
+
+
+class TitleHead(Head):
+    """Writes the next item's title (docs/method.md, "Title decoder").
+
+    Args:
+        decoder: from a thought to the likelihood of a title.
+        evidence: weights of the pair counts; they share no parameter with the language model.
+        end_token: of a title.
+    """
+
+    rewards = ("perplexity",)
+    scores_items = False
+
+    tree: TitleTree
+    """Of the catalogue's titles; set by `attach` or `read_files`."""
+
+    whole_vocabulary: bool
+    """Whether a title's tokens compete with all tokens, so that those without an alternative count too."""
+
+    def __init__(self, decoder: TitleDecoder, evidence: EvidenceHead, *, end_token: int) -> None:
+        super().__init__(evidence)
+        self.decoder = decoder
+        self.end_token = end_token
+
+    def parameter_groups(self) -> Groups:
+        """Return the group of every parameter."""
+        return join_groups(self.decoder.parameter_groups(), self.evidence.parameter_groups())
+
+    def attach(self, catalog: Catalog, tokenizer: TitleTokenizer, events: PairEvents, train: TrainConfig) -> None:
+        """Take what training needs (see `Head.attach`); the tree of an opened run stays as it is."""
+        super().attach(catalog, tokenizer, events, train)
+        self.whole_vocabulary = train.title_softmax == "vocabulary"
+        if not hasattr(self, "tree"):
+            self.tree = TitleTree.build(tokenizer.encode(catalog.titles.tolist()), events.degree, self.end_token)
+
+    def read_files(self, run: Path) -> None:
+        """Read the tree of a run."""
+        self.tree = TitleTree.read(run / TITLE_TREE)
+
+    def write_files(self, run: Path) -> None:
+        """Write the tree into a run."""
+        self.tree.write(run / TITLE_TREE)
+
+    def encode(self, rows: HistoryRows, *, training: bool) -> Targets:
+        """Return what the loss needs of rows, the titles too while training."""
+        targets = super().encode(rows, training=training)
+        if not training:
+            return targets
+        choices = self.tree.choices(self.tree.title_of[rows.target], forced=self.whole_vocabulary)
+        return targets._replace(titles=TitleBatch.of(choices))
+
+    def loss_terms(
+        self, model: FactorizedModel, items: ItemVectors, reading: Reading, targets: Targets
+    ) -> dict[str, Tensor]:
+        """Return the cross-entropies of the next item's title, and of the item by the evidence alone.
+
+        Only the title's tokens count, not the prompt's.
+        """
+        likelihood, _ = self._likelihood(model, reading, reading.thought.thought[:, None], targets)
+        sample = self.softmax.sample(targets.item, len(items))
+        scores = self.evidence(targets.evidence, None if sample is None else sample.items)
+        return {"cross_entropy": -likelihood.mean(), "evidence": item_cross_entropy(scores, targets.item, sample)}
+
+    def reward(
+        self,
+        name: str,
+        model: FactorizedModel,
+        items: ItemVectors,
+        reading: Reading,
+        thoughts: Tensor,
+        targets: Targets,
+    ) -> Tensor:
+        """Return (B, G) minus the perplexity of the true title after thoughts (B, G, d)."""
+        return perplexity_reward(*self._likelihood(model, reading, thoughts, targets))
+
+    def recommender(self, parts: RankingParts) -> TitleRecommender:
+        """Return what writes titles with the present state; it shares the network."""
+        writer = TorchWriter(parts.model, self.decoder, parts.item_encoder, parts.tokenizer)
+        return TitleRecommender(writer, parts.catalog, parts.vectors, parts.evidence, self.tree, parts.config)
+
+    def _likelihood(
+        self, model: FactorizedModel, reading: Reading, thoughts: Tensor, targets: Targets
+    ) -> tuple[Tensor, Tensor]:
+        assert targets.titles is not None, "rows encoded for training have titles"
+        whole = self.whole_vocabulary
+        return self.decoder.likelihood(model, reading, thoughts, targets.titles, whole_vocabulary=whole)
