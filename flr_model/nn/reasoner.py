@@ -21,8 +21,24 @@ SHARPNESS = 8.0
 ANCHOR = 0.5
 """Weight of a factor's first query in the later ones, beside the items that it looked at."""
 
+GATE_SCALE = 8.0
+"""Of what the items say to the gates: vectors are of length one, and the map starts at zero."""
+
 LEAST_MASS = 1e-3
 """Added to a factor's share of the history before the logarithm."""
+
+
+class History(NamedTuple):
+    """A batch of histories as the reasoner sees them, padded on the left.
+
+    states: (B, L, d) the backbone's state of each item. vectors: (B, L, D) the items' vectors, zero at padding.
+    mask: (B, L) 1 where an item is. lag: (B, L) bucket of each item's time before the newest.
+    """
+
+    states: Tensor
+    vectors: Tensor
+    mask: Tensor
+    lag: Tensor
 
 
 class Thought(NamedTuple):
@@ -30,6 +46,7 @@ class Thought(NamedTuple):
 
     thought: (B, d). factors: (B, K, d). gate_logits: (B, K). attention: (B, K, L), rows sum to 1.
     log_weights: (B, K, L) the same before it is normalised over the history, for counting.
+    read: (B, K, D) what the factors had read of the items before they looked last.
     """
 
     thought: Tensor
@@ -37,6 +54,7 @@ class Thought(NamedTuple):
     gate_logits: Tensor
     attention: Tensor
     log_weights: Tensor
+    read: Tensor
 
     @property
     def gates(self) -> Tensor:
@@ -49,7 +67,7 @@ class Reasoner(nn.Module):
 
     Whose an item is: s_kl = softmax_k(sharp_k q_k . unit(e_l) + c_k), as slot attention lets slots compete.
     What a factor looks at: A_kl = softmax_l(log s_kl + recency_kl); f_k = V_k (A_k H).
-    g = softmax(c_k + log mass_k + gate([z; f_k])); z <- norm(z + sum_k g_k f_k);
+    g = softmax(b_k + log mass_k + taste(mean_k A_k e) + gate([z; f_k])); z <- norm(z + sum_k g_k f_k);
     q_k <- unit(A_k e + (centre_k + W_q z) / 2).
 
     A single factor has nobody to compete with and looks at the history by recency alone.
@@ -90,6 +108,7 @@ class Reasoner(nn.Module):
         self.slot_bias = nn.Parameter(torch.zeros(n_factors))
         self.value = nn.Parameter(torch.empty(n_factors, width, width))  # V_k
         self.gate = nn.Linear(2 * width, 1, bias=False)
+        self.taste_gate = nn.Linear(embedding_size, n_factors, bias=False)
         self.gate_bias = nn.Parameter(torch.zeros(n_factors))
         self.mass_weight = nn.Parameter(torch.ones(()))
         self.norm = nn.RMSNorm(width, elementwise_affine=False)
@@ -100,14 +119,15 @@ class Reasoner(nn.Module):
         """Start with what the items say: the thought neither moves queries nor gates; values differ."""
         nn.init.zeros_(self.query.weight)
         nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.taste_gate.weight)
         for value in self.value:
             nn.init.orthogonal_(value)
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
         scalars = [self.log_sharpness, self.slot_bias, self.gate_bias, self.mass_weight]
-        matrices = [self.centre, self.query.weight, self.value, self.gate.weight]
-        own: Groups = {"scalars": scalars, "reasoner": matrices}
+        in_item_space = [self.centre, self.query.weight, self.taste_gate.weight]
+        own: Groups = {"scalars": scalars, "item_maps": in_item_space, "reasoner": [self.value, self.gate.weight]}
         return join_groups(own, self.recency.parameter_groups())
 
     @torch.no_grad()
@@ -115,46 +135,56 @@ class Reasoner(nn.Module):
         """Start the factors at different places: centres of the catalogue's item vectors (M, D)."""
         self.centre.copy_(centres(vectors, len(self.centre), seed=seed))
 
-    def forward(self, start: Tensor, states: Tensor, vectors: Tensor, mask: Tensor, lag: Tensor) -> Thought:
-        """Think.
+    def forward(self, start: Tensor, history: History) -> Thought:
+        """Think: look at the history and refine the thought T times, and look a last time with the last thought.
 
         Args:
             start: (B, d) z_0.
-            states: (B, L, d) H, the backbone's state of each item.
-            vectors: (B, L, D) e, the items' vectors.
-            mask: (B, L) 1 where an item is.
-            lag: (B, L) bucket of each item's time before the newest.
+            history: of B users.
         """
-        states, unit, recency = self.norm(states), F.normalize(vectors, dim=-1), self.recency(lag)
-        hidden = (mask == 0)[:, None]
-        thought = self.norm(start)
-        anchor = F.normalize(self.centre, dim=-1) + self.query(thought)[:, None]  # (B, K, D)
-        query = F.normalize(anchor, dim=-1)
-        for step in range(self.refine_steps):
-            match = self.log_sharpness.exp()[:, None] * (query @ unit.transpose(1, 2)) + self.slot_bias[:, None]
-            log_share = match.log_softmax(1)  # (B, K, L) whose item it is
-            log_weights = (log_share + recency).masked_fill(hidden, torch.finfo(match.dtype).min)
-            attention = log_weights.softmax(-1)
-            factors = self.dropout(per_factor(attention @ states, self.value))
-            mass = (log_share + recency.mean(1, keepdim=True)).exp().masked_fill(hidden, 0).sum(-1)  # (B, K)
-            gate_logits = self.weigh(thought, factors, mass)
-            update = (gate_logits.softmax(-1)[..., None] * factors).sum(1)
+        thought, read = self.norm(start), torch.zeros_like(self.centre).expand(len(start), -1, -1)
+        for _ in range(self.refine_steps):
+            seen = self.conclude(thought, read, history)
+            update = (seen.gates[..., None] * seen.factors).sum(1)
             thought = self.norm(thought + update if self.residual else update)
-            if step + 1 < self.refine_steps:
-                anchor = F.normalize(self.centre, dim=-1) + self.query(thought)[:, None]
-                query = F.normalize(attention @ vectors + ANCHOR * anchor, dim=-1)
-        return Thought(thought, factors, self.weigh(thought, factors, mass), attention, log_weights)
+            read = seen.attention @ history.vectors
+        return self.conclude(thought, read, history)
 
-    def weigh(self, thought: Tensor, factors: Tensor, mass: Tensor) -> Tensor:
-        """Return the (..., K) logits of the gates.
+    def conclude(self, thought: Tensor, read: Tensor, history: History) -> Thought:
+        """Look at the history with a thought.
 
         Args:
-            thought: (..., d). factors: (..., K, d).
-            mass: (..., K) what each factor holds of the history.
+            thought: (B, d).
+            read: (B, K, D) what the factors have read of the items so far; zeros before they looked.
+            history: of B users.
+        """
+        hidden = (history.mask == 0)[:, None]
+        anchor = F.normalize(self.centre, dim=-1) + self.query(thought)[:, None]
+        query = F.normalize(read + ANCHOR * anchor, dim=-1)  # (B, K, D)
+        match = self.log_sharpness.exp()[:, None] * (query @ F.normalize(history.vectors, dim=-1).transpose(1, 2))
+        log_share = (match + self.slot_bias[:, None]).log_softmax(1)  # (B, K, L) whose item it is
+        recency = self.recency(history.lag)
+        log_weights = (log_share + recency).masked_fill(hidden, torch.finfo(match.dtype).min)
+        attention = log_weights.softmax(-1)
+        factors = self.dropout(per_factor(attention @ self.norm(history.states), self.value))
+        mass = (log_share + recency.mean(1, keepdim=True)).exp().masked_fill(hidden, 0).sum(-1)  # (B, K)
+        gate_logits = self.weigh(thought, factors, attention @ history.vectors, mass)
+        return Thought(thought, factors, gate_logits, attention, log_weights, read)
+
+    def weigh(self, thought: Tensor, factors: Tensor, read: Tensor, mass: Tensor) -> Tensor:
+        """Return the (B, K) logits of the gates.
+
+        Args:
+            thought: (B, d).
+            factors: (B, K, d).
+            read: (B, K, D) what the factors read of the items.
+            mass: (B, K) how much of the history each factor holds.
         """
         both = torch.cat([thought.unsqueeze(-2).expand_as(factors), factors], dim=-1)
         share = mass / mass.sum(-1, keepdim=True).clamp(min=1e-6)
-        logits: Tensor = self.gate_bias + self.mass_weight * torch.log(share + LEAST_MASS) + self.gate(both).squeeze(-1)
+        by_share = self.mass_weight * torch.log(share + LEAST_MASS)
+        by_taste = GATE_SCALE * self.taste_gate(self.dropout(read.mean(1).detach()))
+        logits: Tensor = self.gate_bias + by_share + by_taste + self.gate(both).squeeze(-1)
         return logits
 
 

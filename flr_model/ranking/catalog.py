@@ -15,8 +15,10 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
 from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.mixture import Mixture
-from flr_model.ranking.recommender import Ranking, Reader, UserStates, padded_states
+from flr_model.ranking.parts import Parts
+from flr_model.ranking.recommender import Ranking, Reader, UserStates, columns_for, widened
 
 NEAR = 30
 """Items that an approximate index is asked for, per place of the ranking."""
@@ -64,7 +66,8 @@ class CatalogRecommender:
 
     def states(self, rows: HistoryRows) -> UserStates:
         """Run the network on the rows' histories, in as many columns as the longest of them needs."""
-        return padded_states(self.reader, rows, self.vectors, self._titles, self.max_history)
+        histories = PaddedHistories.of(rows, columns_for(rows, self.max_history), self.evidence.lag_bounds)
+        return widened(self.reader.read(histories, self.vectors, self._titles), self.max_history)
 
     @property
     def n_factors(self) -> int:
@@ -102,7 +105,9 @@ class CatalogRecommender:
         if allowed is None and self.index is not None:
             allowed = self._near(mixture, hidden[0], top_k)
         best = mixture.best(hidden, top_k) if allowed is None else mixture.best_of(hidden, top_k, allowed)
-        return Ranking(best.items, best.scores, mixture.shares(best.items), states.attention)
+        shares = mixture.shares(best.items)
+        parts = Parts.of(self.evidence, mixture, states, rows, best.items)
+        return Ranking(best.items, best.scores, shares, parts.counted(shares), parts.because(shares))
 
     def _near(self, mixture: Mixture, hidden: Ints, top_k: int) -> list[Ints]:
         """Candidates of an approximate index: items near any factor's query, and all that were counted.

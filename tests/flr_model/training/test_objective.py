@@ -3,9 +3,9 @@ import math
 
 import pytest
 import torch
+from flr_model.training.objectives import Candidates, SftObjective, sample_candidates, sampled_cross_entropy
 from torch.nn import functional as F
 
-from flr_model.training.objectives import Candidates, SftObjective, sample_candidates, sampled_cross_entropy
 from flr_model.training.setup import set_up
 from tests.builders import tiny_model, tiny_train
 

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-
 from flr_model.training.rewards import (
     batch_advantage,
     clipped_objective,

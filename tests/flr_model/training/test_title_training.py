@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+from flr_model.training.rewards import perplexity_reward
 from safetensors.torch import load_file
 
 from flr_model.config import AlignConfig, ModelConfig
@@ -12,7 +13,6 @@ from flr_model.evaluation.validation import validator
 from flr_model.nn.run import load_recommender, load_run
 from flr_model.ranking.lags import BUCKETS
 from flr_model.training.grpo import align
-from flr_model.training.rewards import perplexity_reward
 from flr_model.training.sft import train
 from tests.builders import tiny_model, tiny_train
 
