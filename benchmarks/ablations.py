@@ -84,15 +84,16 @@ def no_reasoning(setup: Setup) -> None:
 def no_evidence(setup: Setup) -> None:
     """Nothing is counted."""
     with torch.no_grad():
-        setup.recommender.evidence.weight.zero_()
-    setup.recommender.evidence.weight.requires_grad_(False)
+        setup.recommender.head.evidence.weight.zero_()
+    setup.recommender.head.evidence.weight.requires_grad_(False)
 
 
 def evidence_alone(setup: Setup) -> None:
     """Factors say nothing."""
     with torch.no_grad():
-        setup.recommender.model.decoder.log_scale.fill_(-20.0)
+        setup.recommender.head.decoder.log_scale.fill_(-20.0)
     setup.recommender.model.requires_grad_(False)
+    setup.recommender.head.decoder.requires_grad_(False)
 
 
 def randomise(module: nn.Module) -> None:
@@ -107,7 +108,7 @@ def replace_titles(setup: Setup, states: Any) -> None:
     setup.item_encoder.fit(states)
     unit = setup.item_encoder.whiten(torch.from_numpy(states)).detach()
     recommender = setup.recommender
-    recommender.unit_vectors[:-1] = unit
+    recommender.items.unit_vectors[:-1] = unit
     titles = setup.dataset.catalog.titles.tolist()
     encoder = recommender.model.encoder
     encoder.fit(unit, mean_embeddings(encoder.trunk, titles, recommender.tokenizer))

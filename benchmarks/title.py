@@ -82,14 +82,13 @@ class Reference:
         recommender, reader = self.recommender, self.recommender.reader
         model = reader.model
         titles = recommender.catalog.titles.tolist()
-        batch = reader.batch(rows.padded(recommender.max_history), recommender.vectors, titles)
+        table = reader.table(recommender.vectors, titles)
+        batch = reader.batch(rows.padded(recommender.max_history), table)
         reading, encoder = model.read(batch), model.encoder
-        of_items = batch.input_ids is None
-        history = encoder.projection(batch.vectors) if of_items else encoder.trunk.embed(batch.input_ids)
-        sides = [encoder.trunk.embed(t.expand(len(history), -1)) for t in (encoder.prompt.before, encoder.prompt.after)]
+        prompt, _ = encoder.prompt.around(encoder.trunk, encoder.embed(batch))
         latent = model.latent_token(reading.thought.thought)[:, None]
         mask = torch.nn.functional.pad(reading.past_mask, (0, 1), value=1)
-        return torch.cat([sides[0], history, sides[1], latent], dim=1), mask
+        return torch.cat([prompt, latent], dim=1), mask
 
 
 def spelled(tree: TitleTree) -> Lists:
@@ -132,7 +131,7 @@ def main() -> None:
         "flr, torch": run.recommender(),
         "flr, ONNX Runtime": load_recommender(arguments.bundle, threads=threads),
     }
-    titles = spelled(run.tree)
+    titles = spelled(recommenders["flr, torch"].tree)
     reference = Reference(recommenders["flr, torch"], arguments.run)
     results = {"transformers generate": timed(reference.lists, rows, arguments.batch)}
     for name, recommender in recommenders.items():

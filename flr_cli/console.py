@@ -1,67 +1,142 @@
-"""The terminal: the only user of Rich. stdout carries data, stderr carries logs, progress and errors."""
+"""The terminal: stdout carries data, stderr carries messages, progress and errors; a log file may get the latter too.
+
+Whatever is printed passes `clean`, so that no byte of a user's file can steer the terminal.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
+import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as RichBar
 from rich.table import Table
 from rich.text import Text
 
 from flr_model.errors import FlrError
-from flr_model.progress import SILENT, Progress
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+LIBRARY = ("flr_model", "export", "flr_cli")
+"""The loggers whose records are shown."""
+
+STAGES = logging.getLogger("flr_cli.progress")
+"""Lines of progress: for the log file, and for stderr where it is not a terminal."""
+
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and newline
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # bidirectional controls, line separators
+    "\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"  # lone surrogates, annotations, tags
+)
+
+
+def clean(text: str) -> str:
+    r"""Show characters that steer a terminal as escapes.
+
+    >>> clean("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return _STEERING.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
+
+
+class _Stream(Console):
+    """A console that falls silent when nobody reads it any more: the work goes on, its result is on disk."""
+
+    def on_broken_pipe(self) -> None:
+        """Drop this and all further output."""
+        self.quiet = True
+        _to_nowhere(self.file)
+
+
+out = _Stream(soft_wrap=True, highlight=False)
+err = _Stream(stderr=True, soft_wrap=True, highlight=False)
+
+
+class _Messages(logging.Handler):
+    """Prints log records on stderr: what, then the next thing to try."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        label, style = {logging.WARNING: ("warning: ", "yellow"), logging.ERROR: ("error: ", "bold red")}.get(
+            record.levelno, ("", "")
+        )
+        text = Text.assemble((label, style), clean(record.getMessage()))
+        if hint := getattr(record, "hint", None):
+            text.append("\ntry: ", "bold").append(clean(hint))
+        if record.exc_info and self.level == logging.DEBUG:
+            text.append("\n" + clean(logging.Formatter().formatException(record.exc_info)))
+        err.print(text)
+
+
+MESSAGES = _Messages()
+
+
+class _LogLine(logging.Formatter):
+    """A record as lines of a log file, with the hint of an error and its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines."""
+        hint = getattr(record, "hint", None)
+        return clean(super().format(record) + (f"\ntry: {hint}" if hint else ""))
+
+
+def setup(*, quiet: bool = False, verbose: bool = False, log_file: Path | None = None) -> None:
+    """Prepare the streams and send the library's log to stderr, and with details to a file.
+
+    Args:
+        quiet: warnings and errors only on stderr.
+        verbose: details too, with the traceback of an error.
+        log_file: file to append to.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a narrow encoding must not stop a command after its work
+            stream.reconfigure(errors="backslashreplace")
+    MESSAGES.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    handlers: list[logging.Handler] = [MESSAGES]
+    if log_file is not None:
+        kept = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
+        kept.setLevel(logging.DEBUG)
+        kept.setFormatter(_LogLine("%(asctime)s %(levelname)s %(message)s"))
+        handlers.append(kept)
+    for name in LIBRARY:
+        _attach(logging.getLogger(name), handlers)
+    _attach(STAGES, handlers[1:] if err.is_terminal else handlers)
+
+
+def _attach(logger: logging.Logger, handlers: list[logging.Handler]) -> None:
+    logger.handlers = list(handlers)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
 
 
 def mute() -> None:
-    """Say nothing from here on: for all but the first of several processes that train together."""
+    """Print nothing from here on: for all but the first of several processes that train together."""
     out.quiet = err.quiet = True
-
-
-def setup_logging(*, quiet: bool) -> None:
-    """Send the library's log to stderr: warnings only with ``--quiet``."""
-    handler = RichHandler(console=err, show_time=False, show_path=False, show_level=False, markup=False)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    for name in ("flr_model", "export", "flr_cli"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.setLevel(logging.WARNING if quiet else logging.INFO)
-        logger.propagate = False
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table on stdout; floats with four decimals, numbers to the right."""
-    drawn = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    drawn = Table(title=Text(clean(title)), title_justify="left", show_edge=False, pad_edge=False)
     for column, name in enumerate(header):
         numeric = all(isinstance(row[column], (int, float)) or row[column] in ("", "-") for row in rows)
-        drawn.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")
+        drawn.add_column(Text(clean(name)), justify="right" if numeric and rows else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*[Text(_cell(value)) for value in row])
+        drawn.add_row(*[Text(clean(cell(value)).replace("\n", "\\n")) for value in row])
     out.print(drawn)
 
 
 def line(text: str) -> None:
     """Print a line on stdout, below a table."""
-    out.print(Text(text))
+    out.print(Text(clean(text)))
 
 
 def show(report: Any, title: str, *, json: bool) -> None:
@@ -72,80 +147,53 @@ def show(report: Any, title: str, *, json: bool) -> None:
     rows = []
     for name, value in asdict(report).items():
         inner = value.items() if isinstance(value, dict) else [("", value)]
-        rows += [(f"{name} {key}".strip().replace("_", " "), _cell(item)) for key, item in inner]
+        rows += [(f"{name} {key}".strip().replace("_", " "), cell(item)) for key, item in inner]
     table(title, ("", "value"), rows)
 
 
 def emit_json(value: Any) -> None:
-    """Print one JSON object on stdout; numbers that JSON lacks (NaN, infinities) become null."""
-    if not out.quiet:
-        sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False) + "\n")
+    """Print one JSON object on stdout, in ASCII; numbers that JSON lacks (NaN, infinities) become null."""
+    write(json.dumps(_plain(value)) + "\n")
 
 
-def note(text: str, *, quiet: bool = False) -> None:
-    """Print a line for the person on stderr."""
-    if not quiet:
-        err.print(Text(text))
+def write(text: str) -> None:
+    """Print text on stdout as it is."""
+    if out.quiet:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        out.on_broken_pipe()
+
+
+def note(text: str) -> None:
+    """Print a line for the person on stderr, unless ``--quiet``."""
+    logging.getLogger("flr_cli").info("%s", text)
 
 
 def error(problem: FlrError) -> None:
-    """Print an error: what, then the next thing to try."""
-    err.print(Text.assemble(("error: ", "bold red"), problem.message))
-    if problem.hint:
-        err.print(Text.assemble(("try: ", "bold"), problem.hint))
+    """Print an error, and keep its traceback for ``--verbose`` and the log file."""
+    level = logging.ERROR if problem.exit_code else logging.INFO
+    traced = problem if problem.__traceback__ and problem.exit_code else None
+    logging.getLogger("flr_cli").log(level, "%s", problem.message, exc_info=traced, extra={"hint": problem.hint})
 
 
-def progress(*, quiet: bool) -> Progress:
-    """Return a bar when stderr is a terminal, else one that stays silent."""
-    return SILENT if quiet or not err.is_terminal else _Bar()
-
-
-class _Rate(ProgressColumn):
-    """Units per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
-
-
-class _Bar:
-    """The progress bar that the library's jobs are given."""
-
-    def __init__(self) -> None:
-        self._bar = RichBar(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
-            console=err,
-        )
-        self._task: Any = None
-
-    def start(self, total: int | None, unit: str) -> None:
-        """Begin a job."""
-        self._task = self._bar.add_task(unit, total=total, unit=unit, figures="")
-        self._bar.start()
-
-    def advance(self, amount: int, **figures: float | str) -> None:
-        """Count units done."""
-        shown = "  ".join(f"{name} {_cell(value)}" for name, value in figures.items())
-        fields: dict[str, Any] = {"figures": shown} if figures else {}
-        self._bar.update(self._task, advance=amount, **fields)
-
-    def finish(self) -> None:
-        """End the job."""
-        self._bar.stop()
-
-
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Write a value as a table shows it."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:,.0f}" if value.is_integer() and value else f"{value:.4f}"
     return f"{value:,}"
+
+
+def _to_nowhere(stream: Any) -> None:
+    """Let a broken pipe take what is left in a stream's buffer, so that nothing fails at the end of the process."""
+    if isinstance(stream, io.TextIOWrapper):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _plain(value: Any) -> Any:

@@ -40,7 +40,8 @@ def search_ranges(values: Ints, start: Ints, stop: Ints, wanted: Ints) -> Ints:
 
     Args:
         values: ascending within each slice.
-        start: (n,) where the slices begin. stop: (n,) where they end.
+        start: (n,) where the slices begin.
+        stop: (n,) where they end.
         wanted: (n,) one value for each slice.
 
     Returns:

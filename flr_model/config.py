@@ -19,17 +19,30 @@ def setting(
     choices: tuple[str, ...] | None = None,
     low: float | None = None,
     high: float | None = None,
-    auto: int | None = None,
+    auto: float | None = None,
+    panel: str | None = None,
+    only: tuple[str, tuple[str, ...]] | None = None,
 ) -> Any:
-    """Declare one field: its default, its help text, and the values it may take (bounds inclusive).
+    """Declare one field.
 
-    The word ``auto`` on the command line or in a file stands for the number ``auto``, if one is given.
+    Args:
+        default: its default.
+        text: its help text: what it does.
+        choices: the values it may take.
+        low: least value.
+        high: largest value.
+        auto: if given, the value may be None, which flags and files write as the word ``auto``; files of earlier
+            versions write it as this number.
+        panel: heading of its group in ``--help``; None puts it among the common options.
+        only: another field and the values of it with which this one has an effect; its flag is refused otherwise.
     """
-    return field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high, "auto": auto})
+    kind = type(auto if default is None else default)
+    rules = {"help": text, "kind": kind, "choices": choices, "low": low, "high": high, "auto": auto}
+    return field(default=default, metadata={**rules, "panel": panel, "only": only})
 
 
 def flag_name(field_name: str) -> str:
-    """Spell a field as its flag.
+    """Return the flag of a field.
 
     >>> flag_name("n_factors")
     '--n-factors'
@@ -49,6 +62,9 @@ class Settings:
     """The table of the TOML file that holds these fields."""
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            if f.metadata["auto"] is not None and getattr(self, f.name) == f.metadata["auto"]:
+                object.__setattr__(self, f.name, None)
         problems = [problem for f in fields(self) if (problem := _problem(f.name, getattr(self, f.name), f.metadata))]
         problems += self.problems()
         if problems:
@@ -65,15 +81,29 @@ class Settings:
 
 def _problem(name: str, value: Any, rule: Any) -> str | None:
     choices, low, high = rule["choices"], rule["low"], rule["high"]
+    if value is None and rule["auto"] is not None:
+        return None
     if value != value:
-        return f"{flag_name(name)} is {value}, which is no number"
+        return f"{flag_name(name)} is not a number"
     if choices is not None and value not in choices:
         return f"{flag_name(name)} is {value!r}, not one of {', '.join(choices)}"
-    if low is not None and value is not None and value < low:
+    if low is not None and value < low:
         return f"{flag_name(name)} is {value}, below {low}"
-    if high is not None and value is not None and value > high:
+    if high is not None and value > high:
         return f"{flag_name(name)} is {value}, above {high}"
     return None
+
+
+MODEL = "Model"
+READING = "Reading items and histories"
+TITLES = "Title decoder (--decoder title)"
+LENGTH = "Length of training"
+TUNING = "Tuning of the backbone"
+OPTIMIZER = "Optimizer"
+LOSS = "Loss"
+POLICY = "Policy optimization"
+GATES = "Quality gates"
+PERFORMANCE = "Memory and speed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +113,22 @@ class PrepareConfig(Settings):
     table: ClassVar[str] = "prepare"
 
     split: str = setting(
-        "temporal", "global order of time, or each user's last items", choices=("temporal", "leave-one-out")
+        "temporal",
+        "how validation and test rows are held out: the latest of all users, or the last items of each user",
+        choices=("temporal", "leave-one-out"),
     )
-    valid_fraction: float = setting(0.1, "share of the rows for validation (temporal split)", low=0.0, high=0.9)
-    test_fraction: float = setting(0.1, "share of the rows for the test (temporal split)", low=0.0, high=0.9)
-    k_core: int = setting(1, "keep users and items with at least this many interactions; 1 keeps all", low=1)
+    valid_fraction: float = setting(
+        0.1, "share of the rows held out for validation", low=0.0, high=0.9, only=("split", ("temporal",))
+    )
+    test_fraction: float = setting(
+        0.1, "share of the rows held out for the test", low=0.0, high=0.9, only=("split", ("temporal",))
+    )
+    k_core: int = setting(1, "keep only users and items with at least this many interactions; 1 keeps all", low=1)
     max_history: int = setting(
-        20, "items of history that a row shows, the newest; the others are known as had", low=1, high=10_000
+        20,
+        "largest number of history items in a row, newest kept; older ones are remembered as seen items",
+        low=1,
+        high=10_000,
     )
 
     def problems(self) -> list[str]:
@@ -101,39 +140,77 @@ class PrepareConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
-    """The shape of the model (design: docs/method.md)."""
+    """The shape of the model (docs/method.md)."""
 
     table: ClassVar[str] = "model"
 
-    backbone: str = setting("smollm2-135m", "fetched asset, Hugging Face id or folder of a causal LM")
-    layers: int = setting(2, "layers of the backbone that read a history, the first N; 0 keeps all", low=0)
-    item_layers: int = setting(0, "layers of the backbone that read a title, the first N; 0 keeps all", low=0)
-    title_prompt: str = setting("Title: {title}\nCategory:", "what the backbone reads of an item; {title} stands in it")
-    encoding: str = setting("items", "one position per item, or the titles as text", choices=("items", "text"))
+    backbone: str = setting(
+        "smollm2-135m", "causal language model: name of a fetched asset, Hugging Face id, or folder"
+    )
+    encoding: str = setting(
+        "items", "encoding of histories: one position per item, or the titles as text", choices=("items", "text")
+    )
     decoder: str = setting(
-        "catalog", "what becomes of the thought: scores of items, or a title to write", choices=("catalog", "title")
+        "catalog",
+        "what is predicted: a score of each item of the catalogue, or the tokens of a title",
+        choices=("catalog", "title"),
     )
-    n_factors: int = setting(4, "K, the number of factors; auto: chosen by short trials", low=0, high=64, auto=0)
-    refine_steps: int = setting(2, "T, how often the thought is refined", low=1, high=16)
-    latent_tokens: int = setting(1, "N, latent tokens appended to the history", low=0, high=16)
-    embedding_size: int = setting(512, "width of the item vectors", low=2)
-    dropout: float = setting(0.1, "dropout on the factors", low=0.0, high=0.9)
-    max_history: int = setting(20, "items of a history that the model reads, newest kept", low=1)
-    max_tokens: int = setting(256, "tokens of a history with --encoding text, newest kept", low=8)
-    title_tokens: int = setting(48, "tokens of one title, the first kept", low=1)
+    n_factors: int | None = setting(4, "number of factors, K; auto: chosen in short trials", low=1, high=64, auto=0)
+    layers: int | None = setting(
+        2, "read histories with the first N layers of the backbone; auto: all", low=1, auto=0, panel=READING
+    )
+    item_layers: int | None = setting(
+        None, "read titles with the first N layers of the backbone; auto: all", low=1, auto=0, panel=READING
+    )
+    title_prompt: str = setting(
+        "Title: {title}\nCategory:", "prompt in which the backbone reads a title, with {title} once", panel=READING
+    )
+    title_tokens: int = setting(48, "largest number of tokens of a title, first kept", low=1, panel=READING)
+    max_history: int = setting(20, "largest number of history items read, newest kept", low=1, panel=READING)
+    max_tokens: int = setting(
+        256,
+        "largest number of tokens of a history, newest kept",
+        low=8,
+        panel=READING,
+        only=("encoding", ("text",)),
+    )
+    refine_steps: int = setting(2, "refinement steps of the latent thought, T", low=1, high=16, panel=MODEL)
+    latent_tokens: int = setting(1, "latent tokens appended to the history, N", low=0, high=16, panel=MODEL)
+    embedding_size: int = setting(512, "width of the item vectors", low=2, panel=MODEL)
+    dropout: float = setting(0.1, "dropout rate of the factors", low=0.0, high=0.9, panel=MODEL)
     prompt: str = setting(
-        "Chosen so far:\n{history}Chosen next:\n", "what --decoder title reads; {history} stands in it"
+        "Chosen so far:\n{history}Chosen next:\n",
+        "prompt in which the history is read, with {history} once",
+        panel=TITLES,
+        only=("decoder", ("title",)),
     )
-    beams: int = setting(10, "beams of the search of --decoder title", low=1)
+    beams: int = setting(10, "beam width of the search", low=1, panel=TITLES, only=("decoder", ("title",)))
     length_penalty: float = setting(
-        0.0, "--decoder title: log-likelihoods are divided by the number of choices to this power", low=0.0
+        0.0,
+        "exponent of the length normalization: log-likelihoods are divided by the number of choices to this power",
+        low=0.0,
+        panel=TITLES,
+        only=("decoder", ("title",)),
     )
     guidance: float = setting(
         0.0,
-        "--decoder title: weight of the evidence in the search, the rest is the language model's",
+        "weight of the co-occurrence evidence in the search; the rest is the language model's",
         low=0.0,
         high=1.0,
+        panel=TITLES,
+        only=("decoder", ("title",)),
     )
+
+    @property
+    def chosen_factors(self) -> int:
+        """The number of factors, of a model that is built.
+
+        Raises:
+            ValueError: if it is left to training.
+        """
+        if self.n_factors is None:
+            raise ValueError("the number of factors is not chosen yet")
+        return self.n_factors
 
     def with_guidance(self, weight: float | None) -> ModelConfig:
         """Return the settings with another weight of the evidence in the search for titles; None keeps them.
@@ -150,8 +227,8 @@ class ModelConfig(Settings):
     def problems(self) -> list[str]:
         """The prompts must have their places, and the title decoder a thought to write from."""
         checks = {
-            "--title-prompt must hold {title} once": self.title_prompt.count("{title}") == 1,
-            "--prompt must hold {history} once": self.prompt.count("{history}") == 1,
+            "--title-prompt must contain {title} once": self.title_prompt.count("{title}") == 1,
+            "--prompt must contain {history} once": self.prompt.count("{history}") == 1,
             "--decoder title needs --latent-tokens of 1 or more": self.decoder != "title" or self.latent_tokens > 0,
         }
         return [problem for problem, holds in checks.items() if not holds]
@@ -165,84 +242,123 @@ class TrainConfig(Settings):
 
     tuning: str = setting(
         "auto",
-        "what of the backbone learns: the trunk on whole sequences before the head, nothing, or low-rank additions or "
-        "all of the trunk with the head; auto: see docs/method.md",
+        "training of the backbone: sequences (first, on whole sequences), frozen (none), lora or full (with the head); "
+        "auto: chosen by the size of the data",
         choices=("auto", "sequences", "frozen", "lora", "full"),
     )
-    sequence_epochs: int = setting(4, "passes over the sequences with --tuning sequences", low=1)
-    forecast: float = setting(
-        -1.0,
-        "weight of the trunk's own forecast of the next item beside the head, with --tuning sequences; "
-        "-1: chosen on the validation rows",
-        low=-1.0,
+    epochs: int | None = setting(
+        None, "passes over the training rows; auto: 3, or 1 where users have many rows", low=1, auto=0
     )
-    lora_rank: int = setting(8, "rank of the LoRA matrices", low=1)
-    epochs: int = setting(
-        0, "passes over the training rows; auto: by the rows of a user, see docs/method.md", low=0, auto=0
-    )
-    max_steps: int = setting(0, "stop after this many steps; 0: by --epochs", low=0)
-    valid_rows: int = setting(0, "validation rows to rank after each epoch, evenly spaced; 0: all", low=0)
     batch_size: int = setting(128, "rows per step and device", low=1)
-    grad_accumulation: int = setting(1, "steps whose gradients are summed", low=1)
-    learning_rate: float = setting(1e-3, "of the item maps", low=0.0)
-    residual_learning_rate: float = setting(5e-4, "of what single items learn beyond their titles", low=0.0)
-    reasoner_learning_rate: float = setting(3e-5, "of the reasoner and what the thought says of items", low=0.0)
-    scalar_learning_rate: float = setting(2e-2, "of the head's slopes, scales and kernels", low=0.0)
-    backbone_learning_rate: float = setting(1e-4, "of the backbone (LoRA or full)", low=0.0)
-    weight_decay: float = setting(0.01, "of matrices; scalars have none", low=0.0)
-    warmup_steps: int = setting(50, "steps of linear warm-up before the cosine", low=0)
-    patience: int = setting(2, "epochs without a better validation NDCG@10 before stopping", low=1)
-    orthogonality: float = setting(0.01, "weight of the factors' squared cosines", low=0.0)
-    diversity: float = setting(0.1, "weight of the cosines of the factors' attentions", low=0.0)
-    sparsity: float = setting(0.05, "weight of the gates' entropy", low=0.0)
+    seed: int = setting(0, "seed of initial weights, order of the rows and dropout", low=0)
+    max_steps: int | None = setting(None, "stop after this many steps; auto: no limit", low=1, auto=0, panel=LENGTH)
+    patience: int = setting(2, "stop after this many epochs without a better validation NDCG@10", low=1, panel=LENGTH)
+    valid_rows: int | None = setting(
+        None, "validation rows ranked after each epoch, evenly spaced; auto: all", low=1, auto=0, panel=LENGTH
+    )
+    sequence_epochs: int = setting(
+        4,
+        "passes over the users' sequences before the head is trained",
+        low=1,
+        panel=TUNING,
+        only=("tuning", ("auto", "sequences")),
+    )
+    forecast: float | None = setting(
+        None,
+        "weight of the backbone's own next-item prediction in the score; auto: chosen on the validation rows",
+        low=0.0,
+        auto=-1.0,
+        panel=TUNING,
+        only=("tuning", ("auto", "sequences")),
+    )
+    lora_rank: int = setting(8, "rank of the LoRA matrices", low=1, panel=TUNING, only=("tuning", ("auto", "lora")))
+    backbone_learning_rate: float = setting(
+        1e-4,
+        "learning rate of the backbone",
+        low=0.0,
+        panel=TUNING,
+        only=("tuning", ("auto", "sequences", "lora", "full")),
+    )
+    learning_rate: float = setting(1e-3, "learning rate of the item maps", low=0.0, panel=OPTIMIZER)
+    residual_learning_rate: float = setting(5e-4, "learning rate of the per-item residuals", low=0.0, panel=OPTIMIZER)
+    reasoner_learning_rate: float = setting(
+        3e-5, "learning rate of the reasoner and of its map into item space", low=0.0, panel=OPTIMIZER
+    )
+    scalar_learning_rate: float = setting(
+        2e-2, "learning rate of the head's scalars (slopes, scales, kernels)", low=0.0, panel=OPTIMIZER
+    )
+    weight_decay: float = setting(0.01, "weight decay of the matrices", low=0.0, panel=OPTIMIZER)
+    warmup_steps: int = setting(50, "steps of linear warm-up before the cosine schedule", low=0, panel=OPTIMIZER)
+    grad_accumulation: int = setting(1, "batches whose gradients are summed in a step", low=1, panel=OPTIMIZER)
+    orthogonality: float = setting(0.01, "weight of the squared cosines between factors", low=0.0, panel=LOSS)
+    diversity: float = setting(0.1, "weight of the cosines between the factors' attention", low=0.0, panel=LOSS)
+    sparsity: float = setting(0.05, "weight of the entropy of the gates", low=0.0, panel=LOSS)
     title_softmax: str = setting(
         "catalog",
-        "--decoder title: a token competes with the continuations that the catalogue has, or with the whole vocabulary",
+        "softmax over the tokens that continue a title of the catalogue, or over the whole vocabulary",
         choices=("catalog", "vocabulary"),
+        panel=TITLES,
+        only=("decoder", ("title",)),
     )
-    negatives: int = setting(4096, "sampled negatives per step above --full-softmax-items", low=1)
-    full_softmax_items: int = setting(50_000, "largest catalogue trained with the full softmax", low=1)
+    full_softmax_items: int = setting(50_000, "largest catalogue trained with the full softmax", low=1, panel=LOSS)
+    negatives: int = setting(4096, "sampled negatives per step for larger catalogues", low=1, panel=LOSS)
     precision: str = setting(
-        "auto", "auto: bf16 on a GPU that has it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
+        "auto",
+        "precision of training; auto: bf16 on a GPU that supports it, else fp32",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        panel=PERFORMANCE,
     )
-    seed: int = setting(0, "of initial weights, order and dropout", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlignConfig(Settings):
-    """Latent group-relative policy optimisation."""
+    """Latent group-relative policy optimization."""
 
     table: ClassVar[str] = "align"
 
+    epochs: int = setting(1, "passes over the training rows", low=1)
+    max_rows: int | None = setting(3_000, "training rows to align on, newest kept; auto: all", low=1, auto=0)
+    batch_size: int = setting(256, "users per step", low=1)
+    learning_rate: float = setting(3e-4, "learning rate of the reasoner and the latent map", low=0.0)
+    seed: int = setting(0, "seed of the order of the rows and of the noise", low=0)
     reward: str = setting(
         "auto",
-        "of the true next item: log-probability, NDCG of its rank, or minus the perplexity of its title; "
-        "auto: logprob for --decoder catalog, perplexity for title, which has no other",
+        "reward: log-probability of the true next item, NDCG of its rank, or negative perplexity of its title; "
+        "auto: logprob, with --decoder title perplexity",
         choices=("auto", "logprob", "ndcg", "perplexity"),
+        panel=POLICY,
     )
     advantage: str = setting(
         "group",
-        "baseline: the unperturbed rewards of the batch, of its targets of like popularity, or the own group",
+        "baseline of the rewards: mean of the unperturbed ones in the batch, of those with targets of like "
+        "popularity, or of the user's own group",
         choices=("batch", "popularity", "group"),
+        panel=POLICY,
     )
-    group_size: int = setting(8, "G, latent samples per user; the first is unperturbed", low=2)
-    noise: float = setting(0.5, "sigma, in units of the thought's root mean square", low=0.0)
-    clip_low: float = setting(0.2, "the ratio's lower clip", low=0.0, high=1.0)
-    clip_high: float = setting(0.28, "the ratio's upper clip", low=0.0)
-    kl: float = setting(0.0, "weight of the KL divergence to the SFT policy", low=0.0)
-    refresh_steps: int = setting(4, "steps between renewals of the policy that samples", low=1)
-    epochs: int = setting(1, "passes over the training rows", low=1)
-    max_rows: int = setting(3_000, "training rows to align on, the newest; 0 takes all", low=0)
-    max_steps: int = setting(0, "stop after this many steps; 0: by --epochs", low=0)
-    valid_rows: int = setting(0, "validation rows to rank before and after, evenly spaced; 0: all", low=0)
-    batch_size: int = setting(256, "users per step", low=1)
-    learning_rate: float = setting(3e-4, "of the reasoner and the latent map", low=0.0)
-    warmup_steps: int = setting(5, "steps of linear warm-up before the cosine", low=0)
-    cache_mb: int = setting(2048, "memory for the backbone's states; above it they are computed at every step", low=0)
-    seed: int = setting(0, "of order and noise", low=0)
+    group_size: int = setting(8, "latent samples per user, G; the first is unperturbed", low=2, panel=POLICY)
+    noise: float = setting(
+        0.5, "standard deviation of the noise, relative to the thought's root mean square", low=0.0, panel=POLICY
+    )
+    clip_low: float = setting(0.2, "lower clip of the probability ratio", low=0.0, high=1.0, panel=POLICY)
+    clip_high: float = setting(0.28, "upper clip of the probability ratio", low=0.0, panel=POLICY)
+    kl: float = setting(0.0, "weight of the KL divergence from the SFT policy", low=0.0, panel=POLICY)
+    refresh_steps: int = setting(4, "steps between updates of the sampling policy", low=1, panel=POLICY)
+    max_steps: int | None = setting(None, "stop after this many steps; auto: no limit", low=1, auto=0, panel=LENGTH)
+    valid_rows: int | None = setting(
+        None, "validation rows ranked before and after, evenly spaced; auto: all", low=1, auto=0, panel=LENGTH
+    )
+    warmup_steps: int = setting(5, "steps of linear warm-up before the cosine schedule", low=0, panel=LENGTH)
+    cache_mb: int = setting(
+        2048,
+        "memory for cached states of the backbone, in MB; larger ones are computed at every step",
+        low=0,
+        panel=PERFORMANCE,
+    )
 
 
-GUIDANCE_AGAIN = "--decoder title: weight of the evidence in the search; -1: as the run or bundle says"
+GUIDANCE_AGAIN = (
+    "weight of the co-occurrence evidence in the search of --decoder title; auto: the weight saved in the run or bundle"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,14 +367,18 @@ class EvalConfig(Settings):
 
     table: ClassVar[str] = "eval"
 
-    split: str = setting("test", "rows to rank", choices=("train", "valid", "test"))
-    match: str = setting("id", "a hit is the same item, or an item of the same title (papers)", choices=("id", "title"))
-    allow_seen: bool = setting(False, "leave items of the history among the candidates")
-    guidance: float = setting(-1.0, GUIDANCE_AGAIN, low=-1.0, high=1.0)
-    max_rows: int = setting(0, "rows to rank, evenly spaced over the split; 0: all", low=0)
+    split: str = setting("test", "split whose rows are ranked", choices=("train", "valid", "test"))
+    match: str = setting(
+        "id",
+        "what counts as a hit: the same item, or an item of the same title (as in the papers)",
+        choices=("id", "title"),
+    )
+    allow_seen: bool = setting(False, "keep seen items among the candidates")
+    max_rows: int | None = setting(None, "rows to rank, evenly spaced over the split; auto: all", low=1, auto=0)
+    guidance: float | None = setting(None, GUIDANCE_AGAIN, low=0.0, high=1.0, auto=-1.0)
     batch_size: int = setting(256, "users ranked at once", low=1)
-    bootstrap: int = setting(1000, "resamples behind each interval", low=0)
-    seed: int = setting(0, "of the bootstrap", low=0)
+    bootstrap: int = setting(1000, "bootstrap resamples behind each interval; 0: no intervals", low=0)
+    seed: int = setting(0, "seed of the bootstrap", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,13 +388,32 @@ class ExportConfig(Settings):
     table: ClassVar[str] = "export"
 
     precision: str = setting(
-        "int8", "int8 is written when it passes the gate below, else fp32", choices=("int8", "fp32")
+        "int8", "int8: written if it passes the quality gates, else fp32", choices=("int8", "fp32")
     )
-    guidance: float = setting(-1.0, GUIDANCE_AGAIN, low=-1.0, high=1.0)
-    tolerance: float = setting(1e-3, "largest difference of scores between torch and ONNX fp32", low=0.0)
-    max_ndcg_loss: float = setting(0.01, "largest relative loss of validation NDCG@10 of int8 against fp32", low=0.0)
-    min_overlap: float = setting(0.95, "smallest top-10 overlap of int8 with fp32", low=0.0, high=1.0)
-    max_size: float = setting(0.3, "largest size of the int8 reader, as a share of the fp32 one", low=0.0)
+    guidance: float | None = setting(None, GUIDANCE_AGAIN, low=0.0, high=1.0, auto=-1.0)
+    tolerance: float = setting(1e-3, "largest difference of scores between torch and ONNX fp32", low=0.0, panel=GATES)
+    max_ndcg_loss: float = setting(
+        0.01,
+        "largest relative loss of validation NDCG@10 of int8 against fp32",
+        low=0.0,
+        panel=GATES,
+        only=("precision", ("int8",)),
+    )
+    min_overlap: float = setting(
+        0.95,
+        "smallest top-10 overlap of int8 with fp32",
+        low=0.0,
+        high=1.0,
+        panel=GATES,
+        only=("precision", ("int8",)),
+    )
+    max_size: float = setting(
+        0.3,
+        "largest size of the int8 reader relative to fp32",
+        low=0.0,
+        panel=GATES,
+        only=("precision", ("int8",)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,10 +423,15 @@ class ScoreConfig(Settings):
     table: ClassVar[str] = "score"
 
     top_k: int = setting(10, "recommendations per user", low=1)
-    allow_seen: bool = setting(False, "leave items of the history among the recommendations")
-    batch_size: int = setting(1024, "users read, and written, at once", low=1)
-    threads: int = setting(0, "users are scored on so many cores; 0: all", low=0)
-    index: str = setting(
-        "exact", "ann: look at the items near a user only (--decoder catalog, extra `ann`)", choices=("exact", "ann")
+    allow_seen: bool = setting(False, "keep seen items among the recommendations")
+    strict: bool = setting(
+        False, "stop at the first row that cannot be scored, instead of writing it to the rejects file"
     )
-    strict: bool = setting(False, "stop at the first row that cannot be scored instead of writing it to the rejects")
+    index: str = setting(
+        "exact",
+        "rank the whole catalogue, or only items near the user by an approximate index (catalog decoder, extra ann)",
+        choices=("exact", "ann"),
+        panel=PERFORMANCE,
+    )
+    threads: int | None = setting(None, "number of cores that score; auto: all", low=1, auto=0, panel=PERFORMANCE)
+    batch_size: int = setting(1024, "users read and written at once", low=1, panel=PERFORMANCE)

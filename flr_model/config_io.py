@@ -73,19 +73,18 @@ def build(config: type[C], table: dict[str, Any], flags: dict[str, Any] | None =
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     rules = {f.name: f.metadata for f in fields(config)}
-    values = {
-        key: rules[key]["auto"] if value == "auto" and key in rules and rules[key]["auto"] is not None else value
-        for key, value in {**table, **given}.items()
-    }
-    defaults = {f.name: f.default for f in fields(config)}
+    values: dict[str, Any] = {}
     problems = []
-    for key, value in values.items():
-        if key not in defaults:
-            problems.append(f"{key} in [{config.table}] is unknown{_nearest(key, defaults)}")
-        elif not _fits(value, defaults[key]):
-            problems.append(f"{key} in [{config.table}] is {value!r}, expected {type(defaults[key]).__name__}")
-        elif isinstance(defaults[key], float):
-            values[key] = float(value)
+    for key, value in {**table, **given}.items():
+        if key not in rules:
+            problems.append(f"{key} in [{config.table}] is unknown{_nearest(key, rules)}")
+        elif rules[key]["auto"] is not None and value in ("auto", None):
+            values[key] = None
+        elif not _fits(value, rules[key]["kind"]):
+            expected = rules[key]["kind"].__name__ + ("" if rules[key]["auto"] is None else " or auto")
+            problems.append(f"{key} in [{config.table}] is {value!r}, expected {expected}")
+        else:
+            values[key] = rules[key]["kind"](value)
     if problems:
         raise ConfigError("; ".join(problems))
     return config(**values)
@@ -106,18 +105,15 @@ def dump_toml(configs: Sequence[Settings], *, comments: bool = False) -> str:
                 choices = rule.metadata["choices"]
                 lines.append(f"# {rule.metadata['help']}" + (f" [{' | '.join(choices)}]" if choices else ""))
             value = getattr(config, rule.name)
-            auto = rule.metadata["auto"] is not None and value == rule.metadata["auto"]
-            lines.append(f"{rule.name} = {json.dumps('auto' if auto else value, ensure_ascii=False)}")
+            lines.append(f"{rule.name} = {json.dumps('auto' if value is None else value, ensure_ascii=False)}")
         lines.append("")
     return "\n".join(lines)
 
 
-def _fits(value: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, (int, float))
-    return isinstance(value, type(default))
+def _fits(value: Any, kind: type) -> bool:
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def _nearest(name: str, known: Any) -> str:

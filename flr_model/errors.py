@@ -1,7 +1,9 @@
-"""The errors a user can meet; `flr_cli.app` prints them and maps each family to an exit code."""
+"""The errors a user can meet, each with the exit code of the command; `flr_cli.app` prints them."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -46,6 +48,33 @@ class GateError(FlrError):
     exit_code = 4
 
 
+class SystemFault(FlrError):
+    """The system refused a file, the network or memory."""
+
+    exit_code = 3
+
+    @classmethod
+    def of(cls, error: OSError) -> SystemFault:
+        """Describe an error of the system: the file, what is wrong, and what to try."""
+        reason = error.strerror or str(error) or type(error).__name__
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+        if names:
+            reason = f"{' -> '.join(names)}: {reason}"
+        return cls(reason, hint=_REMEDIES.get(error.errno or 0, "check the path, its folder and your rights to it"))
+
+
+class Interrupted(FlrError):
+    """The work was stopped from outside, by Ctrl-C or SIGTERM."""
+
+    exit_code = 130
+
+
+class NothingToDo(FlrError):
+    """What was asked for is there already; not a failure."""
+
+    exit_code = 0
+
+
 class MissingExtraError(FlrError):
     """A package of an optional extra is not installed.
 
@@ -61,6 +90,20 @@ class MissingExtraError(FlrError):
             f"this command needs the package {package!r}, which is not installed",
             hint=f'pip install "flr[{extra}]"',
         )
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or write to another disk with --out",
+    errno.EDQUOT: "free some space, or write to another disk with --out",
+    errno.EFBIG: "raise the limit of file sizes (`ulimit -f`), or write to another disk with --out",
+    errno.EROFS: "write to another disk with --out",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EEXIST: "name a place below a folder, not below a file",
+    errno.ENOTDIR: "name a place below a folder, not below a file",
+    errno.EACCES: "use a folder in which you may write, and files that you may read",
+    errno.EPERM: "use a folder in which you may write, and files that you may read",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+}
 
 
 @contextmanager

@@ -1,34 +1,36 @@
-"""Progress that the library reports and knows nothing about; the command line installs one that draws."""
+"""Progress of long jobs, which the library reports to an object it is given; the command line's draws it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
-class Progress(Protocol):
-    """Receives the state of one long job."""
-
-    def start(self, total: int | None, unit: str) -> None:
-        """Begin a job of ``total`` units (None: unknown)."""
+class Task(Protocol):
+    """One running job."""
 
     def advance(self, amount: int, **figures: float | str) -> None:
-        """Count ``amount`` more units done; ``figures`` are shown beside (loss, for instance)."""
+        """Count ``amount`` more units as done; ``figures`` (the loss, for instance) are shown beside."""
 
-    def finish(self) -> None:
-        """End the job."""
+
+class Progress(Protocol):
+    """Receives the state of long jobs."""
+
+    def task(self, total: int | None, unit: str) -> AbstractContextManager[Task]:
+        """Begin a job of ``total`` units (None: unknown) that ends with the block, also by an error."""
 
 
 class SilentProgress:
-    """The default: does nothing."""
+    """The default: shows nothing."""
 
-    def start(self, total: int | None, unit: str) -> None:
-        """Do nothing."""
+    @contextmanager
+    def task(self, total: int | None, unit: str) -> Iterator[Task]:
+        """Begin a job that nobody sees."""
+        yield self
 
     def advance(self, amount: int, **figures: float | str) -> None:
-        """Do nothing."""
-
-    def finish(self) -> None:
-        """Do nothing."""
+        """Show nothing."""
 
 
 SILENT = SilentProgress()

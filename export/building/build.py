@@ -87,7 +87,7 @@ def export_bundle(
         GateError: if the exported graphs differ from torch; nothing is written then.
     """
     check_free(out, overwrite=overwrite)
-    run.config = run.config.with_guidance(config.guidance if config.guidance >= 0 else None)
+    run.config = run.config.with_guidance(config.guidance)
     dataset = _dataset(run, data)
     with writing_folder(out, overwrite=overwrite) as folder:
         began = time.perf_counter()

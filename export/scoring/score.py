@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,8 @@ from flr_model import __version__
 from flr_model.artifacts import MANIFEST
 from flr_model.config import ScoreConfig
 from flr_model.data.histories import PAD
-from flr_model.errors import ConfigError, DataError, FlrError
-from flr_model.progress import SILENT, Progress
+from flr_model.errors import ConfigError, DataError, FlrError, Interrupted
+from flr_model.progress import SILENT, Progress, Task
 from flr_model.ranking.recommender import Ranking, Recommender
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def score_file(
         ArtifactError: if the result exists already.
         ConfigError: if the run cannot be resumed, the result would replace an input, or there is nothing to index.
         DataError: if a file cannot be used, nobody can be scored, or with ``config.strict`` at the first reject.
-        FlrError: if interrupted from the keyboard.
+        Interrupted: if stopped from the keyboard.
     """
     started = time.monotonic()
     names, part = columns or InputColumns(), shard or Shard()
@@ -145,21 +145,21 @@ def _means(config: ScoreConfig) -> tuple[int, BatchLimit]:
 def _run(work: Scoring, source: HistoryFile, shard: Shard, output: Output, progress: Progress) -> None:
     """Write what the stream gives; leave a state to resume from unless the input itself is at fault."""
     output.start(result_columns(work.recommender.n_factors))
-    started = False
+    task: Task | None = None
     try:
         entries = filter(shard.holds, source.entries())
-        with closing(ahead(work.ranked(entries, output.counts.entries))) as stream:
+        with ExitStack() as stack, closing(ahead(work.ranked(entries, output.counts.entries))) as stream:
             for chunk, ranking in stream:
-                if not started:
-                    started = True
-                    progress.start(source.n_users and -(-source.n_users // shard.count), "users")
-                    progress.advance(output.counts.users)
+                if task is None:
+                    total = source.n_users and -(-source.n_users // shard.count)
+                    task = stack.enter_context(progress.task(total, "users"))
+                    task.advance(output.counts.users)
                 output.commit(_write(work, source.table.path, output, chunk, ranking))
-                progress.advance(sum(entry.is_user for entry in chunk.entries), rejected=output.counts.rejected)
+                task.advance(sum(entry.is_user for entry in chunk.entries), rejected=output.counts.rejected)
         _check(source.table.path, output.counts, whole=shard.count == 1)
     except KeyboardInterrupt:
         output.stop()
-        raise FlrError(
+        raise Interrupted(
             f"stopped after {output.counts.users:,} users; {output.out} is not written yet",
             hint="go on with the same command and --resume" if output.resumable else "run the command again",
         ) from None
@@ -169,8 +169,6 @@ def _run(work: Scoring, source: HistoryFile, shard: Shard, output: Output, progr
     except BaseException:
         output.stop()
         raise
-    finally:
-        progress.finish()
 
 
 def _write(work: Scoring, path: Path, output: Output, chunk: Chunk, ranking: Ranking | None) -> Counts:

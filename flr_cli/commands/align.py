@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from flr_cli import console
-from flr_cli.options import DataOpt, JsonOpt, OutOpt, OverwriteOpt, QuietOpt, settings
+from flr_cli.options import DataOpt, JsonOpt, OutOpt, OverwriteOpt, command
+from flr_cli.progress import ConsoleProgress
 from flr_model.config import AlignConfig
 from flr_model.errors import needs_extra
 
 
-@settings(AlignConfig)
+@command(AlignConfig)
 def align(
     run: Annotated[Path, typer.Argument(help="Run made by `flr train`.")],
     out: OutOpt,
@@ -21,19 +22,17 @@ def align(
     data: DataOpt = None,
     overwrite: OverwriteOpt = False,
     json: JsonOpt = False,
-    quiet: QuietOpt = False,
 ) -> None:
     """Align a run's reasoning with what users chose next; kept only if validation gets better.
 
     flr align run --out aligned
     """
-    console.setup_logging(quiet=quiet)
     with needs_extra("train"):
         from flr_model.training import grpo
-    report = grpo.align(run, out, align=align, data=data, overwrite=overwrite, progress=console.progress(quiet=quiet))
+    report = grpo.align(run, out, align=align, data=data, overwrite=overwrite, progress=ConsoleProgress())
     if json:
         console.emit_json(report)
     else:
         rows = [(name, report.before[name], report.after[name]) for name in report.before]
         console.table(f"Validation; kept: {report.kept}", ("metric", "before", "after"), rows)
-    console.note(f"next: flr eval {out}, or flr export {out} --onnx --out BUNDLE", quiet=quiet)
+    console.note(f"next: flr eval {out}, or flr export {out} --onnx --out BUNDLE")

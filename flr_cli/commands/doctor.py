@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from flr_cli import console
-from flr_cli.options import JsonOpt
+from flr_cli.options import JsonOpt, command
 from flr_model import __version__
 
 PACKAGES = {
@@ -23,10 +23,11 @@ PACKAGES = {
 }
 
 
-def doctor(as_json: JsonOpt = False) -> None:
+@command()
+def doctor(json: JsonOpt = False) -> None:
     """Show versions, optional packages, processors, the GPU and the cache: paste it into a bug report."""
     report = examine()
-    if as_json:
+    if json:
         console.emit_json(report)
         return
     packages = report.pop("packages")

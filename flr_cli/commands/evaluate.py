@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flr_cli import console
-from flr_cli.options import DataOpt, JsonOpt, OverwriteOpt, QuietOpt, settings
+from flr_cli.options import DataOpt, JsonOpt, OverwriteOpt, command
+from flr_cli.progress import ConsoleProgress
 from flr_model.config import EvalConfig
 from flr_model.errors import needs_extra
 
@@ -21,32 +22,30 @@ SourceArg = Annotated[Path, typer.Argument(metavar="SOURCE", help="Run or bundle
 RanksOpt = Annotated[Path | None, typer.Option("--out", "-o", help="Parquet file for the rank of every row's target.")]
 
 
-@settings(EvalConfig)
+@command(EvalConfig)
 def evaluate(
     source: SourceArg,
     eval: EvalConfig,
     data: DataOpt = None,
     out: RanksOpt = None,
-    as_json: JsonOpt = False,
+    json: JsonOpt = False,
     overwrite: OverwriteOpt = False,
-    quiet: QuietOpt = False,
 ) -> None:
     """Measure a run or a bundle on held-out rows: accuracy, segments, coverage, factors, and two baselines."""
     from flr_model.artifacts import check_free, open_folder
     from flr_model.data.dataset import Dataset
     from flr_model.evaluation.evaluate import evaluate_with_baselines
 
-    console.setup_logging(quiet=quiet)
     manifest = open_folder(source, "run", "bundle")
     if out is not None:
         check_free(out, overwrite=overwrite)
     dataset = Dataset.of(manifest, data)
-    recommender = _load(source, manifest, None if eval.guidance < 0 else eval.guidance)
-    report = evaluate_with_baselines(recommender, dataset, eval, progress=console.progress(quiet=quiet))
+    recommender = _load(source, manifest, eval.guidance)
+    report = evaluate_with_baselines(recommender, dataset, eval, progress=ConsoleProgress())
     if out is not None:
         report.write_ranks(out, overwrite=overwrite)
-        console.note(f"wrote {out}", quiet=quiet)
-    console.emit_json(report.as_dict()) if as_json else _show(report)
+        console.note(f"wrote {out}")
+    console.emit_json(report.as_dict()) if json else _show(report)
 
 
 def _load(source: Path, manifest: Manifest, guidance: float | None) -> Recommender:

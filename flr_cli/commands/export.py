@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flr_cli import console
-from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, QuietOpt, settings
+from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, command, switch
+from flr_cli.progress import ConsoleProgress
 from flr_model.config import ExportConfig
 from flr_model.errors import needs_extra
 
@@ -16,24 +17,22 @@ if TYPE_CHECKING:
     from export.building.build import ExportReport
 
 
-@settings(ExportConfig)
+@command(ExportConfig)
 def export(
     run: Annotated[Path, typer.Argument(help="Run made by `flr train` or `flr align`.")],
     out: OutOpt,
     export: ExportConfig,
-    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX graphs, the only format.")] = True,
+    onnx: Annotated[bool, switch("--onnx", help="As ONNX graphs, the only format.")] = True,
     data: Annotated[
         Path | None, typer.Option("--data", "-d", help="Dataset folder; default: the one it was trained on.")
     ] = None,
     overwrite: OverwriteOpt = False,
-    as_json: JsonOpt = False,
-    quiet: QuietOpt = False,
+    json: JsonOpt = False,
 ) -> None:
     """Write a bundle: ONNX graphs in fp32 and, when it ranks as well, int8; compared with torch before it is kept.
 
     flr export run --onnx --out bundle
     """
-    console.setup_logging(quiet=quiet)
     from flr_model.artifacts import check_free, open_folder
 
     open_folder(run, "run")
@@ -51,13 +50,13 @@ def export(
         config=export,
         data=data,
         overwrite=overwrite,
-        progress=console.progress(quiet=quiet),
+        progress=ConsoleProgress(),
     )
-    if as_json:
+    if json:
         console.emit_json(report)
         return
     _show(report)
-    console.note(f"next: flr score {out} histories.csv --out recommendations.csv", quiet=quiet)
+    console.note(f"next: flr score {out} histories.csv --out recommendations.csv")
 
 
 def _show(report: ExportReport) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flr_cli import console
-from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, QuietOpt, settings
+from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, command, refuse
+from flr_cli.progress import ConsoleProgress
 from flr_model import columns
 from flr_model.config import PrepareConfig
 
@@ -22,10 +23,11 @@ _FAULTS = ("repeated_rows", "targets_in_history")
 """Figures of splits that are shown only where there are any, in a line of their own."""
 
 
-@settings(PrepareConfig)
+@command(PrepareConfig)
 def prepare(
     out: OutOpt,
     prepare: PrepareConfig,
+    given: list[str],
     interactions: Annotated[
         Path | None,
         typer.Option(help="CSV (any delimiter, gz too), Parquet, JSON Lines, RecBole .inter or Amazon reviews."),
@@ -48,7 +50,6 @@ def prepare(
     ] = None,
     overwrite: OverwriteOpt = False,
     json: JsonOpt = False,
-    quiet: QuietOpt = False,
 ) -> None:
     """Turn interactions and items into a dataset of histories, and report on the data.
 
@@ -56,8 +57,10 @@ def prepare(
     """
     from flr_model.data import prepare as library
 
-    console.setup_logging(quiet=quiet)
-    given = {
+    if train is not None:
+        split = [name for name in ("split", "valid_fraction", "test_fraction", "k_core") if name in given]
+        refuse(split, "on ready-made splits (--train, --valid, --test)")
+    named = {
         columns.USER: user_col,
         columns.ITEM: item_col,
         columns.TIME: time_col,
@@ -71,16 +74,16 @@ def prepare(
         train=train,
         valid=valid,
         test=test,
-        names={column: name for column, name in given.items() if name},
+        names={column: name for column, name in named.items() if name},
     )
-    report = library.prepare(sources, out, prepare, overwrite=overwrite, progress=console.progress(quiet=quiet))
+    report = library.prepare(sources, out, prepare, overwrite=overwrite, progress=ConsoleProgress())
     if json:
         console.emit_json(report)
     else:
         _show(report)
     for example in report.examples:
-        console.note(f"{example.user_id}: {' | '.join(example.history)} -> {example.target}", quiet=quiet)
-    console.note(f"next: flr train {out} --out run", quiet=quiet)
+        console.note(f"{example.user_id}: {' | '.join(example.history)} -> {example.target}")
+    console.note(f"next: flr train {out} --out run")
 
 
 def _show(report: DataReport) -> None:

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from flr_cli import console
-from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, QuietOpt, settings
+from flr_cli.options import RUN_PANEL, JsonOpt, OutOpt, OverwriteOpt, command, switch
+from flr_cli.progress import ConsoleProgress
 from flr_model.config import ScoreConfig
+from flr_model.errors import NothingToDo
 
 
-@settings(ScoreConfig)
+@command(ScoreConfig)
 def score(
     bundle: Annotated[Path, typer.Argument(help="Bundle made by `flr export --onnx`.")],
     histories: Annotated[
@@ -30,23 +32,26 @@ def score(
     title_col: Annotated[str | None, typer.Option(help="Name of the title column of --items.")] = None,
     form: Annotated[str, typer.Option(help="Of the histories: auto, long or wide.")] = "auto",
     shards: Annotated[str | None, typer.Option(help="Score one part of the users, for instance 2/8.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
+    resume: Annotated[
+        bool, switch("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=RUN_PANEL)
+    ] = False,
     overwrite: OverwriteOpt = False,
     json: JsonOpt = False,
-    quiet: QuietOpt = False,
 ) -> None:
     """Recommend items for every user of a file, also users and items never seen in training.
 
     In long form all of a user's rows are history; in wide form each row gets its own list. Rows that cannot be scored
     go to OUT.rejects.csv with their reason.
     """
-    console.setup_logging(quiet=quiet)
     # Batches are ranked side by side, one core each; numpy's own threads would only get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from export.runtime import load_recommender
     from export.scoring.inputs import InputColumns, Shard
+    from export.scoring.outputs import interrupted
     from export.scoring.score import score_file
 
+    if resume and not overwrite and out.is_file() and not interrupted(out):
+        raise NothingToDo(f"{out} is finished: nothing to resume", hint="add --overwrite to score again")
     report = score_file(
         load_recommender(bundle, threads=1, index=score.index),
         histories,
@@ -59,7 +64,7 @@ def score(
         bundle=bundle,
         overwrite=overwrite,
         resume=resume,
-        progress=console.progress(quiet=quiet),
+        progress=ConsoleProgress(),
     )
     if json:
         console.emit_json(report)

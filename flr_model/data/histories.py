@@ -134,9 +134,9 @@ class HistoryRows:
             None if self.earlier is None else self.earlier.select(rows),
         )
 
-    def spread(self, limit: int) -> HistoryRows:
-        """Return at most ``limit`` rows, evenly spaced; 0 returns all."""
-        if limit == 0 or limit >= len(self):
+    def spread(self, limit: int | None) -> HistoryRows:
+        """Return at most ``limit`` rows, evenly spaced; None returns all."""
+        if limit is None or limit >= len(self):
             return self
         return self.select(np.linspace(0, len(self) - 1, limit).astype(np.int64))
 

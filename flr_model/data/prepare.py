@@ -23,7 +23,7 @@ from flr_model.data.report import DataReport, Origin, describe, distinct_interac
 from flr_model.data.split import Timeline, k_core, split_targets
 from flr_model.errors import ConfigError, DataError
 from flr_model.files.tables import Table
-from flr_model.progress import SILENT, Progress
+from flr_model.progress import SILENT, Progress, Task
 
 REPORT = "report.json"
 
@@ -104,22 +104,19 @@ def prepare(
         raise ConfigError(
             "--k-core and --split do not apply to ready-made splits", hint="leave them out, or give --interactions"
         )
-    progress.start(3 + len(sources.split_files), "steps")
-    try:
+    with progress.task(3 + len(sources.split_files), "steps") as task:
         items = open_items(sources.items or Path(), sources.names)
-        progress.advance(1)
-        prepared = (_ready_made if sources.split_files else _from_interactions)(sources, items, config, progress)
-        progress.advance(1)
+        task.advance(1)
+        prepared = (_ready_made if sources.split_files else _from_interactions)(sources, items, config, task)
+        task.advance(1)
         report = describe(prepared.catalog, prepared.splits, prepared.origin)
         with writing_folder(out, overwrite=overwrite) as folder:
             _write(folder, prepared, report, config)
-        progress.advance(1)
-    finally:
-        progress.finish()
+        task.advance(1)
     return report
 
 
-def _from_interactions(sources: Sources, table: Table, config: PrepareConfig, progress: Progress) -> _Prepared:
+def _from_interactions(sources: Sources, table: Table, config: PrepareConfig, task: Task) -> _Prepared:
     elsewhere = named_in(table, sources.names)
     data = read_interactions(sources.interactions or Path(), sources.names, elsewhere=elsewhere)
     items = read_items(table, sources.names, data.item_ids)
@@ -144,11 +141,11 @@ def _from_interactions(sources: Sources, table: Table, config: PrepareConfig, pr
     return _Prepared(catalog, splits, origin)
 
 
-def _ready_made(sources: Sources, table: Table, config: PrepareConfig, progress: Progress) -> _Prepared:
+def _ready_made(sources: Sources, table: Table, config: PrepareConfig, task: Task) -> _Prepared:
     files: dict[str, SplitFile] = {}
     for name, path in sources.split_files.items():
         files[name] = read_split(path, sources.names, elsewhere=named_in(table, sources.names))
-        progress.advance(1)
+        task.advance(1)
     users = pd.unique(np.concatenate([file.user_id for file in files.values()]))
     if len(users) == 1:
         raise DataError(

@@ -217,8 +217,7 @@ def rank_rows(
     titles = _Titles.of(catalog) if config.match == "title" else None
     shown: npt.NDArray[np.bool_] = np.zeros(len(catalog), bool)
     ranks = []
-    progress.start(len(rows), "rows")
-    try:
+    with progress.task(len(rows), "rows") as task:
         for start in range(0, len(rows), config.batch_size):
             batch = rows.select(slice(start, start + config.batch_size))
             scores = scorer.scores(batch, Candidates(allow_seen=config.allow_seen))
@@ -228,9 +227,7 @@ def rank_rows(
                 ranks.append(metrics.target_ranks(scores, batch.target))
             else:
                 ranks.append(metrics.target_ranks(titles.best_scores(scores), titles.title_of[batch.target]))
-            progress.advance(len(batch))
-    finally:
-        progress.finish()
+            task.advance(len(batch))
     return np.concatenate(ranks), float(shown.mean())
 
 

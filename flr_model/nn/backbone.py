@@ -50,12 +50,12 @@ class Backbone:
         shutil.copyfile(self.tokenizer_json, folder / "tokenizer.json")
 
 
-def load_backbone(name: str, *, layers: int = 0) -> Backbone:
+def load_backbone(name: str, *, layers: int | None = None) -> Backbone:
     """Load a fetched asset, a folder or a Hugging Face id, in fp32.
 
     Args:
         name: what to load.
-        layers: keep the first layers only; 0 keeps all.
+        layers: keep the first layers only; None keeps all.
 
     Raises:
         ArtifactError: if the weights are not to be had here, with the command that fetches them.
@@ -80,13 +80,13 @@ def load_backbone(name: str, *, layers: int = 0) -> Backbone:
     return Backbone(lm, tokenizer_json)
 
 
-def _truncate(config: Any, layers: int) -> None:
+def _truncate(config: Any, layers: int | None) -> None:
     """Lower the number of layers, and cut the lists that hold a value per layer."""
     depth = config.num_hidden_layers
+    if layers is None or layers == depth:
+        return
     if layers > depth:
         raise ConfigError(f"--layers is {layers}, but the backbone has {depth}")
-    if layers in (0, depth):
-        return
     for key, value in list(vars(config).items()):
         if isinstance(value, list) and len(value) == depth:
             setattr(config, key, value[:layers])

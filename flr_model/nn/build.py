@@ -63,9 +63,9 @@ def build_model(
     reasoner = Reasoner(
         trunk.width,
         config.embedding_size,
-        config.n_factors,
+        config.chosen_factors,
         config.refine_steps,
-        Recency(config.n_factors, config.max_history, n_lags),
+        Recency(config.chosen_factors, config.max_history, n_lags),
         dropout=config.dropout,
         residual=not writes,
     )
@@ -76,8 +76,8 @@ def build_model(
         recency = Recency(1, config.max_history, n_lags)
         decoder = TitleDecoder(output_embeddings(), scale=TRUNCATED_SCALE if config.layers else 1.0)
         return Network(model, TitleHead(decoder, evidence, recency, end_token=end_token(trunk.lm.config)))
-    items = CatalogDecoder(trunk.width, config.embedding_size, config.n_factors, dropout=config.dropout)
-    evidence = EvidenceHead(config.n_factors, n_lags, max_history=config.max_history)
+    items = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
+    evidence = EvidenceHead(config.chosen_factors, n_lags, max_history=config.max_history)
     return Network(model, CatalogHead(items, evidence))
 
 

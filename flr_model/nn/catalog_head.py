@@ -90,7 +90,8 @@ class CatalogHead(Head):
             column, kept = _columns(item, sample, len(items))
             places = row[kept, None], factor, column[:, None]
             logits = logits.index_put(places, value[kept], accumulate=True)
-        return logits
+        scored: Tensor = logits
+        return scored
 
     def loss_terms(
         self, model: FactorizedModel, items: ItemVectors, reading: Reading, targets: Targets
@@ -138,13 +139,13 @@ def _columns(item: Tensor, sample: SampledItems | None, n_items: int) -> tuple[T
 
 
 def _reward(name: str, scores: Tensor, target: Tensor, targets: Targets) -> Tensor:
-    """(B, G) rewards of (B, G, N) scores; seen items are no rivals of the target in a ranking of the whole catalogue."""
+    """(B, G) rewards of (B, G, N) scores; in a ranking of the whole catalogue seen items do not compete."""
     if name == "logprob":
         return logprob_reward(scores, target)
     if target is targets.item:  # a sample of a large catalogue hardly meets what the users have seen
         row, item = targets.evidence.seen
         rival = targets.item[row] != item
-        scores = scores.index_put(
-            (row[rival, None], torch.arange(scores.shape[1]), item[rival, None]), scores.new_tensor(-torch.inf)
-        )
+        factor = torch.arange(scores.shape[1], device=scores.device)
+        hidden = scores.new_tensor(-torch.inf)
+        scores = scores.index_put((row[rival, None], factor, item[rival, None]), hidden)
     return ndcg_reward(scores, target)

@@ -57,6 +57,17 @@ class HistoryBatch(NamedTuple):
     text: TextTokens | None = None
 
 
+class EmbeddedHistory(NamedTuple):
+    """What the backbone reads of a history.
+
+    embeddings: (B, S, d). mask: (B, S) 1 where real. slot: (B, S) column of the item, 0 <= slot < L.
+    """
+
+    embeddings: Tensor
+    mask: Tensor
+    slot: Tensor
+
+
 class EncodedHistory(NamedTuple):
     """What the backbone made of a history.
 
@@ -90,16 +101,21 @@ class Prompt(nn.Module):
         self.register_buffer("before", torch.from_numpy(before), persistent=False)
         self.register_buffer("after", torch.from_numpy(after), persistent=False)
 
-    def read(self, trunk: Trunk, history: Tensor, mask: Tensor, slot: Tensor, *, keep: bool) -> EncodedHistory:
-        """Read (B, S, d) embeddings with a (B, S) mask between the prompt's two parts."""
-        n_before, n_history = len(self.before), history.shape[1]
+    def around(self, trunk: Trunk, history: EmbeddedHistory) -> tuple[Tensor, Tensor]:
+        """Return the (B, P, d) embeddings of a history between the prompt's two parts, and their (B, P) mask."""
         # Sizes come from shapes, not from len(), which a tracer takes for constants.
-        sides = [trunk.embed(tokens.expand(history.shape[0], -1)) for tokens in (self.before, self.after)]
-        embeddings = torch.cat([sides[0], history, sides[1]], dim=1)
-        real = [torch.ones_like(side[..., 0], dtype=mask.dtype) for side in sides]
-        whole = torch.cat([real[0], mask, real[1]], dim=1)
+        n_users = history.embeddings.shape[0]
+        sides = [trunk.embed(tokens.expand(n_users, -1)) for tokens in (self.before, self.after)]
+        real = [torch.ones_like(side[..., 0], dtype=history.mask.dtype) for side in sides]
+        embeddings = torch.cat([sides[0], history.embeddings, sides[1]], dim=1)
+        return embeddings, torch.cat([real[0], history.mask, real[1]], dim=1)
+
+    def read(self, trunk: Trunk, history: EmbeddedHistory, *, keep: bool) -> EncodedHistory:
+        """Read a history between the prompt's two parts."""
+        embeddings, whole = self.around(trunk, history)
         states, past = trunk(embeddings, whole, keep=keep)
-        return EncodedHistory(states[:, n_before : n_before + n_history], mask, slot, past, states[:, -1], whole)
+        of_history = states[:, len(self.before) : len(self.before) + history.embeddings.shape[1]]
+        return EncodedHistory(of_history, history.mask, history.slot, past, states[:, -1], whole)
 
 
 class HistoryEncoder(nn.Module, ABC):
@@ -139,8 +155,8 @@ class HistoryEncoder(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forward(self, batch: HistoryBatch, *, keep: bool) -> EncodedHistory:
-        """Read a batch; with ``keep`` also keys and values for a later call."""
+    def embed(self, batch: HistoryBatch) -> EmbeddedHistory:
+        """Return the input embeddings of a batch."""
 
     @abstractmethod
     def states_per_item(self, encoded: EncodedHistory, mask: Tensor) -> Tensor:
@@ -154,11 +170,13 @@ class HistoryEncoder(nn.Module, ABC):
     def describe(self, inputs: HistoryInputs, titles: Sequence[str]) -> list[str]:
         """Write each of B histories for a person, as it is read."""
 
-    def _read(self, embeddings: Tensor, mask: Tensor, slot: Tensor, *, keep: bool) -> EncodedHistory:
+    def forward(self, batch: HistoryBatch, *, keep: bool) -> EncodedHistory:
+        """Read a batch; with ``keep`` also keys and values for a later call."""
+        history = self.embed(batch)
         if self.prompt is not None:
-            return self.prompt.read(self.trunk, embeddings, mask, slot, keep=keep)
-        states, past = self.trunk(embeddings, mask, keep=keep)
-        return EncodedHistory(states, mask, slot, past)
+            return self.prompt.read(self.trunk, history, keep=keep)
+        states, past = self.trunk(history.embeddings, history.mask, keep=keep)
+        return EncodedHistory(states, history.mask, history.slot, past)
 
 
 class ItemsEncoder(HistoryEncoder):
@@ -198,10 +216,10 @@ class ItemsEncoder(HistoryEncoder):
         """Return the (..., d) input embeddings of items (..., D)."""
         return self.projection(vectors)  # type: ignore[no-any-return]
 
-    def forward(self, batch: HistoryBatch, *, keep: bool) -> EncodedHistory:
-        """Read a batch; no gradient flows into the vectors from here."""
+    def embed(self, batch: HistoryBatch) -> EmbeddedHistory:
+        """Return the mapped vectors; no gradient flows into the vectors from here."""
         slot = torch.arange(batch.mask.shape[1], device=batch.mask.device).expand_as(batch.mask)
-        return self._read(self.embed_items(batch.vectors.detach()), batch.mask, slot, keep=keep)
+        return EmbeddedHistory(self.embed_items(batch.vectors.detach()), batch.mask, slot)
 
     def states_per_item(self, encoded: EncodedHistory, mask: Tensor) -> Tensor:
         """Return the states as they are."""
@@ -239,10 +257,10 @@ class TextEncoder(HistoryEncoder):
         """Refuse: an item has no position of its own."""
         raise ConfigError("--tuning sequences needs --encoding items")
 
-    def forward(self, batch: HistoryBatch, *, keep: bool) -> EncodedHistory:
-        """Read the tokens of a batch."""
+    def embed(self, batch: HistoryBatch) -> EmbeddedHistory:
+        """Return the embeddings of the tokens."""
         text = _text(batch)
-        return self._read(self.trunk.embed(text.input_ids), text.mask, text.slot.clamp(min=0), keep=keep)
+        return EmbeddedHistory(self.trunk.embed(text.input_ids), text.mask, text.slot.clamp(min=0))
 
     def states_per_item(self, encoded: EncodedHistory, mask: Tensor) -> Tensor:
         """Return the mean state of each item's tokens; zero where none of them is read."""

@@ -126,13 +126,12 @@ class ItemEncoder(nn.Module):
         """Return the (M, 2, d) readings of titles, batched by length."""
         device = self.scale.device
         out = np.zeros((len(titles), 2, int(self.lm.config.hidden_size)), np.float32)
-        progress.start(len(titles), "titles")
         self.lm.eval()
-        for which, input_ids, mask in tokenizer.batches(titles, TOKENS_PER_BATCH):
-            states = self.read(torch.from_numpy(input_ids).to(device), torch.from_numpy(mask).to(device))
-            out[which] = states.float().cpu().numpy()
-            progress.advance(len(which))
-        progress.finish()
+        with progress.task(len(titles), "titles") as task:
+            for which, input_ids, mask in tokenizer.batches(titles, TOKENS_PER_BATCH):
+                states = self.read(torch.from_numpy(input_ids).to(device), torch.from_numpy(mask).to(device))
+                out[which] = states.float().cpu().numpy()
+                task.advance(len(which))
         return out
 
     def fit(self, states: npt.NDArray[np.float32]) -> None:

@@ -19,9 +19,9 @@ from flr_model.nn.reasoner import History, Reasoner, Thought
 class Reading(NamedTuple):
     """What the model makes of a batch of histories: all that a head needs, for the thought or for a perturbed one.
 
-    thought: of the reasoner. history: what it read. last: (B, d) the backbone's state at the end of what it read, before
-    any latent token. past, past_mask: keys and values of what was read and a (B, P) mask of them; for a head that goes
-    on writing.
+    thought: of the reasoner. history: what it read. last: (B, d) the backbone's state at the end of what it read,
+    before any latent token. past, past_mask: keys and values of what was read and a (B, P) mask of them; for a head
+    that goes on writing.
     """
 
     thought: Thought

@@ -126,8 +126,9 @@ class Reasoner(nn.Module):
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
         scalars = [self.log_sharpness, self.slot_bias, self.gate_bias, self.mass_weight]
-        in_item_space = [self.centre, self.query.weight, self.taste_gate.weight]
-        own: Groups = {"scalars": scalars, "item_maps": in_item_space, "reasoner": [self.value, self.gate.weight]}
+        in_item_space = [self.centre, *self.query.parameters(), *self.taste_gate.parameters()]
+        of_states = [self.value, *self.gate.parameters()]
+        own: Groups = {"scalars": scalars, "item_maps": in_item_space, "reasoner": of_states}
         return join_groups(own, self.recency.parameter_groups())
 
     @torch.no_grad()

@@ -78,7 +78,8 @@ class TrainableRecommender(nn.Module):
         text = None
         if self._text is not None:
             text = TextTokens(*map(torch.from_numpy, self._text.encode(histories.items)))
-        inputs = HistoryInputs(*map(torch.from_numpy, histories), text)
+        items, lags = map(torch.from_numpy, histories)
+        inputs = HistoryInputs(items, lags, text)
         return Batch(inputs, self.head.encode(rows, training=training))
 
     def history_batch(self, inputs: HistoryInputs) -> HistoryBatch:

@@ -44,7 +44,7 @@ class SparseCounts:
         """Return the (P, K) product with a dense (C, K) matrix, on the device of that."""
         if self.matrix.device != dense.device:
             self.matrix, self.transpose = self.matrix.to(dense.device), self.transpose.to(dense.device)
-        result: Tensor = _Product.apply(self.matrix, self.transpose, dense)
+        result: Tensor = _Product.apply(self.matrix, self.transpose, dense)  # type: ignore[no-untyped-call]
         return result
 
 

@@ -118,7 +118,8 @@ class TitleHead(Head):
         """Return the (B, M) scores of items by pair counts alone, for histories whose items have lags (B, L)."""
         counts = self.evidence(targets.evidence, self.recency(lag))
         scores = counts.new_zeros(len(lag), n_items).index_put(tuple(targets.evidence.place), counts[:, 0])
-        return scores.index_put(tuple(targets.evidence.seen), self.evidence.seen, accumulate=True)
+        counted: Tensor = scores.index_put(tuple(targets.evidence.seen), self.evidence.seen, accumulate=True)
+        return counted
 
     def _likelihood(
         self, model: FactorizedModel, reading: Reading, thoughts: Tensor, targets: Targets

@@ -124,6 +124,12 @@ class CatalogRecommender:
             for user, line in enumerate(near)
         ]
 
+    def with_reader(self, reader: Reader) -> CatalogRecommender:
+        """Return the same recommender with another network."""
+        return CatalogRecommender(
+            reader, self.catalog, self.vectors, self.evidence, max_history=self.max_history, index=self.index
+        )
+
     def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> CatalogRecommender:
         """Return a recommender that also knows items never seen in training, from their titles alone."""
         if not len(item_ids):

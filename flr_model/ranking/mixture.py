@@ -129,7 +129,8 @@ class Mixture:
         was_seen = np.isin(user * len(self.vectors) + item, self.seen[0] * len(self.vectors) + self.seen[1])
         logits += np.where(was_seen, np.float32(self.seen_logit), np.float32(0))[:, None]
         largest, total = self.normalizers
-        return self.gates[user] * np.exp(logits - largest[user]) / total[user]
+        joint: Floats = self.gates[user] * np.exp(logits - largest[user]) / total[user]
+        return joint
 
     def _log_probabilities(self) -> Iterator[tuple[int, Floats]]:
         """Give where each block begins, and (B, m) log P of its items."""
@@ -150,7 +151,8 @@ class Mixture:
     def _mixed(self, exponentials: Floats, total: Floats) -> Floats:
         """(B, m) log P of (B, K, m) exponentials."""
         probability = np.matmul((self.gates / total)[:, None], exponentials)[:, 0]
-        return np.log(np.maximum(probability, TINY, out=probability), out=probability)
+        logs: Floats = np.log(np.maximum(probability, TINY, out=probability), out=probability)
+        return logs
 
     def _blocks(self) -> Iterator[tuple[int, Floats]]:
         """Give where each block of the catalogue begins, and the (B, K, m) logits of its items."""

@@ -1,7 +1,7 @@
 """What a recommendation is made of: inside each factor, titles and counts, and the history items behind them.
 
-A factor's weight of an item is exp(title logit) (1 + scale c)^weight, so exactly 1 - exp(-count logit) of it comes of the
-counts. The counts are a sum over the history; what titles give is shared out by attention and similarity.
+A factor's weight of an item is exp(title logit) (1 + scale c)^weight, so exactly 1 - exp(-count logit) of it comes of
+the counts. The counts are a sum over the history; what titles give is shared out by attention and similarity.
 
 Shapes: B users, k recommended items, K factors, L history positions, D width of item vectors.
 """
@@ -29,11 +29,13 @@ class Parts:
         by_counts: (B, k, K) the part of each factor's weight of an item that its counts gave.
         of_history: (B, k, K, L) the share of each history item in it, left-padded; rows sum to 1, or are zero.
         items: (B, k) the recommended items, PAD where there is none.
+        history: (B, L) the items of the histories, left-padded with PAD.
     """
 
     by_counts: Floats
     of_history: Floats
     items: Ints
+    history: Ints
 
     @classmethod
     def of(cls, evidence: Evidence, mixture: Mixture, states: UserStates, rows: HistoryRows, items: Ints) -> Parts:
@@ -63,7 +65,7 @@ class Parts:
         of_history = (
             _shared(counts * read) * by_counts[:, :, None] + _shared(titles * read) * (1 - by_counts)[:, :, None]
         )
-        return cls(by_counts, of_history.transpose(0, 1, 3, 2), items)
+        return cls(by_counts, of_history.transpose(0, 1, 3, 2), items, history)
 
     def counted(self, shares: Floats) -> Floats:
         """Return (B, k) the share of each item's probability that counts gave, for factors' shares (B, k, K)."""
@@ -71,12 +73,11 @@ class Parts:
         return counted
 
     def because(self, shares: Floats) -> Ints:
-        """Return (B, k) the age of the history item that carries an item most, 0 for the newest; PAD for none."""
-        carried = np.matmul(shares[:, :, None], self.of_history)[:, :, 0]  # (B, k, L)
-        newest_first = carried[:, :, ::-1]
-        age = newest_first.argmax(axis=2)
+        """Return (B, k) position of the history item that carries an item most, the newest of equals; PAD for none."""
+        newest_first = np.matmul(shares[:, :, None], self.of_history)[:, :, 0, ::-1]  # (B, k, L)
+        carrier = np.take_along_axis(self.history[:, ::-1], newest_first.argmax(axis=2), axis=1)
         none = (self.items == PAD) | (newest_first.max(axis=2, initial=0) <= 0)
-        return np.where(none, PAD, age)
+        return np.where(none, PAD, carrier)
 
 
 def _shared(parts: Floats) -> Floats:

@@ -72,8 +72,7 @@ class Ranking:
         scores: (B, k) logarithms of probabilities, -inf at PAD.
         shares: (B, k, K) each factor's share of the probability; they add up to 1.
         counted: (B, k) the share of the probability that pair counts gave, not titles.
-        because: (B, k) the history item that carries the recommendation most, by its age, 0 for the newest; PAD where
-            there is none.
+        because: (B, k) position of the history item that carries the recommendation most; PAD where there is none.
     """
 
     items: Ints

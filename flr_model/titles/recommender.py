@@ -69,7 +69,7 @@ class TitleRecommender:
         self.tree = tree
         self.model = model
         self.max_history = model.max_history
-        self.n_factors = model.n_factors
+        self.n_factors = model.chosen_factors
         self._titles: list[str] = catalog.titles.tolist()
 
     def states(self, rows: HistoryRows) -> UserStates:
@@ -98,6 +98,10 @@ class TitleRecommender:
             parts.append(self._recommend(rows.select(which), min(top_k, len(self.catalog)), candidates.select(which)))
         back = np.argsort(order)
         return Ranking(*(np.concatenate([getattr(part, f.name) for part in parts])[back] for f in fields(Ranking)))
+
+    def with_reader(self, reader: Writer) -> TitleRecommender:
+        """Return the same recommender with another network."""
+        return TitleRecommender(reader, self.catalog, self.vectors, self.evidence, self.recency, self.tree, self.model)
 
     def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> TitleRecommender:
         """Return a recommender that can also write the titles of items never seen in training."""
@@ -131,7 +135,7 @@ class TitleRecommender:
             eligible=eligible,
             bonus=shares.best,
         ).run()
-        return _ranking(found, shares, prompted.users, top_k)
+        return _ranking(found, shares, prompted.users, histories.items, top_k)
 
     def _counts(self, rows: HistoryRows) -> Floats:
         """(B, M) scores of items by pair counts alone."""
@@ -272,9 +276,9 @@ class Shares:
         return out
 
 
-def _ranking(found: Found, shares: Shares, users: UserStates, top_k: int) -> Ranking:
+def _ranking(found: Found, parts: Shares, users: UserStates, history: Ints, top_k: int) -> Ranking:
     """Turn titles into each user's ``top_k`` items with their explanation."""
-    pair, item, by_popularity, by_guide = shares.items(found.user, found.title)
+    pair, item, by_popularity, by_guide = parts.items(found.user, found.title)
     language, guided = found.language[pair] + by_popularity, found.guided[pair] + by_guide
     order, place = by_user(found.user[pair], language + guided, top_k)
     user, item, language, guided = found.user[pair][order], item[order], language[order], guided[order]
@@ -286,8 +290,8 @@ def _ranking(found: Found, shares: Shares, users: UserStates, top_k: int) -> Ran
     counted = np.zeros(shape, np.float32)
     counted[user, place] = guided / np.minimum(language + guided, -1e-9)
     looked_at = np.matmul(users.gates[:, None], users.attention)[:, 0]  # (B, L), all titles come of one thought
-    newest_first = looked_at[:, ::-1].argmax(axis=1)
-    return Ranking(items, scores, shares, counted, np.where(items == PAD, PAD, newest_first[:, None]))
+    carrier = np.take_along_axis(history[:, ::-1], looked_at[:, ::-1].argmax(axis=1)[:, None], axis=1)
+    return Ranking(items, scores, shares, counted, np.where(items == PAD, PAD, carrier))
 
 
 def prompted_states(gates: Any, attention: Any, weights: Any, factors: Any) -> UserStates:

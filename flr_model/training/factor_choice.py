@@ -26,9 +26,6 @@ from flr_model.training.trainer import Samples, Schedule, StageTrainer, rates_of
 
 logger = logging.getLogger(__name__)
 
-AUTO = 0
-"""The value of ``n_factors`` that asks for a choice."""
-
 TRIED = (1, 2, 3, 4, 6)
 TRIAL_STEPS = 100
 TRIAL_ROWS = 4096

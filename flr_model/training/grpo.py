@@ -191,8 +191,8 @@ def align(
     set_seed(align.seed)
     recommender = trainable(run, train).to(best_device())
     freeze_all_but_policy(recommender)
-    latest = np.argsort(train.target_time, kind="stable")[-align.max_rows :]  # all of them for 0
-    rows = train.select(np.sort(latest))
+    by_time = np.argsort(train.target_time, kind="stable")
+    rows = train.select(np.sort(by_time[-(align.max_rows or len(train)) :]))
     validate = validator(recommender.recommender, valid.spread(align.valid_rows))
     before = validate()
     sft = copy.deepcopy(recommender.model.state_dict())

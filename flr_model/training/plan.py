@@ -75,7 +75,7 @@ def plan(
     if refit is not None:
         model, train = settings_of(refit)
     n_factors = str(model.n_factors)
-    if model.n_factors == factor_choice.AUTO:
+    if model.n_factors is None:
         tried = factor_choice.TRIED
         model = replace(model, n_factors=max(tried))
         n_factors = f"{max(tried)}: the largest of {', '.join(map(str, tried))}, of which trials would choose"

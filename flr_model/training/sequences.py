@@ -201,25 +201,25 @@ def learning(module: nn.Module, chosen: set[nn.Parameter]) -> Iterator[None]:
 
 
 def weigh_next_item_head(
-    recommender: TrainableRecommender, learned: NextItemHead, asked: float, validate: Validate | None
+    recommender: TrainableRecommender, learned: NextItemHead, asked: float | None, validate: Validate | None
 ) -> float:
-    """Give the head what the trunk learned, with the weight asked for or, below 0, the best one by validation NDCG@10.
+    """Give the head what the trunk learned, with the weight asked for or, for None, the best one by validation NDCG@10.
 
     A weight learned on the training rows would be too large: the trunk has seen them several times.
 
     Args:
         recommender: trained.
         learned: what `learn_sequences` returned.
-        asked: weight, or below 0.
+        asked: weight, or None.
         validate: ranks the validation rows; None leaves it out where no weight is asked for.
 
     Returns:
         The weight; 0 where it does not help.
     """
     head = recommender.head
-    if asked >= 0 or validate is None:
-        head.set_next_item_head(learned, max(asked, 0.0))
-        return max(asked, 0.0)
+    if asked is not None or validate is None:
+        head.set_next_item_head(learned, asked or 0.0)
+        return asked or 0.0
     tried = {0.0: validate()["NDCG@10"]}
     for weight in WEIGHTS:
         head.set_next_item_head(learned, weight)

@@ -26,7 +26,7 @@ from flr_model.errors import ConfigError
 from flr_model.evaluation.validation import validator
 from flr_model.nn.run import Run
 from flr_model.progress import SILENT, Progress
-from flr_model.training.factor_choice import AUTO, choose_n_factors
+from flr_model.training.factor_choice import choose_n_factors
 from flr_model.training.objective import SftObjective
 from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_next_item_head
 from flr_model.training.setup import Setup, set_up
@@ -101,7 +101,7 @@ def train(
     if refit is not None:
         model, train = settings_of(refit)
     choice = None
-    if model.n_factors == AUTO:
+    if model.n_factors is None:
         choice = choose_n_factors(data, model, train, progress=progress)
         model = replace(model, n_factors=choice.n_factors)
     set_seed(train.seed)

@@ -57,15 +57,12 @@ class StateCache:
     @torch.no_grad()
     def _fill(self, rows: HistoryRows, progress: Progress) -> None:
         states, past = [], []
-        progress.start(len(rows), "histories")
-        try:
+        with progress.task(len(rows), "histories") as task:
             for start in range(0, len(rows), BATCH):
                 encoded = self._compute(rows.select(slice(start, start + BATCH)))
                 states.append(encoded.states.cpu())
                 past.append(_stack(encoded.past)[: len(encoded.states)].cpu())
-                progress.advance(len(encoded.states))
-        finally:
-            progress.finish()
+                task.advance(len(encoded.states))
         self._states, self._past = torch.cat(states), torch.cat(past)
 
     @torch.no_grad()

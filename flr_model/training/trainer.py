@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ from flr_model.config import TrainConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.parameter_groups import Group, check_groups
 from flr_model.nn.recommender import Batch, TrainableRecommender
-from flr_model.progress import Progress
+from flr_model.progress import SILENT, Progress, Task
 from flr_model.training.learner import Learner
 
 logger = logging.getLogger(__name__)
@@ -74,10 +74,10 @@ def rates_of(train: TrainConfig) -> Rates:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in what steps to train; a value of 0 in ``max_steps`` means by epochs."""
+    """How long and in what steps to train; without ``max_steps``, by epochs."""
 
-    epochs: int
-    max_steps: int
+    epochs: int | None
+    max_steps: int | None
     batch_size: int
     grad_accumulation: int
     warmup_steps: int
@@ -176,7 +176,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.objective = objective
         self.validate = validate
         self.rates = rates
-        callbacks: list[TrainerCallback] = [ProgressReporter(progress, schedule, samples.unit)]
+        self._reporter = ProgressReporter(progress, schedule, samples.unit)
+        callbacks: list[TrainerCallback] = [self._reporter]
         if validate is not None and schedule.patience is not None:
             callbacks.append(EarlyStoppingCallback(schedule.patience))
         super().__init__(
@@ -221,27 +222,29 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         """Train, from the newest checkpoint when ``resume`` and there is one."""
         last = get_last_checkpoint(self.args.output_dir) if resume and Path(self.args.output_dir).is_dir() else None
         set_seed(self.args.seed)
-        with _only_errors():  # a frozen backbone is missing from checkpoints on purpose
+        with self._reporter, _only_errors():  # a frozen backbone is missing from checkpoints on purpose
             self.train(resume_from_checkpoint=last)
 
 
-class ProgressReporter(TrainerCallback):  # type: ignore[misc]
-    """Passes steps and losses to a `Progress`."""
+class ProgressReporter(TrainerCallback, ExitStack):  # type: ignore[misc]
+    """Passes steps and losses to a task of a `Progress`, which ends with the reporter's block."""
 
     def __init__(self, progress: Progress, schedule: Schedule, unit: str) -> None:
+        super().__init__()
         self._progress = progress
+        self._task: Task = SILENT
         self._unit = unit
         self._per_step = schedule.batch_size * schedule.grad_accumulation
         self._figures: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start with the steps that a resumed run has behind it."""
-        self._progress.start(state.max_steps * self._per_step, self._unit)
-        self._progress.advance(state.global_step * self._per_step)
+        self._task = self.enter_context(self._progress.task(state.max_steps * self._per_step, self._unit))
+        self._task.advance(state.global_step * self._per_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Count one step."""
-        self._progress.advance(self._per_step, **self._figures)
+        self._task.advance(self._per_step, **self._figures)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Remember the newest loss and validation metric."""
@@ -250,10 +253,6 @@ class ProgressReporter(TrainerCallback):  # type: ignore[misc]
                 self._figures[shown] = float(logs[name])
         if logs and BEST in logs:
             logger.info("epoch %.0f: validation NDCG@10 %.4f, HR@10 %.4f", state.epoch, logs[BEST], logs["eval_HR@10"])
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """End the job."""
-        self._progress.finish()
 
 
 @contextmanager
@@ -276,7 +275,7 @@ def _arguments(schedule: Schedule, folder: Path, *, validating: bool) -> Trainin
         precision = "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
     arguments = TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=schedule.epochs,
+        num_train_epochs=schedule.epochs or 0,
         max_steps=schedule.max_steps or -1,
         per_device_train_batch_size=schedule.batch_size,
         gradient_accumulation_steps=schedule.grad_accumulation,

@@ -44,9 +44,9 @@ def choose_tuning(
     return "frozen" if n_rows < LORA_ROWS else "lora"
 
 
-def choose_epochs(asked: int, rows: HistoryRows) -> int:
-    """Resolve 0, ``auto``, by the mean number of rows a user has (docs/method.md, "How long")."""
-    if asked:
+def choose_epochs(asked: int | None, rows: HistoryRows) -> int:
+    """Resolve None, ``auto``, by the mean number of rows a user has (docs/method.md, "How long")."""
+    if asked is not None:
         return asked
     return FEW_PASSES if len(rows) > MANY_ROWS * len(set(rows.user_id.tolist())) else PASSES
 

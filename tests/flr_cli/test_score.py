@@ -100,6 +100,16 @@ def test_existing_result_is_code_3_unless_overwritten(flr, bundle, histories, tm
     assert flr([*command, "--overwrite"]) == 0
 
 
+def test_resuming_a_finished_job_says_so(flr, bundle, histories, tmp_path, capsys):
+    command = ["score", str(bundle), str(histories), "-o", str(tmp_path / "recs.csv"), "--resume"]
+    assert flr(command) == 0
+    before = (tmp_path / "recs.csv").stat().st_mtime_ns
+    capsys.readouterr()
+    assert flr(command) == 0
+    assert "recs.csv is finished: nothing to resume\ntry: add --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "recs.csv").stat().st_mtime_ns == before
+
+
 def test_folder_of_the_wrong_kind_is_code_3(flr, histories, tmp_path, capsys):
     (tmp_path / "data").mkdir()
     Manifest("dataset").write(tmp_path / "data")

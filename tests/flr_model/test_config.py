@@ -27,7 +27,7 @@ def test_a_value_out_of_bounds_is_named_as_its_flag():
 
 
 def test_nan_is_within_no_bounds():
-    with pytest.raises(ConfigError, match="--learning-rate is nan"):
+    with pytest.raises(ConfigError, match="--learning-rate is not a number"):
         TrainConfig(learning_rate=float("nan"))
 
 

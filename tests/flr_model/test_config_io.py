@@ -1,6 +1,8 @@
+import dataclasses
+
 import pytest
 
-from flr_model.config import EvalConfig, TrainConfig
+from flr_model.config import EvalConfig, ModelConfig, TrainConfig
 from flr_model.config_io import ALL, build, dump_toml, read_tables
 from flr_model.errors import ConfigError
 
@@ -20,7 +22,7 @@ def test_every_configuration_survives_toml(tmp_path, comments):
 
 def test_comments_hold_help_and_choices():
     text = dump_toml([EvalConfig()], comments=True)
-    assert "# rows to rank [train | valid | test]\nsplit = " in text
+    assert "# split whose rows are ranked [train | valid | test]\nsplit = " in text
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults():
@@ -64,3 +66,22 @@ def test_a_value_of_another_type_is_refused(value):
 def test_a_whole_number_is_accepted_where_a_float_is_expected():
     found = build(TrainConfig, {"learning_rate": 1})
     assert isinstance(found.learning_rate, float)
+
+
+AUTO = [(config, rule) for config in ALL for rule in dataclasses.fields(config) if rule.metadata["auto"] is not None]
+
+
+@pytest.mark.parametrize(("config", "rule"), AUTO, ids=lambda value: getattr(value, "name", None))
+def test_auto_is_none_and_what_earlier_versions_wrote_for_it_is_read(config, rule, tmp_path):
+    for written in ('"auto"', rule.metadata["auto"]):
+        table = read_tables(write(tmp_path, f"[{config.table}]\n{rule.name} = {written}\n"))[config.table]
+        assert getattr(build(config, table), rule.name) is None
+    assert build(config, {rule.name: None}) == build(config, {}, {rule.name: "auto"})
+    assert f'{rule.name} = "auto"' in dump_toml([config(**{rule.name: None})])
+
+
+def test_settings_that_know_no_auto_refuse_it():
+    with pytest.raises(ConfigError, match=r"refine_steps in \[model\] is 'auto', expected int$"):
+        build(ModelConfig, {"refine_steps": "auto"})
+    with pytest.raises(ConfigError, match=r"expected int or auto"):
+        build(ModelConfig, {"n_factors": "many"})

@@ -15,6 +15,7 @@ from flr_model.artifacts import BUNDLE
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
 from flr_model.errors import ArtifactError, GateError
+from flr_model.progress import SILENT
 
 LENIENT = ExportConfig(max_ndcg_loss=10.0, min_overlap=0.0, max_size=10.0)
 FP32 = ExportConfig(precision="fp32")
@@ -90,13 +91,15 @@ def test_text_histories_rank_as_in_the_run(tiny_text_run, tmp_path, valid):
 @pytest.mark.parametrize("latent_tokens", [0, 2])
 def test_any_number_of_latent_tokens_traces(tiny_run, tmp_path, latent_tokens):
     from export.building.build import export_graphs
+    from export.building.exporters import exporter_of
 
     run = load(tiny_run)
     run.model.latent_tokens = latent_tokens
     run.config = dataclasses.replace(run.config, latent_tokens=latent_tokens)
-    export_graphs(run, tmp_path)
+    exporter = exporter_of(run)
+    export_graphs(exporter, tmp_path)
     rows = Dataset.of(run.manifest).rows("valid")
-    found = gates.Gates(run, tmp_path, rows, FP32).check_fp32()
+    found = exporter.judge(tmp_path, rows, FP32, SILENT).parity["fp32"]
     assert max(found["differences"].values()) < 1e-4
 
 

@@ -101,7 +101,7 @@ def test_resume_without_an_interrupted_run_starts_anew(histories, expected):
 def test_ctrl_c_ends_with_a_hint_and_can_be_resumed(histories, expected):
     with pytest.raises(FlrError, match="stopped after 20 users") as caught:
         score(histories, reader=StoppingReader(6, KeyboardInterrupt()), config=IN_ORDER)
-    assert caught.value.exit_code == 1
+    assert caught.value.exit_code == 130
     assert "--resume" in caught.value.hint
     assert score(histories, config=IN_ORDER, resume=True) == expected
 

@@ -4,7 +4,7 @@ import torch
 
 from flr_model.nn.backbone import load_backbone
 from flr_model.nn.item_encoder import WEIGHTS, WHITENING_EXPONENT, Whitening
-from flr_model.nn.reader import TorchReader
+from flr_model.nn.reader import TorchNetwork
 from flr_model.nn.run import build_item_encoder, title_tokenizer
 from tests.builders import TITLES, WIDTH, tiny_model
 
@@ -73,11 +73,11 @@ def test_whitened_directions_are_not_correlated_and_flattened_by_the_exponent(st
     torch.testing.assert_close(projected.T @ projected, expected, atol=1e-3 * float(expected.max()), rtol=1e-3)
 
 
-def test_titles_are_encoded_as_the_catalogue_was(encoder, tokenizer, states, config):
+def test_titles_are_encoded_as_the_catalogue_was(encoder, tokenizer, states):
     encoder.fit(states)
     encoder.scale.copy_(torch.linspace(0.5, 1.5, 16))
     expected = encoder.whiten(torch.from_numpy(states)) * encoder.scale
-    reader = TorchReader(torch.nn.Identity(), encoder, tokenizer, config)
+    reader = TorchNetwork(torch.nn.Identity(), encoder, tokenizer)
     np.testing.assert_allclose(reader.encode_titles(TITLES), expected, atol=1e-4)
     np.testing.assert_allclose(reader.encode_titles(TITLES[5:6]), expected[5:6], atol=1e-4)
 

@@ -1,90 +1,26 @@
-import itertools
-import math
-
 import pytest
 import torch
-from flr_model.training.objectives import Candidates, SftObjective, sample_candidates, sampled_cross_entropy
 from torch.nn import functional as F
 
+from flr_model.nn.sampled_softmax import Softmax
+from flr_model.training.objective import SftObjective
 from flr_model.training.setup import set_up
 from tests.builders import tiny_model, tiny_train
-
-SCORES = torch.tensor([[0.5, -1.0, 2.0, 0.0], [1.0, 1.0, -2.0, 0.3]])
-TARGET = torch.tensor([2, 0])
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
-
-
-def candidates_of(drawn, n_items=4, target=TARGET):
-    items = torch.cat([torch.tensor(drawn), target]).unique()
-    return Candidates(items, torch.isin(items, torch.tensor(drawn)), math.log(n_items / len(drawn)))
-
-
-def test_with_every_item_drawn_it_is_the_full_cross_entropy():
-    candidates = sample_candidates(TARGET, 4, 100, seeded(0))
-    assert candidates.items.tolist() == [0, 1, 2, 3]
-    assert candidates.correction == 0
-    assert torch.equal(sampled_cross_entropy(SCORES, TARGET, candidates), F.cross_entropy(SCORES, TARGET))
-
-
-def test_the_loss_of_one_draw_is_the_one_worked_out_by_hand():
-    # Items 1 and 2 are drawn of 4, so a negative stands for 2 items. Row 0 has target 2: itself once, item 1 twice;
-    # item 0 is only the other row's target. Row 1 has target 0: itself once, items 1 and 2 twice.
-    candidates = candidates_of([1, 2])
-    assert candidates.items.tolist() == [0, 1, 2]
-    first = math.log(math.exp(2) + 2 * math.exp(-1)) - 2
-    second = math.log(math.exp(1) + 2 * math.exp(1) + 2 * math.exp(-2)) - 1
-    loss = sampled_cross_entropy(SCORES[:, candidates.items], TARGET, candidates)
-    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
-
-
-def test_the_correction_is_right_in_expectation():
-    scores, target = SCORES[:1], TARGET[:1]
-    denominators = []
-    for drawn in itertools.combinations(range(4), 2):
-        candidates = candidates_of(list(drawn), target=target)
-        loss = sampled_cross_entropy(scores[:, candidates.items], target, candidates)
-        denominators.append(math.exp(loss.item() + scores[0, target].item()))
-    # All six draws are equally likely; the mean of the estimated denominators is the true one.
-    assert sum(denominators) / 6 == pytest.approx(scores.exp().sum().item(), rel=1e-5)
-
-
-@pytest.mark.parametrize(("n_items", "n_negatives"), [(40, 20), (200, 20)])
-def test_draws_are_distinct_hold_the_targets_and_are_uniform(n_items, n_negatives):
-    target, generator, counts = torch.tensor([3, 17, 3]), seeded(0), torch.zeros(n_items)
-    drawn = 0
-    for _ in range(400):
-        candidates = sample_candidates(target, n_items, n_negatives, generator)
-        assert len(candidates.items.unique()) == len(candidates.items)
-        assert torch.isin(target, candidates.items).all()
-        negatives = candidates.items[candidates.negative]
-        assert len(negatives) <= n_negatives
-        assert candidates.correction == pytest.approx(math.log(n_items / len(negatives)), rel=1e-5)
-        counts[negatives] += 1
-        drawn += len(negatives)
-    expected = drawn / n_items
-    assert (counts - expected).abs().max() < 5 * math.sqrt(expected)
-
-
-def test_a_seeded_draw_is_repeated():
-    first, second = (sample_candidates(TARGET, 500, 20, seeded(7)).items for _ in range(2))
-    assert torch.equal(first, second)
 
 
 @pytest.fixture(scope="module")
 def setup(tiny_dataset, tiny_backbone):
     torch.manual_seed(0)
     setup = set_up(tiny_dataset, tiny_model(tiny_backbone, dropout=0.0), tiny_train())
-    for parameter in setup.recommender.model.decoder.parameters():
+    for parameter in setup.recommender.head.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return setup
 
 
-def parts_of(setup, **changes):
+def parts_of(setup, softmax=None, **changes):
+    setup.recommender.head.softmax = softmax or Softmax(full_items=1000, negatives=1)
     batch = setup.recommender.encode(setup.rows.select(slice(0, 32)), training=True)
-    return SftObjective(setup.recommender, tiny_train(**changes)).eval()(**batch)
+    return SftObjective(setup.recommender, tiny_train(**changes)).eval()(batch)
 
 
 def test_the_loss_is_the_weighed_sum_of_its_parts(setup):
@@ -100,7 +36,7 @@ def test_the_cross_entropy_is_that_of_the_scores_which_the_recommender_gives(set
     rows = setup.rows.select(slice(0, 32))
     recommender = setup.recommender.recommender()
     queries = torch.from_numpy(recommender.states(rows).queries.sum(axis=1))
-    evidence = setup.recommender.evidence
+    evidence = setup.recommender.head.evidence
     own_left_out = evidence(evidence.encode(rows, leave_out_own=True))
     scores = queries @ torch.from_numpy(recommender.vectors).T + own_left_out
     expected = F.cross_entropy(scores, torch.from_numpy(rows.target))
@@ -109,7 +45,7 @@ def test_the_cross_entropy_is_that_of_the_scores_which_the_recommender_gives(set
 
 def test_the_sampled_loss_with_all_items_drawn_equals_the_full_one(setup):
     full = parts_of(setup)["cross_entropy"]
-    torch.testing.assert_close(parts_of(setup, full_softmax_items=1, negatives=60)["cross_entropy"], full)
+    torch.testing.assert_close(parts_of(setup, Softmax(full_items=1, negatives=60))["cross_entropy"], full)
 
 
 def test_checkpoints_hold_what_learns_and_no_frozen_backbone(setup):

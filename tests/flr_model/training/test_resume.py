@@ -1,5 +1,6 @@
 import json
 import math
+from contextlib import contextmanager
 
 import pytest
 
@@ -21,8 +22,10 @@ class StopAfter:
         self.unit = None
         self.steps = 0
 
-    def start(self, total, unit):
+    @contextmanager
+    def task(self, total, unit):
         self.unit = unit
+        yield self
 
     def advance(self, amount, **figures):
         if self.unit == self.kind:
@@ -30,9 +33,6 @@ class StopAfter:
             self.steps += amount == 64  # a resumed training reports what lies behind it at once
             if self.left < 0:
                 raise Interrupted
-
-    def finish(self):
-        self.unit = None
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from flr_model.training.sft import train
 from flr_model.training.tuning import choose_epochs
 from tests.builders import TITLES, catalog_of, tiny_model, tiny_train, write_dataset
 
+RATES = ("learning_rate", "reasoner_learning_rate", "scalar_learning_rate")
+
 
 @pytest.fixture
 def fit(tiny_dataset, tiny_backbone):
@@ -182,13 +184,7 @@ def test_a_refit_repeats_the_tuning_although_its_rows_are_enough_for_another(fit
 
 
 def test_early_stopping_keeps_the_best_epoch(fit, tmp_path):
-    ruinous = {
-        "epochs": 6,
-        "patience": 1,
-        "learning_rate": 1.0,
-        "scalar_learning_rate": 1.0,
-        "reasoner_learning_rate": 1.0,
-    }
+    ruinous = {"epochs": 6, "patience": 1, **dict.fromkeys(RATES, 1.0)}
     report = fit(tmp_path / "run", settings=ruinous)
     assert report.steps < 6 * math.ceil(report.rows / 64)
     assert report.best_epoch * math.ceil(report.rows / 64) < report.steps
@@ -281,5 +277,5 @@ def test_training_needs_no_network(fit, tmp_path, no_network):
 def test_users_with_many_rows_are_seen_once(rows_per_user, epochs):
     users = [f"u{n % 3}" for n in range(3 * rows_per_user)]
     rows = HistoryRows.from_lists([[0]] * len(users), user_id=users)
-    assert choose_epochs(0, rows) == epochs
+    assert choose_epochs(None, rows) == epochs
     assert choose_epochs(7, rows) == 7

@@ -3,7 +3,6 @@ import shutil
 
 import pytest
 import torch
-from flr_model.training.rewards import perplexity_reward
 from safetensors.torch import load_file
 
 from flr_model.config import AlignConfig, ModelConfig
@@ -62,14 +61,14 @@ def test_a_backbone_with_output_embeddings_of_its_own_keeps_them(tiny_dataset, t
     model = tiny_model(tmp_path / "untied", decoder="title")
     report = train(tiny_dataset, tmp_path / "run", model=model, train=tiny_train(max_steps=1, valid_rows=20))
     run = load_run(tmp_path / "run")
-    assert torch.equal(run.model.decoder.own_head, lm.lm_head.weight)
-    torch.testing.assert_close(run.model.output_embeddings(), lm.lm_head.weight, rtol=0.05, atol=0)
+    assert torch.equal(run.head.decoder.untied, lm.lm_head.weight)
+    torch.testing.assert_close(run.head.decoder.output_embeddings(run.model), lm.lm_head.weight, rtol=0.05, atol=0)
     rows = Dataset.open(tiny_dataset).rows("valid").spread(20)
     assert validator(run.recommender, rows)() == pytest.approx(report.valid)
 
 
 def test_the_evidence_learns_beside_the_titles(tiny_title_run):
-    distance = load_file(tiny_title_run / "head.safetensors")["evidence.distance"]
+    distance = load_file(tiny_title_run / "head.safetensors")["head.evidence.distance"]
     start = -torch.log(torch.tensor(BUCKETS).float())
     assert (distance - start).abs().max() > 1e-3
 
@@ -77,12 +76,6 @@ def test_the_evidence_learns_beside_the_titles(tiny_title_run):
 def test_the_title_decoder_needs_a_latent_token():
     with pytest.raises(ConfigError, match="--latent-tokens of 1"):
         ModelConfig(decoder="title", latent_tokens=0)
-
-
-def test_minus_perplexity_of_three_even_choices_is_minus_two():
-    likelihood = torch.log(torch.tensor([[1 / 8, 1.0], [1 / 9, 1 / 3]]))
-    expected = torch.tensor([[-2.0, -1.0], [-3.0, -(3**0.5)]])
-    torch.testing.assert_close(perplexity_reward(likelihood, torch.tensor([3, 2])), expected)
 
 
 def test_alignment_starts_from_what_training_measured(aligned, tiny_title_run):
