@@ -15,6 +15,9 @@ from flr_model.nn.model import Reading
 from flr_model.nn.parameter_groups import Groups
 from flr_model.nn.reasoner import per_factor
 
+RANK = 32
+"""Of what each factor adds to the shared map of item space."""
+
 SCALE = 12.0
 """Of the dot products before training, tau."""
 
@@ -32,10 +35,11 @@ class NextItemHead(NamedTuple):
 class CatalogDecoder(nn.Module):
     """Make K queries in item space of a thought (docs/method.md, "Prediction").
 
-    p_k = sum_l A_kl e_l (I + U_k) + P_k standard(f_k + r), query_k = tau_k p_k + W h / sqrt(d) + b e_L
+    p_k = sum_l A_kl e_l (I + U + V_k W_k) + P_k standard(f_k + r), query_k = tau_k p_k + W h / sqrt(d) + b e_L
 
-    U_k and P_k start at zero: the untrained factors rank by similarity of titles to what they look at. W and b are zero
-    unless the trunk learned to predict the next item (`flr_model.training.sequences`).
+    U is shared by the factors, V_k W_k has a low rank. U, W_k and P_k start at zero: the untrained factors rank by
+    similarity of titles to what they look at. W and b are zero unless the trunk learned to predict the next item
+    (`flr_model.training.sequences`).
 
     Args:
         width: d.
@@ -49,7 +53,11 @@ class CatalogDecoder(nn.Module):
 
     def __init__(self, width: int, embedding_size: int, n_factors: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.item_map = nn.Parameter(torch.zeros(n_factors, embedding_size, embedding_size))  # U_k
+        self.item_map = nn.Parameter(torch.zeros(embedding_size, embedding_size))  # U
+        rank = min(RANK, embedding_size)
+        down = torch.randn(n_factors, embedding_size, rank) / math.sqrt(embedding_size)
+        self.factor_down = nn.Parameter(down)  # V_k
+        self.factor_up = nn.Parameter(torch.zeros(n_factors, rank, embedding_size))  # W_k
         self.thought_map = nn.Parameter(torch.zeros(n_factors, width, embedding_size))  # P_k
         self.register_buffer("next_item", torch.zeros(width, embedding_size))  # W
         self.register_buffer("last_item_weight", torch.zeros(()))  # b
@@ -60,13 +68,16 @@ class CatalogDecoder(nn.Module):
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
-        return {"item_maps": [self.item_map], "reasoner": [self.thought_map], "scalars": [self.log_scale]}
+        in_item_space = [self.item_map, self.factor_down, self.factor_up]
+        return {"item_maps": in_item_space, "reasoner": [self.thought_map], "scalars": [self.log_scale]}
 
     def forward(self, reading: Reading) -> Tensor:
         """Return the (B, K, D) queries of a reading of B users."""
         thought, vectors, last = reading.thought, reading.history.vectors, reading.last
         read = thought.attention @ vectors  # (B, K, D)
-        read = read + per_factor(self.dropout(read), self.item_map)
+        dropped = self.dropout(read)
+        own = per_factor(per_factor(dropped, self.factor_down), self.factor_up)
+        read = read + dropped @ self.item_map + own
         latent = self._standard(thought.factors + thought.thought[:, None])
         latent = latent / math.sqrt(latent.shape[-1])  # (B, K, d), about as long as e_i
         projected = per_factor(self.dropout(latent), self.thought_map)

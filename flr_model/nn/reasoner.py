@@ -24,6 +24,9 @@ ANCHOR = 0.5
 GATE_SCALE = 8.0
 """Of what the items say to the gates: vectors are of length one, and the map starts at zero."""
 
+STARTS, ROUNDS = 8, 15
+"""Of the search for centres of item space."""
+
 LEAST_MASS = 1e-3
 """Added to a factor's share of the history before the logarithm."""
 
@@ -66,11 +69,12 @@ class Reasoner(nn.Module):
     """Refine a thought with K factors over T steps (docs/method.md, "Reasoner").
 
     Whose an item is: s_kl = softmax_k(sharp_k q_k . unit(e_l) + c_k), as slot attention lets slots compete.
-    What a factor looks at: A_kl = softmax_l(log s_kl + recency_kl); f_k = V_k (A_k H).
+    What a factor looks at: A_kl = softmax_l(gamma_k log s_kl + recency_kl); f_k = V_k (A_k H).
     g = softmax(b_k + log mass_k + taste(mean_k A_k e) + gate([z; f_k])); z <- norm(z + sum_k g_k f_k);
     q_k <- unit(A_k e + (centre_k + W_q z) / 2).
 
-    A single factor has nobody to compete with and looks at the history by recency alone.
+    The first factor starts as a generalist, gamma_1 = 0, which looks at the whole history by recency alone, the others
+    as specialists, gamma_k = 1. Evidence of several items then still adds up in one factor.
 
     Args:
         width: d.
@@ -106,6 +110,7 @@ class Reasoner(nn.Module):
         self.query = nn.Linear(width, embedding_size, bias=False)  # W_q
         self.log_sharpness = nn.Parameter(torch.full((n_factors,), math.log(SHARPNESS)))
         self.slot_bias = nn.Parameter(torch.zeros(n_factors))
+        self.competition = nn.Parameter((torch.arange(n_factors) > 0).float())  # gamma_k
         self.value = nn.Parameter(torch.empty(n_factors, width, width))  # V_k
         self.gate = nn.Linear(2 * width, 1, bias=False)
         self.taste_gate = nn.Linear(embedding_size, n_factors, bias=False)
@@ -125,7 +130,7 @@ class Reasoner(nn.Module):
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
-        scalars = [self.log_sharpness, self.slot_bias, self.gate_bias, self.mass_weight]
+        scalars = [self.log_sharpness, self.slot_bias, self.competition, self.gate_bias, self.mass_weight]
         in_item_space = [self.centre, *self.query.parameters(), *self.taste_gate.parameters()]
         of_states = [self.value, *self.gate.parameters()]
         own: Groups = {"scalars": scalars, "item_maps": in_item_space, "reasoner": of_states}
@@ -164,6 +169,7 @@ class Reasoner(nn.Module):
         query = F.normalize(read + ANCHOR * anchor, dim=-1)  # (B, K, D)
         match = self.log_sharpness.exp()[:, None] * (query @ F.normalize(history.vectors, dim=-1).transpose(1, 2))
         log_share = (match + self.slot_bias[:, None]).log_softmax(1)  # (B, K, L) whose item it is
+        log_share = self.competition[:, None] * log_share
         recency = self.recency(history.lag)
         log_weights = (log_share + recency).masked_fill(hidden, torch.finfo(match.dtype).min)
         attention = log_weights.softmax(-1)
@@ -197,18 +203,35 @@ def per_factor(vectors: Tensor, maps: Tensor) -> Tensor:
     return torch.stack([vectors[:, k] @ maps[k] for k in range(len(maps))], dim=1)
 
 
-def centres(vectors: Tensor, n: int, *, seed: int, rounds: int = 15) -> Tensor:
-    """Return (n, D) unit directions that vectors (M, D) gather around: spherical k-means.
+def centres(vectors: Tensor, n: int, *, seed: int) -> Tensor:
+    """Return (n, D) unit directions that vectors (M, D) gather around: spherical k-means, the best of several starts.
 
-    Where there are fewer vectors than centres, directions are drawn at random for the rest.
+    A start takes directions one by one, far ones more likely (k-means++). Where there are fewer vectors than centres,
+    directions are drawn at random for the rest.
     """
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(vectors), generator=generator)[:n]
-    random = torch.randn(n - len(chosen), vectors.shape[1], generator=generator).to(vectors)
-    found = F.normalize(torch.cat([vectors[chosen], random]), dim=-1)
-    for _ in range(rounds):
-        nearest = (vectors @ found.T).argmax(1)
-        for k in range(n):
-            if (nearest == k).any():
-                found[k] = F.normalize(vectors[nearest == k].mean(0), dim=-1)
-    return found
+    unit = F.normalize(vectors.float(), dim=-1)
+    best, best_fit = torch.zeros(0), -math.inf
+    for _ in range(STARTS):
+        found = _far_apart(unit, n, generator)
+        for _ in range(ROUNDS):
+            nearest = (unit @ found.T).argmax(1)
+            sums = torch.zeros_like(found).index_add(0, nearest, unit)
+            found = torch.where(sums.norm(dim=-1, keepdim=True) > 0, F.normalize(sums, dim=-1), found)
+        fit = (unit @ found.T).amax(1).sum().item()
+        if fit > best_fit:
+            best, best_fit = found, fit
+    return best
+
+
+def _far_apart(unit: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw (n, D) of the unit vectors (M, D), each with a probability by its distance to those drawn before."""
+    chosen = [unit[torch.randint(len(unit), (1,), generator=generator)[0]]]
+    distance = torch.full((len(unit),), math.inf)
+    while len(chosen) < n:
+        distance = torch.minimum(distance, (1 - unit @ chosen[-1]).clamp(min=0))
+        if distance.sum() > 1e-6:
+            chosen.append(unit[torch.multinomial(distance, 1, generator=generator)[0]])
+        else:
+            chosen.append(F.normalize(torch.randn(unit.shape[1], generator=generator), dim=-1))
+    return torch.stack(chosen)

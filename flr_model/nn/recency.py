@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from flr_model.nn.parameter_groups import Groups
 from flr_model.ranking.lags import RecencyWeights
 
-SLOWEST, FASTEST = 0.15, 0.7
-"""Decay per item of the factors' first weights: some factors look back further than others."""
+DECAY = 0.35
+"""Of the logarithm of a weight per item, before training; the same for all factors, which part by what they look at."""
 
 
 class Recency(nn.Module):
-    """Log weights of history items by age and by lag; each factor starts with another decay.
+    """Log weights of history items by age and by lag.
 
     Args:
         n_factors: K.
@@ -27,8 +27,7 @@ class Recency(nn.Module):
 
     def __init__(self, n_factors: int, max_history: int, n_lags: int) -> None:
         super().__init__()
-        decay = torch.linspace(FASTEST, SLOWEST, n_factors + 2)[1:-1]
-        self.age = nn.Parameter(-decay[:, None] * torch.arange(max_history).float())  # (K, L), newest first
+        self.age = nn.Parameter(-DECAY * torch.arange(max_history).float().repeat(n_factors, 1))  # (K, L), newest first
         self.lag = nn.Parameter(torch.zeros(n_factors, n_lags - 1))  # beside that of the longest
 
     def parameter_groups(self) -> Groups:
