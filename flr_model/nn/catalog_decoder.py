@@ -83,7 +83,8 @@ class CatalogDecoder(nn.Module):
         projected = per_factor(self.dropout(latent), self.thought_map)
         # (B, D) the trunk's own prediction; it is of no factor, and every factor ranks with it.
         next_item = last @ self.next_item / math.sqrt(last.shape[-1]) + self.last_item_weight * vectors[:, -1]
-        return self.log_scale.exp()[:, None] * (read + projected) + next_item[:, None]
+        queries: Tensor = self.log_scale.exp()[:, None] * (read + projected) + next_item[:, None]
+        return queries
 
     @torch.no_grad()
     def set_next_item_head(self, learned: NextItemHead, weight: float) -> None:

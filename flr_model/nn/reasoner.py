@@ -136,6 +136,10 @@ class Reasoner(nn.Module):
         own: Groups = {"scalars": scalars, "item_maps": in_item_space, "reasoner": of_states}
         return join_groups(own, self.recency.parameter_groups())
 
+    def gate_parameters(self) -> list[nn.Parameter]:
+        """Return what decides on the gates alone."""
+        return [self.gate_bias, self.mass_weight, *self.gate.parameters(), *self.taste_gate.parameters()]
+
     @torch.no_grad()
     def fit(self, vectors: Tensor, *, seed: int) -> None:
         """Start the factors at different places: centres of the catalogue's item vectors (M, D)."""

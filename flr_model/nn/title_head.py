@@ -42,6 +42,7 @@ class TitleHead(Head):
     """
 
     rewards = ("perplexity",)
+    policies = ("thought",)
     scores_items = False
 
     tree: TitleTree
