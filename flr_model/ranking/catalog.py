@@ -78,6 +78,10 @@ class CatalogRecommender:
         """Return (B, M) logarithms of the items' probabilities; -inf for no candidate."""
         return candidates.mask(self.mixture(rows, self.states(rows)).log_probabilities(), rows)
 
+    def factor_scores(self, rows: HistoryRows) -> Floats:
+        """Return (B, K, M) logarithms of g_k P_k(i), whose sum over factors is the prediction."""
+        return self.mixture(rows, self.states(rows)).factor_log_probabilities()
+
     def mixture(self, rows: HistoryRows, states: UserStates) -> Mixture:
         """Return what the factors say of the catalogue, the pair counts included."""
         row, item = rows.had()

@@ -106,6 +106,12 @@ class Mixture:
         """Return (B, M) log P(i)."""
         return np.concatenate([scores for _, scores in self._log_probabilities()], axis=1)
 
+    def factor_log_probabilities(self) -> Floats:
+        """Return (B, K, M) log g_k P_k(i); it takes K times the memory of the scores."""
+        largest, total = self.normalizers
+        offset = np.log(np.maximum(self.gates, TINY)) - largest - np.log(total)
+        return np.concatenate([logits + offset[..., None] for _, logits in self._blocks()], axis=2)
+
     def shares(self, items: Ints) -> Floats:
         """Return (B, k, K) the factors' shares g_k P_k(i) / P(i) of items (B, k): they add up to 1; zeros at PAD."""
         user = np.repeat(np.arange(len(items)), items.shape[1])

@@ -100,6 +100,9 @@ class Recommender(Scorer, Protocol):
     def states(self, rows: HistoryRows) -> UserStates:
         """Run the network on the rows' histories."""
 
+    def factor_scores(self, rows: HistoryRows) -> Floats | None:
+        """Return (B, K, M) logarithms of g_k P_k(i), whose sum over factors is the prediction; None without."""
+
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
         """Rank the candidates of each row and explain the best ``top_k`` of them."""
 

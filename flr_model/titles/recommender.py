@@ -85,6 +85,9 @@ class TitleRecommender:
         out[row, best.items[row, place]] = best.scores[row, place]
         return out
 
+    def factor_scores(self, rows: HistoryRows) -> None:
+        """Return None: the factors share one thought, and none ranks alone."""
+
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
         """Search for the best titles of each row and explain them.
 
