@@ -55,7 +55,7 @@ def test_one_factor_and_one_step_are_worked_out_by_hand():
     thought = reasoner(torch.tensor([[0.0, 7.0]]), history_of([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]))
     torch.testing.assert_close(thought.attention, torch.tensor([[[0.25, 0.75]]]))
     torch.testing.assert_close(thought.log_weights.exp(), torch.tensor([[[1 / 3, 1.0]]]))
-    # The states (1, 0) and (0, 1) have a root mean square of sqrt(1/2), so the norm makes them (sqrt 2, 0), (0, sqrt 2).
+    # The states have a root mean square of sqrt(1/2), so the norm makes them (sqrt 2, 0) and (0, sqrt 2).
     torch.testing.assert_close(thought.factors, torch.tensor([[[0.25, 0.75]]]) * math.sqrt(2))
     torch.testing.assert_close(thought.read, torch.tensor([[[0.25, 0.75]]]))
     torch.testing.assert_close(thought.gates, torch.ones(1, 1))
