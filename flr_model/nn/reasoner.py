@@ -70,11 +70,12 @@ class Reasoner(nn.Module):
 
     Whose an item is: s_kl = softmax_k(sharp_k q_k . unit(e_l) + c_k), as slot attention lets slots compete.
     What a factor looks at: A_kl = softmax_l(gamma_k log s_kl + recency_kl); f_k = V_k (A_k H).
-    g = softmax(b_k + log mass_k + taste(mean_k A_k e) + gate([z; f_k])); z <- norm(z + sum_k g_k f_k);
-    q_k <- unit(A_k e + (centre_k + W_q z) / 2).
+    g = softmax(b_k + log mass_k + (taste(mean_k A_k e) + gate(z))_k + w . f_k); z <- norm(z + sum_k g_k f_k);
+    q_k <- unit(A_k e + (centre_k + W_q z / sqrt(d)) / 2).
 
     The first factor starts as a generalist, gamma_1 = 0, which looks at the whole history by recency alone, the others
-    as specialists, gamma_k = 1. Evidence of several items then still adds up in one factor.
+    as specialists, gamma_k = 1. Evidence of several items then still adds up in one factor. A single factor has nobody
+    to compete with: its attention has the match itself in place of log s.
 
     Args:
         width: d.
@@ -83,7 +84,8 @@ class Reasoner(nn.Module):
         refine_steps: T.
         recency: of K factors.
         dropout: on the factors while training.
-        residual: add the thought before; without it, K = 1 and T = 1 are the one attention layer of LatentR3.
+        residual: add the thought before; without it, K = 1 and T = 1 have the form of LatentR3, a thought that is one
+            attention over the states.
 
     Raises:
         ValueError: if a size is not positive.
@@ -112,7 +114,8 @@ class Reasoner(nn.Module):
         self.slot_bias = nn.Parameter(torch.zeros(n_factors))
         self.competition = nn.Parameter((torch.arange(n_factors) > 0).float())  # gamma_k
         self.value = nn.Parameter(torch.empty(n_factors, width, width))  # V_k
-        self.gate = nn.Linear(2 * width, 1, bias=False)
+        self.thought_gate = nn.Linear(width, n_factors, bias=False)
+        self.factor_gate = nn.Linear(width, 1, bias=False)
         self.taste_gate = nn.Linear(embedding_size, n_factors, bias=False)
         self.gate_bias = nn.Parameter(torch.zeros(n_factors))
         self.mass_weight = nn.Parameter(torch.ones(()))
@@ -123,8 +126,8 @@ class Reasoner(nn.Module):
     def reset_parameters(self) -> None:
         """Start with what the items say: the thought neither moves queries nor gates; values differ."""
         nn.init.zeros_(self.query.weight)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.zeros_(self.taste_gate.weight)
+        for gate in (self.thought_gate, self.factor_gate, self.taste_gate):
+            nn.init.zeros_(gate.weight)
         for value in self.value:
             nn.init.orthogonal_(value)
 
@@ -132,13 +135,14 @@ class Reasoner(nn.Module):
         """Return the group of every parameter."""
         scalars = [self.log_sharpness, self.slot_bias, self.competition, self.gate_bias, self.mass_weight]
         in_item_space = [self.centre, *self.query.parameters(), *self.taste_gate.parameters()]
-        of_states = [self.value, *self.gate.parameters()]
+        of_states = [self.value, *self.thought_gate.parameters(), *self.factor_gate.parameters()]
         own: Groups = {"scalars": scalars, "item_maps": in_item_space, "reasoner": of_states}
         return join_groups(own, self.recency.parameter_groups())
 
     def gate_parameters(self) -> list[nn.Parameter]:
         """Return what decides on the gates alone."""
-        return [self.gate_bias, self.mass_weight, *self.gate.parameters(), *self.taste_gate.parameters()]
+        gates = nn.ModuleList([self.thought_gate, self.factor_gate, self.taste_gate])
+        return [self.gate_bias, self.mass_weight, *gates.parameters()]
 
     @torch.no_grad()
     def fit(self, vectors: Tensor, *, seed: int) -> None:
@@ -169,11 +173,11 @@ class Reasoner(nn.Module):
             history: of B users.
         """
         hidden = (history.mask == 0)[:, None]
-        anchor = F.normalize(self.centre, dim=-1) + self.query(thought)[:, None]
+        anchor = F.normalize(self.centre, dim=-1) + (self.query(thought) / math.sqrt(thought.shape[-1]))[:, None]
         query = F.normalize(read + ANCHOR * anchor, dim=-1)  # (B, K, D)
         match = self.log_sharpness.exp()[:, None] * (query @ F.normalize(history.vectors, dim=-1).transpose(1, 2))
-        log_share = (match + self.slot_bias[:, None]).log_softmax(1)  # (B, K, L) whose item it is
-        log_share = self.competition[:, None] * log_share
+        match = match + self.slot_bias[:, None]
+        log_share = self.competition[:, None] * (match.log_softmax(1) if len(self.centre) > 1 else match)  # (B, K, L)
         recency = self.recency(history.lag)
         log_weights = (log_share + recency).masked_fill(hidden, torch.finfo(match.dtype).min)
         attention = log_weights.softmax(-1)
@@ -191,11 +195,11 @@ class Reasoner(nn.Module):
             read: (B, K, D) what the factors read of the items.
             mass: (B, K) how much of the history each factor holds.
         """
-        both = torch.cat([thought.unsqueeze(-2).expand_as(factors), factors], dim=-1)
+        by_state = self.thought_gate(thought) + self.factor_gate(factors).squeeze(-1)
         share = mass / mass.sum(-1, keepdim=True).clamp(min=1e-6)
         by_share = self.mass_weight * torch.log(share + LEAST_MASS)
         by_taste = GATE_SCALE * self.taste_gate(self.dropout(read.mean(1).detach()))
-        logits: Tensor = self.gate_bias + by_share + by_taste + self.gate(both).squeeze(-1)
+        logits: Tensor = self.gate_bias + by_share + by_taste + by_state
         return logits
 
 
