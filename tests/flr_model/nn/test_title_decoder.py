@@ -14,25 +14,16 @@ from flr_model.nn.build import build_model
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
 from flr_model.ranking.candidates import EVERYTHING
-from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.lags import PaddedHistories
 from flr_model.titles.recommender import TitleRecommender
 from flr_model.titles.tokens import TitleTokenizer
 from flr_model.titles.tree import TitleTree
-from tests.builders import TITLES, catalog_of, tiny_model
+from tests.builders import TITLES, catalog_of, no_evidence, tiny_model
 
 END = 2
 CATALOG = [*TITLES, "red", "red jazz", TITLES[4]]
 HISTORIES = [[3, 11, 40, 7], [20, 9], [55]]
-NO_EVIDENCE = Evidence(
-    indptr=np.zeros(len(CATALOG) + 1, np.int64),
-    neighbour=np.zeros(0, np.int64),
-    value=np.zeros((0, 1), np.float32),
-    weight=np.ones(1, np.float32),
-    scale=np.ones(1, np.float32),
-    seen=0.0,
-    lag_bounds=np.zeros(1, np.int64),
-)
+NO_EVIDENCE = no_evidence(len(CATALOG))
 
 
 @pytest.fixture(scope="module")

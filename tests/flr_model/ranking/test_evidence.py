@@ -11,7 +11,7 @@ from flr_model.errors import ArtifactError
 from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.lags import BUCKETS, PaddedHistories, RecencyWeights, history_lags, lag_bounds
 from flr_model.ranking.pair_events import PairEvents, channel
-from tests.builders import rows_of
+from tests.builders import no_evidence, rows_of
 
 # Ann took 0 and then 1; Bob took 0, 1 and then 2, the last two at the same time.
 ROWS = rows_of({"ann": [(0, 10), (1, 20)], "bob": [(0, 30), (1, 40), (2, 40)]})
@@ -197,7 +197,7 @@ def test_values_of_pairs_are_found_and_zero_where_no_pair_is(evidence):
     expected = np.zeros((4, 4, 2))
     expected[0, 1], expected[0, 3], expected[1, 3] = (2, 1), (0.5, 0), (1, 3)
     np.testing.assert_array_equal(found, expected)
-    empty = Evidence(np.zeros(3, np.int64), np.zeros(0, np.int64), np.zeros((0, 2), np.float32), *([],) * 2, 0.0, [])
+    empty = no_evidence(2, 2)
     assert empty.pair_values(np.asarray([0, 1]), np.asarray([1, 0])).tolist() == [[0, 0], [0, 0]]
 
 

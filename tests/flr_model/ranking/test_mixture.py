@@ -89,3 +89,10 @@ def test_an_item_no_factor_can_tell_apart_from_nothing_is_still_a_candidate():
     counts = FactorCounts(none, none, np.zeros((0, 1), np.float32))
     best = Mixture(queries, np.ones((1, 1), np.float32), vectors, counts, (none, none), 0.0).best((none, none), 2)
     assert best.items.tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("block", [1, B * K * 13, 1 << 22])
+def test_each_factor_has_its_part_of_the_probability(case, monkeypatch, block):
+    found, _, joint = case
+    monkeypatch.setattr(mixture, "BLOCK_LOGITS", block)
+    np.testing.assert_allclose(np.exp(found.factor_log_probabilities()), joint, rtol=1e-4)

@@ -6,6 +6,7 @@ from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.mixture import Mixture
 from flr_model.ranking.parts import Parts
 from flr_model.ranking.recommender import UserStates
+from tests.builders import no_evidence
 
 # Items 0 and 1 are near 4, item 2 is far from all; 0 and 1 were bought with 3, 1 for the first factor alone.
 VECTORS = np.asarray([[1, 0], [3, 0], [0, -1], [0, 1], [1, 0]], np.float32)
@@ -77,9 +78,7 @@ def test_because_finds_the_item_that_was_planted(planted):
         attention @ vectors[rows.items], *(np.ones((1, 1), np.float32), attention, 6 * attention), attention
     )
     nothing = np.zeros(0, np.int64)
-    empty = Evidence(
-        np.zeros(21, np.int64), nothing, np.zeros((0, 1), np.float32), *(np.ones(1, np.float32),) * 2, 0.0, nothing
-    )
+    empty = no_evidence(20)
     mixture = Mixture(
         states.queries, states.gates, vectors, empty.counts(rows, states.weights), (nothing, nothing), 0.0
     )
