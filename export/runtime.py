@@ -6,7 +6,7 @@ Shapes: B users, L history columns, S tokens, D width of item vectors, M items.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import AGAIN, TITLE_HEAD, TITLE_STEP, TITLE_TREE, Bundle
+from export.bundle import AGAIN, TITLE_HEAD, TITLE_RECENCY, TITLE_STEP, TITLE_TREE, Bundle
 from flr_model.arrays import Floats, Ints
 from flr_model.config import ModelConfig
 from flr_model.data.catalog import Catalog
@@ -22,6 +22,8 @@ from flr_model.data.histories import PAD
 from flr_model.errors import ArtifactError, ConfigError, MissingExtraError
 from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.item_table import ItemTable
+from flr_model.ranking.lags import PaddedHistories, RecencyWeights
 from flr_model.ranking.recommender import Recommender, UserStates
 from flr_model.titles.recommender import TitleRecommender, prompted_states
 from flr_model.titles.search import Prompted
@@ -61,20 +63,14 @@ class OnnxReader:
         self._reader = open_session(reader, threads=threads, arena=model.encoding == "items")
         self._tokens: dict[str, Ints] = {}
 
-    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
+    def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
         """Read B histories (see `flr_model.ranking.recommender.Reader`)."""
-        feeds = self.feeds(histories, vectors, titles)
-        return UserStates(*run(self._reader, ("queries", "gates", "attention", "factors"), feeds))
+        return UserStates(*run(self._reader, ("queries", *SHOWN), self.feeds(histories, vectors, titles)))
 
-    def feeds(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    def feeds(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Make the graph's inputs of B histories."""
-        feeds: dict[str, npt.NDArray[Any]] = {
-            "item_vectors": item_inputs(histories, vectors),
-            "history_mask": (histories != PAD).astype(np.int64),
-        }
-        if self.model.encoding == "text":
-            feeds |= self._text(histories, titles)._asdict()
-        return feeds
+        text = partial(self._text, titles=titles) if self.model.encoding == "text" else None
+        return ItemTable(vectors, text).inputs(histories)
 
     def encode_titles(self, titles: Sequence[str]) -> Floats:
         """Return the (n, D) item vectors of n titles; n is at least 1."""
@@ -138,15 +134,15 @@ class OnnxWriter(OnnxReader):
         """Return the tokens of titles, without the end token."""
         return self._tokenizer.encode(titles)
 
-    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
+    def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
         """Read B histories (see `flr_model.ranking.recommender.Reader`); there are no queries."""
-        return prompted_states(*run(self._reader, _SHOWN, self.feeds(histories, vectors, titles)))
+        return prompted_states(*run(self._reader, SHOWN, self.feeds(histories, vectors, titles)))
 
-    def prompt(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> Prompted:
-        """Read B histories (B, L) up to the latent token."""
-        outputs = run(self._reader, (*_SHOWN, "state", "past_mask", "past"), self.feeds(histories, vectors, titles))
-        state, mask, past = outputs[len(_SHOWN) :]
-        return Prompted(prompted_states(*outputs[: len(_SHOWN)]), state, mask.astype(np.int64), past)
+    def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> Prompted:
+        """Read B histories up to the latent token."""
+        outputs = run(self._reader, (*SHOWN, "state", "past_mask", "past"), self.feeds(histories, vectors, titles))
+        state, mask, past = outputs[len(SHOWN) :]
+        return Prompted(prompted_states(*outputs[: len(SHOWN)]), state, mask.astype(np.int64), past)
 
     def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_]) -> tuple[Floats, Any]:
         """Read tokens (B, S) behind C cached places; a (B, S, C + S) mask says what each sees."""
@@ -159,7 +155,8 @@ class OnnxWriter(OnnxReader):
         return cache[:, users]
 
 
-_SHOWN = ("gates", "attention", "factors")
+SHOWN = ("gates", "attention", "weights", "factors")
+"""Outputs of the graph that reads histories, for either decoder."""
 
 
 def load_recommender(
@@ -199,8 +196,8 @@ def load_recommender(
     tokenizer = bundle / "tokenizer.json"
     if model.decoder == "title":
         writer = OnnxWriter(opened.reader, opened.item_encoder, tokenizer, model, threads=threads)
-        tree = _read_tree(bundle, len(catalog))
-        return TitleRecommender(writer, catalog, vectors, evidence, tree, model)
+        tree, recency = _read_title_files(bundle, len(catalog))
+        return TitleRecommender(writer, catalog, vectors, evidence, recency, tree, model)
     graph = bundle / "reader.onnx" if on_gpu() else opened.reader
     reader = OnnxReader(graph, opened.item_encoder, tokenizer, model, threads=threads)
     if index == "ann":
@@ -212,21 +209,17 @@ def load_recommender(
     return CatalogRecommender(reader, catalog, vectors, evidence, max_history=model.max_history, index=near)
 
 
-def _read_tree(bundle: Path, n_items: int) -> TitleTree:
+def _read_title_files(bundle: Path, n_items: int) -> tuple[TitleTree, RecencyWeights]:
     try:
-        tree = TitleTree.read(bundle / TITLE_TREE)
+        name = TITLE_TREE
+        tree = TitleTree.read(bundle / name)
+        name = TITLE_RECENCY
+        recency = RecencyWeights.read(bundle / name)
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise ArtifactError(f"{bundle / TITLE_TREE} cannot be read: {error}", hint=AGAIN) from None
+        raise ArtifactError(f"{bundle / name} cannot be read: {error}", hint=AGAIN) from None
     if len(tree.items) != n_items:
         raise ArtifactError(f"{bundle} has {n_items} items, but a tree of the titles of {len(tree.items)}", hint=AGAIN)
-    return tree
-
-
-def item_inputs(histories: Ints, vectors: Floats) -> Floats:
-    """Look up the (B, L, D) vectors of histories; places of padding are zero."""
-    out: Floats = vectors[np.maximum(histories, 0)].astype(np.float32, copy=False)
-    out[histories == PAD] = 0
-    return out
+    return tree, recency
 
 
 def choose_providers(available: Sequence[str]) -> list[str]:

@@ -33,3 +33,26 @@ def ranges(start: Ints, length: Ints) -> Ints:
     ends = np.cumsum(length)
     total = int(ends[-1]) if len(ends) else 0
     return (np.repeat(start - (ends - length), length) + np.arange(total)).astype(np.int64)
+
+
+def search_ranges(values: Ints, start: Ints, stop: Ints, wanted: Ints) -> Ints:
+    """Find where each wanted value would be in its own sorted slice, as `numpy.searchsorted` does in a whole array.
+
+    Args:
+        values: ascending within each slice.
+        start: (n,) where the slices begin.
+        stop: (n,) where they end.
+        wanted: (n,) one value for each slice.
+
+    Returns:
+        (n,) the first place in ``[start, stop]`` whose value is not below the wanted one.
+
+    >>> search_ranges(np.array([3, 5, 7, 1, 4]), np.array([0, 3]), np.array([3, 5]), np.array([5, 9])).tolist()
+    [1, 5]
+    """
+    low, high = start.astype(np.int64), stop.astype(np.int64)
+    for _ in range(int((high - low).max(initial=0)).bit_length()):
+        middle = (low + high) // 2
+        below = (low < high) & (values[np.minimum(middle, len(values) - 1)] < wanted)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+    return low

@@ -13,7 +13,8 @@ TARGET = "target"
 
 RANK = "rank"
 SCORE = "score"
-EVIDENCE = "evidence"
+COUNTED = "counted"
+BECAUSE_ITEM, BECAUSE_TITLE = "because_item_id", "because_title"
 FACTOR = "factor_{}"
 
 

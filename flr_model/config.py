@@ -393,6 +393,13 @@ class AlignConfig(Settings):
     batch_size: int = setting(256, "users per step", low=1)
     learning_rate: float = setting(3e-4, "learning rate of the reasoner and the latent map", low=0.0)
     seed: int = setting(0, "seed of the order of the rows and of the noise", low=0)
+    policy: str = setting(
+        "auto",
+        "what the rewards move: gates, by the rewards of the factors; thought, by those of perturbed thoughts; "
+        "auto: gates, with --decoder title thought",
+        choices=("auto", "gates", "thought"),
+        panel=POLICY,
+    )
     reward: str = setting(
         "auto",
         "reward: log-probability of the true next item, NDCG of its rank, or negative perplexity of its title; "

@@ -12,6 +12,7 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import SPLITS, write_rows
 from flr_model.data.histories import HistoryRows
 from flr_model.data.prepare import Sources, prepare
+from flr_model.ranking.evidence import Evidence
 
 SHELVES = ("jazz", "opera", "metal", "folk", "techno", "choir")
 WORDS = ("red", "blue", "green", "white", "black", "gold", "silver", "amber", "violet", "grey")
@@ -113,6 +114,19 @@ def tiny_train(**changes: object) -> TrainConfig:
     """A training of a few steps, whose item vectors stay those of the titles."""
     usual = {"epochs": 2, "batch_size": 64, "warmup_steps": 2, "learning_rate": 5e-3, "residual_learning_rate": 0.0}
     return TrainConfig(**{**usual, **changes})
+
+
+def no_evidence(n_items: int, n_factors: int = 1) -> Evidence:
+    """Evidence of items that nobody bought together."""
+    return Evidence(
+        indptr=np.zeros(n_items + 1, np.int64),
+        neighbour=np.zeros(0, np.int64),
+        value=np.zeros((0, n_factors), np.float32),
+        weight=np.ones(n_factors, np.float32),
+        scale=np.ones(n_factors, np.float32),
+        seen=0.0,
+        lag_bounds=np.zeros(1, np.int64),
+    )
 
 
 def rows_of(sequences: dict[str, list[tuple[int, int]]], *, max_history: int = 10) -> HistoryRows:

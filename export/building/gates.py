@@ -18,16 +18,14 @@ from export.building.parity import (
     check_parity,
     compare_rankings,
     shape_differences,
-    user_vectors,
 )
 from export.building.quantize import graph_bytes, quantize_until
 from export.runtime import OnnxReader
-from flr_model.arrays import Floats
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.catalog import CatalogRecommender
-from flr_model.ranking.recommender import Reader
+from flr_model.ranking.lags import PaddedHistories
 
 if TYPE_CHECKING:
     from flr_model.nn.run import Run
@@ -69,8 +67,7 @@ class Gates:
         self.config = config
         self.progress = progress
         self.torch = torchs
-        self.fp32 = self._reader(READER)
-        self.fp32_users = self._users(self.fp32)
+        self.fp32 = self._recommender(READER)
 
     def check_fp32(self) -> dict[str, Any]:
         """Compare fp32 with torch.
@@ -81,10 +78,10 @@ class Gates:
         Raises:
             GateError: if a difference is above the tolerance.
         """
-        differences = shape_differences(self.torch.reader, self.fp32, self.torch)
+        differences = shape_differences(self.torch.reader, self.fp32.reader, self.torch)
         ranking = None
         if len(self.rows):
-            ranking = compare_rankings(self.torch, self.rows, self._users(self.torch.reader), self.fp32_users)
+            ranking = compare_rankings(self.torch, self.fp32, self.rows, progress=self.progress)
         check_parity(differences, ranking, self.config.tolerance)
         return {"differences": differences, "ranking": ranking and asdict(ranking)}
 
@@ -101,8 +98,8 @@ class Gates:
         attempts: list[tuple[RankingParity, float]] = []
 
         def passes(graph: Path) -> bool:
-            users = self._users(self._reader(graph.name))
-            found = compare_rankings(self.torch, self.rows, self.fp32_users, users)
+            candidate = self._recommender(graph.name)
+            found = compare_rankings(self.fp32, candidate, self.rows, progress=self.progress)
             size = graph_bytes(graph) / graph_bytes(self.folder / READER)
             attempts.append((found, size))
             ranks_alike = (
@@ -126,17 +123,15 @@ class Gates:
         passed = {"passed": kept is not None, "fp32_layers": kept or [], "ndcg_loss": last.ndcg_loss, "size": size}
         return passed | asdict(last)
 
-    def _reader(self, reader: str) -> OnnxReader:
+    def _recommender(self, graph: str) -> CatalogRecommender:
+        """Put a graph of the folder behind the recommender."""
         tokenizer = self.run.backbone.tokenizer_json
-        return OnnxReader(self.folder / reader, self.folder / ITEM_ENCODER, tokenizer, self.run.config)
-
-    def _users(self, reader: Reader) -> Floats:
-        """(R, D) users' vectors of a network."""
-        own = self.torch
-        scorer = CatalogRecommender(reader, own.catalog, own.vectors, own.evidence, max_history=own.max_history)
-        return user_vectors(scorer, self.rows, progress=self.progress)
+        reader = OnnxReader(self.folder / graph, self.folder / ITEM_ENCODER, tokenizer, self.run.config)
+        return self.torch.with_reader(reader)
 
     def _reader_feeds(self, rows: HistoryRows) -> dict[str, npt.NDArray[Any]]:
         """Make the reader's inputs of real histories."""
-        histories = rows.padded(self.run.config.max_history)
-        return self.fp32.feeds(histories, self.run.vectors, self.run.catalog.titles.tolist())
+        histories = PaddedHistories.of(rows, self.run.config.max_history, self.torch.evidence.lag_bounds)
+        reader = self.fp32.reader
+        assert isinstance(reader, OnnxReader)
+        return reader.feeds(histories, self.run.vectors, self.run.catalog.titles.tolist())

@@ -19,6 +19,7 @@ from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.history_encoders import HistoryBatch, TextTokens
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.model import FactorizedModel, Reading
+from flr_model.nn.reader import shown
 
 Axes = Mapping[str, dict[int, str]]
 
@@ -42,15 +43,16 @@ class HistoryModule(nn.Module, ABC):
         self,
         item_vectors: Tensor,
         history_mask: Tensor,
+        history_lag: Tensor,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_slot: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Read (B, L, D) vectors with a (B, L) mask; for `text` also (B, S) tokens, mask and history columns."""
+        """Read (B, L, D) vectors with (B, L) mask and lags; for `text` also (B, S) tokens, mask and history columns."""
         text = None
         if input_ids is not None and attention_mask is not None and token_slot is not None:
             text = TextTokens(input_ids, attention_mask, token_slot)
-        return self.outputs(self.model.read(HistoryBatch(item_vectors, history_mask, text)))
+        return self.outputs(self.model.read(HistoryBatch(item_vectors, history_mask, history_lag, text)))
 
     @abstractmethod
     def outputs(self, reading: Reading) -> dict[str, Tensor]:
@@ -70,13 +72,8 @@ class ReaderModule(HistoryModule):
         self.decoder = decoder
 
     def outputs(self, reading: Reading) -> dict[str, Tensor]:
-        """Return queries (B, K, D), gates (B, K), attention (B, K, L), factors (B, K, d)."""
-        return {
-            "queries": self.decoder.queries(reading),
-            "gates": reading.thought.gates,
-            "attention": reading.attention,
-            "factors": reading.thought.factors,
-        }
+        """Return queries (B, K, D), gates (B, K), attention and weights (B, K, L), factors (B, K, d)."""
+        return {"queries": self.decoder(reading), **dict(zip(SHOWN_OUTPUTS, shown(reading.thought), strict=True))}
 
 
 class ItemEncoderModule(nn.Module):
@@ -154,14 +151,15 @@ class ItemsInputs(ReaderInputs):
     axes: ClassVar[Axes] = {
         "item_vectors": {0: "batch", 1: "history"},
         "history_mask": {0: "batch", 1: "history"},
+        "history_lag": {0: "batch", 1: "history"},
     }
 
     def dummies(self, vocabulary: int) -> dict[str, Tensor]:
-        """Return vectors and mask."""
+        """Return vectors, mask and lags."""
         mask = torch.ones(_BATCH, _HISTORY, dtype=torch.int64)
         mask[0, : _HISTORY - _REAL] = 0
         vectors = torch.randn(_BATCH, _HISTORY, self.embedding_size) * mask[..., None]
-        return {"item_vectors": vectors, "history_mask": mask}
+        return {"item_vectors": vectors, "history_mask": mask, "history_lag": torch.zeros_like(mask)}
 
 
 class TextInputs(ItemsInputs):
@@ -187,12 +185,15 @@ class TextInputs(ItemsInputs):
         return super().dummies(vocabulary) | tokens
 
 
-READER_OUTPUTS: Axes = {
-    "queries": {0: "batch"},
+SHOWN_OUTPUTS: Axes = {
     "gates": {0: "batch"},
     "attention": {0: "batch", 2: "history"},
+    "weights": {0: "batch", 2: "history"},
     "factors": {0: "batch"},
 }
+"""Of a thought, as `flr_model.nn.reader.shown` gives it."""
+
+READER_OUTPUTS: Axes = {"queries": {0: "batch"}, **SHOWN_OUTPUTS}
 
 
 class ReaderConfig(DeclaredConfig):

@@ -18,7 +18,8 @@ from flr_model.evaluation import metrics
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.candidates import UNSEEN
 from flr_model.ranking.catalog import CatalogRecommender
-from flr_model.ranking.recommender import Reader, UserStates
+from flr_model.ranking.lags import PaddedHistories
+from flr_model.ranking.recommender import Reader, Recommender, UserStates
 from flr_model.ranking.topk import best_items
 
 TOP = 10
@@ -88,57 +89,51 @@ def shape_differences(
         seed: of the made-up histories.
 
     Returns:
-        The largest absolute difference of each output: queries, gates, attention, factors, item_vectors, and of the
-        scores of the whole catalogue (the evidence, equal on both sides, left out).
+        The largest absolute difference of each output: queries, gates, attention, weights, factors, item_vectors, and
+        of the logits of the whole catalogue (the counts, equal on both sides, left out).
     """
     vectors, titles = recommender.vectors, recommender.catalog.titles.tolist()
-    worst = {field.name: 0.0 for field in fields(UserStates)} | {"scores": 0.0}
-    for histories in made_up_histories(len(titles), recommender.max_history, np.random.default_rng(seed)):
+    worst = {field.name: 0.0 for field in fields(UserStates)} | {"logits": 0.0}
+    n_lags, rng = len(recommender.evidence.lag_bounds) + 1, np.random.default_rng(seed)
+    for histories in made_up_histories(len(titles), recommender.max_history, n_lags, rng):
         one, other = reference.read(histories, vectors, titles), candidate.read(histories, vectors, titles)
-        for name in worst.keys() - {"scores"}:
+        for name in worst.keys() - {"logits"}:
             worst[name] = max(worst[name], largest_difference(getattr(one, name), getattr(other, name)))
-        users = one.queries.sum(axis=1), other.queries.sum(axis=1)
-        worst["scores"] = max(worst["scores"], largest_difference(users[0] @ vectors.T, users[1] @ vectors.T))
+        logits = one.queries @ vectors.T, other.queries @ vectors.T
+        worst["logits"] = max(worst["logits"], largest_difference(*logits))
     odd = odd_titles(titles)
     worst["item_vectors"] = largest_difference(reference.encode_titles(odd), candidate.encode_titles(odd))
     return worst
 
 
-def user_vectors(recommender: CatalogRecommender, rows: HistoryRows, *, progress: Progress = SILENT) -> Floats:
-    """Return the (R, D) sums of the factors' queries: all that ranking needs of the network."""
-    parts = [np.zeros((0, recommender.vectors.shape[1]), np.float32)]
-    with progress.task(len(rows), "validation rows") as task:
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            batch = rows.select(slice(start, start + _ROWS_AT_ONCE))
-            parts.append(recommender.states(batch).queries.sum(axis=1))
-            task.advance(len(batch))
-    return np.concatenate(parts)
-
-
 def compare_rankings(
-    recommender: CatalogRecommender, rows: HistoryRows, reference: Floats, candidate: Floats
+    reference: Recommender, candidate: Recommender, rows: HistoryRows, *, progress: Progress = SILENT
 ) -> RankingParity:
-    """Rank the catalogue for R rows with the users' vectors of two networks.
+    """Rank the catalogue for R rows with two recommenders; scores are compared where both have one.
 
     Args:
-        recommender: vectors and evidence of the catalogue.
+        reference: the one to compare with.
+        candidate: the other one.
         rows: R rows with targets.
-        reference: (R, D) users' vectors of the network to compare with.
-        candidate: (R, D) of the other one.
+        progress: counts rows.
     """
-    size = int(np.clip(_SCORES_AT_ONCE // len(recommender.vectors), 1, _ROWS_AT_ONCE))
+    size = int(np.clip(_SCORES_AT_ONCE // len(reference.catalog), 1, _ROWS_AT_ONCE))
     worst, best, ranks = 0.0, [], []
-    for start in range(0, len(rows), size):
-        part = slice(start, start + size)
-        batch = rows.select(part)
-        evidence = recommender.evidence.scores(batch)
-        scores = [users[part] @ recommender.vectors.T + evidence for users in (reference, candidate)]
-        worst = max(worst, largest_difference(*scores))
-        for one in scores:
-            UNSEEN.mask(one, batch)
-        best.append([best_items(one, TOP) for one in scores])
-        ranks.append([metrics.target_ranks(one, batch.target) for one in scores])
+    with progress.task(len(rows), "validation rows") as task:
+        for start in range(0, len(rows), size):
+            batch = rows.select(slice(start, start + size))
+            scores = [recommender.scores(batch, UNSEEN) for recommender in (reference, candidate)]
+            worst = max(worst, _difference(*scores))
+            best.append([best_items(one, TOP) for one in scores])
+            ranks.append([metrics.target_ranks(one, batch.target) for one in scores])
+            task.advance(len(batch))
     return RankingParity.of(best, ranks, worst)
+
+
+def _difference(one: Floats, other: Floats) -> float:
+    """Largest difference of scores that both sides have."""
+    both = np.isfinite(one) & np.isfinite(other)
+    return largest_difference(one[both], other[both])
 
 
 def check_parity(differences: dict[str, float], ranking: RankingParity | None, tolerance: float) -> None:
@@ -188,12 +183,15 @@ def largest_difference(one: Floats, other: Floats) -> float:
     return float(np.abs(one - other).max(initial=0.0))
 
 
-def made_up_histories(n_items: int, max_history: int, rng: np.random.Generator) -> Iterator[Ints]:
-    """Give (B, L) positions: per shape one whole batch, and one whose rows have 1, 2, .. L items."""
+def made_up_histories(
+    n_items: int, max_history: int, n_lags: int, rng: np.random.Generator
+) -> Iterator[PaddedHistories]:
+    """Give histories of any items and lags: per shape one whole batch, and one whose rows have 1, 2, .. L items."""
     for n in BATCHES:
         for length in sorted({1, min(2, max_history), max_history}):
             whole = rng.integers(0, n_items, (n, length))
             padding: Any = np.arange(length) < length - 1 - np.arange(n)[:, None] % length
-            yield whole
+            lags = rng.integers(0, n_lags, whole.shape)
+            yield PaddedHistories(whole, lags)
             if padding.any():
-                yield np.where(padding, PAD, whole)
+                yield PaddedHistories(np.where(padding, PAD, whole), np.where(padding, 0, lags))

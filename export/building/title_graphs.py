@@ -13,17 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.building.graphs import Axes, DeclaredConfig, HistoryModule
+from export.building.graphs import SHOWN_OUTPUTS, Axes, DeclaredConfig, HistoryModule
 from flr_model.nn.backbone import Past, Trunk
 from flr_model.nn.model import FactorizedModel, Reading
+from flr_model.nn.reader import shown
 from flr_model.nn.title_decoder import TitleDecoder
 
 _BATCH, _CACHED, _NEW = 3, 5, 4
 
 PROMPT_OUTPUTS: Axes = {
-    "gates": {0: "batch"},
-    "attention": {0: "batch", 2: "history"},
-    "factors": {0: "batch"},
+    **SHOWN_OUTPUTS,
     "state": {0: "batch"},
     "past_mask": {0: "batch", 1: "places"},
     "past": {1: "batch", 3: "places"},
@@ -43,12 +42,12 @@ class PromptModule(HistoryModule):
         self.decoder = decoder
 
     def outputs(self, reading: Reading) -> dict[str, Tensor]:
-        """Return gates (B, K), attention (B, K, L), factors (B, K, d), state (B, d), past_mask (B, P) and past.
+        """Return gates (B, K), attention and weights (B, K, L), factors (B, K, d), state (B, d), past_mask (B, P).
 
-        ``past`` is (A, B, H, P, h).
+        Also ``past``, (A, B, H, P, h).
         """
         state, mask, past = self.decoder.end_prompt(self.model, reading)
-        parts = (reading.thought.gates, reading.attention, reading.thought.factors, state, mask, _stack(past))
+        parts = (*shown(reading.thought), state, mask, _stack(past))
         return dict(zip(PROMPT_OUTPUTS, parts, strict=True))
 
 

@@ -14,27 +14,22 @@ import numpy as np
 
 from export.building.gates import ITEM_ENCODER, READER
 from export.building.parity import (
-    TOP,
-    RankingParity,
     check_parity,
+    compare_rankings,
     largest_difference,
     made_up_histories,
     odd_titles,
 )
-from export.bundle import TITLE_HEAD, TITLE_TREE
-from export.runtime import OnnxWriter
-from flr_model.arrays import Floats, Ints
+from export.bundle import TITLE_HEAD, TITLE_RECENCY, TITLE_TREE
+from export.runtime import SHOWN, OnnxWriter
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import GateError
-from flr_model.evaluation import metrics
 from flr_model.nn.model import FactorizedModel
 from flr_model.nn.reader import to_numpy
 from flr_model.nn.title_head import TitleHead
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking.candidates import UNSEEN
-from flr_model.ranking.topk import best_items
-from flr_model.titles.recommender import LISTED, USERS_AT_ONCE, TitleRecommender
+from flr_model.titles.recommender import TitleRecommender
 
 if TYPE_CHECKING:
     from flr_model.nn.run import Run
@@ -44,15 +39,14 @@ logger = logging.getLogger(__name__)
 MOST_ROWS = 200
 """Validation rows whose lists are compared; each takes a beam search with torch."""
 
-_SHOWN = ("gates", "attention", "factors")
-
 MIN_OVERLAP = 0.99
 """Smallest share of torch's top 10 that the graphs must find."""
 
 
 def write_title_files(model: FactorizedModel, head: TitleHead, folder: Path) -> None:
-    """Write the tree and the output embeddings into a bundle folder."""
+    """Write the tree, the weights of history items and the output embeddings into a bundle folder."""
     head.tree.write(folder / TITLE_TREE)
+    head.recency.bake().write(folder / TITLE_RECENCY)
     np.save(folder / TITLE_HEAD, to_numpy(head.decoder.output_embeddings(model).detach()))
 
 
@@ -85,11 +79,11 @@ def check_title_parity(
         run = replace(run, config=run.config.with_guidance(0.0))
     torchs = head.recommender(run.ranking_parts())
     writer = OnnxWriter(folder / READER, folder / ITEM_ENCODER, run.backbone.tokenizer_json, run.config)
-    ours = TitleRecommender(writer, torchs.catalog, torchs.vectors, torchs.evidence, torchs.tree, torchs.model)
+    ours = torchs.with_reader(writer)
     odd = odd_titles(run.catalog.titles.tolist())
     vectors = [one.reader.encode_titles(odd) for one in (torchs, ours)]
     differences = {"item_vectors": largest_difference(*vectors), **_prompt_differences(torchs, ours)}
-    ranking = compare_lists(torchs, ours, rows.spread(MOST_ROWS), progress) if len(rows) else None
+    ranking = compare_rankings(torchs, ours, rows.spread(MOST_ROWS), progress=progress) if len(rows) else None
     check_parity(differences, ranking, config.tolerance)
     if ranking is not None and ranking.top10_overlap < MIN_OVERLAP:
         raise GateError(f"ONNX finds only {100 * ranking.top10_overlap:.1f} % of the titles in torch's top 10 lists")
@@ -98,36 +92,12 @@ def check_title_parity(
 
 def _prompt_differences(torchs: TitleRecommender, ours: TitleRecommender) -> dict[str, float]:
     """Largest differences of what the prompt's graph says of made-up histories of many shapes."""
-    worst = dict.fromkeys((*_SHOWN, "state"), 0.0)
-    titles = torchs.catalog.titles.tolist()
-    for histories in made_up_histories(len(titles), torchs.max_history, np.random.default_rng(0)):
+    worst = dict.fromkeys((*SHOWN, "state"), 0.0)
+    titles, n_lags = torchs.catalog.titles.tolist(), len(torchs.evidence.lag_bounds) + 1
+    for histories in made_up_histories(len(titles), torchs.max_history, n_lags, np.random.default_rng(0)):
         one, other = (r.reader.prompt(histories, r.vectors, titles) for r in (torchs, ours))
-        for name in _SHOWN:
+        for name in SHOWN:
             found = largest_difference(getattr(one.users, name), getattr(other.users, name))
             worst[name] = max(worst[name], found)
         worst["state"] = max(worst["state"], largest_difference(one.state, other.state))
     return worst
-
-
-def compare_lists(
-    torchs: TitleRecommender, ours: TitleRecommender, rows: HistoryRows, progress: Progress = SILENT
-) -> RankingParity:
-    """Search with both for R rows; scores are compared where both found an item."""
-    lists: list[list[Ints]] = []
-    ranks: list[list[Ints]] = []
-    worst = 0.0
-    with progress.task(len(rows), "validation rows") as task:
-        for start in range(0, len(rows), USERS_AT_ONCE):
-            part = rows.select(slice(start, start + USERS_AT_ONCE))
-            one, other = (r.scores(part, UNSEEN) for r in (torchs, ours))
-            worst = max(worst, _difference(one, other))
-            lists.append([best_items(scores, min(TOP, LISTED)) for scores in (one, other)])
-            ranks.append([metrics.target_ranks(scores, part.target) for scores in (one, other)])
-            task.advance(len(part))
-    return RankingParity.of(lists, ranks, worst)
-
-
-def _difference(one: Floats, other: Floats) -> float:
-    """Largest difference of scores that both sides found."""
-    both = np.isfinite(one) & np.isfinite(other)
-    return float(np.abs(one[both] - other[both]).max(initial=0.0))

@@ -26,21 +26,31 @@ ROW_GROUP = 1 << 16
 def result_columns(n_factors: int) -> list[str]:
     """Name the columns of a result, in order."""
     names = [columns.USER, columns.RANK, columns.ITEM, columns.TITLE, columns.SCORE]
-    return [*names, *columns.factor_columns(n_factors), columns.EVIDENCE]
+    return [*names, *columns.factor_columns(n_factors), columns.COUNTED, columns.BECAUSE_ITEM, columns.BECAUSE_TITLE]
 
 
 def result_table(catalog: Catalog, users: Sequence[str], ranking: Ranking) -> list[np.ndarray[Any, Any]]:
     """Lay out the rankings of B users as the result's columns, a user's best item first."""
     row, place = np.nonzero(ranking.items != PAD)
     items = ranking.items[row, place]
-    parts = ranking.contributions[row, place].T
-    of_user = np.asarray(users, object)[row]
-    return [of_user, place + 1, catalog.item_ids[items], catalog.titles[items], ranking.scores[row, place], *parts]
+    because = ranking.because[row, place]
+    reasons = [np.where(because == PAD, "", texts[because]) for texts in (catalog.item_ids, catalog.titles)]
+    return [
+        np.asarray(users, object)[row],
+        place + 1,
+        catalog.item_ids[items],
+        catalog.titles[items],
+        np.exp(ranking.scores[row, place]),
+        *ranking.shares[row, place].T,
+        ranking.counted[row, place],
+        *reasons,
+    ]
 
 
 def result_schema(header: Sequence[str]) -> pa.Schema:
     """Return the types of the result's columns."""
-    kinds = {columns.RANK: pa.int32(), **dict.fromkeys((columns.USER, columns.ITEM, columns.TITLE), pa.string())}
+    texts = (columns.USER, columns.ITEM, columns.TITLE, columns.BECAUSE_ITEM, columns.BECAUSE_TITLE)
+    kinds = {columns.RANK: pa.int32(), **dict.fromkeys(texts, pa.string())}
     return pa.schema([(name, kinds.get(name, pa.float32())) for name in header])
 
 
@@ -58,7 +68,7 @@ class Sink(Protocol):
 
 
 class CsvSink:
-    """Appends to a CSV file; numbers with six decimals.
+    """Appends to a CSV file; numbers with six digits.
 
     Args:
         path: the file.
@@ -137,5 +147,4 @@ def fresh(path: Path) -> BinaryIO:
 def _texts(values: np.ndarray[Any, Any]) -> list[Any]:
     if values.dtype.kind != "f":
         return values.tolist()  # type: ignore[no-any-return]
-    rounded = np.round(values.astype(np.float64), 6) + 0.0  # + 0.0 turns -0.0 into 0.0
-    return [f"{value:.6f}" for value in rounded.tolist()]
+    return [f"{value:.6g}" for value in values.tolist()]

@@ -17,6 +17,7 @@ from flr_model.nn.head import Head
 from flr_model.nn.history_encoders import ItemsEncoder, Prompt, TextEncoder
 from flr_model.nn.model import FactorizedModel
 from flr_model.nn.reasoner import Reasoner
+from flr_model.nn.recency import Recency
 from flr_model.nn.title_decoder import TitleDecoder
 from flr_model.nn.title_head import TitleHead
 from flr_model.titles.tokens import TitleTokenizer
@@ -60,17 +61,25 @@ def build_model(
         else TextEncoder(trunk, config.max_tokens, prompt)
     )
     reasoner = Reasoner(
-        trunk.width, config.chosen_factors, config.refine_steps, dropout=config.dropout, residual=not writes
+        trunk.width,
+        config.embedding_size,
+        config.chosen_factors,
+        config.refine_steps,
+        Recency(config.chosen_factors, config.max_history, n_lags),
+        dropout=config.dropout,
+        residual=not writes,
     )
     # The last thought of a head that writes goes through the trunk together with the title.
     model = FactorizedModel(encoder, reasoner, config.latent_tokens - 1 if writes else config.latent_tokens)
-    evidence = EvidenceHead(n_lags, max_history=config.max_history)
     if writes:
+        evidence = EvidenceHead(1, n_lags, max_history=config.max_history)
+        recency = Recency(1, config.max_history, n_lags)
         decoder = TitleDecoder(output_embeddings(), scale=TRUNCATED_SCALE if config.layers else 1.0)
         whole = config.title.title_softmax == "vocabulary"
-        head = TitleHead(decoder, evidence, end_token=end_token(trunk.lm.config), whole_vocabulary=whole)
-        return Network(model, head)
+        end = end_token(trunk.lm.config)
+        return Network(model, TitleHead(decoder, evidence, recency, end_token=end, whole_vocabulary=whole))
     items = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
+    evidence = EvidenceHead(config.chosen_factors, n_lags, max_history=config.max_history)
     return Network(model, CatalogHead(items, evidence))
 
 

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from flr_model.nn.model import Reading
 from flr_model.nn.parameter_groups import Groups
-from flr_model.nn.reasoner import Thought, per_factor
+from flr_model.nn.reasoner import per_factor
+
+RANK = 32
+"""Of what each factor adds to the shared map of item space."""
+
+SCALE = 12.0
+"""Of the dot products before training, tau."""
 
 
 class NextItemHead(NamedTuple):
@@ -27,12 +33,13 @@ class NextItemHead(NamedTuple):
 
 
 class CatalogDecoder(nn.Module):
-    """Make K queries in item space of a thought.
+    """Make K queries in item space of a thought (docs/method.md, "Prediction").
 
-    p_k = sum_l A_kl e_l (I + U_k) + P_k standard(f_k + r), query_k = g_k (tau p_k + W h / sqrt(d) + b e_L)
+    p_k = sum_l A_kl e_l (I + U + V_k W_k) + P_k standard(f_k + r), query_k = tau_k p_k + W h / sqrt(d) + b e_L
 
-    U_k and P_k start at zero: the untrained model ranks by similarity of titles to a recency-weighted history. W and b
-    are zero unless the trunk learned to predict the next item (`flr_model.training.sequences`).
+    U is shared by the factors, V_k W_k has a low rank. U, W_k and P_k start at zero: the untrained factors rank by
+    similarity of titles to what they look at. W and b are zero unless the trunk learned to predict the next item
+    (`flr_model.training.sequences`).
 
     Args:
         width: d.
@@ -46,43 +53,37 @@ class CatalogDecoder(nn.Module):
 
     def __init__(self, width: int, embedding_size: int, n_factors: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.item_map = nn.Parameter(torch.zeros(n_factors, embedding_size, embedding_size))  # U_k
+        self.item_map = nn.Parameter(torch.zeros(embedding_size, embedding_size))  # U
+        rank = min(RANK, embedding_size)
+        down = torch.randn(n_factors, embedding_size, rank) / math.sqrt(embedding_size)
+        self.factor_down = nn.Parameter(down)  # V_k
+        self.factor_up = nn.Parameter(torch.zeros(n_factors, rank, embedding_size))  # W_k
         self.thought_map = nn.Parameter(torch.zeros(n_factors, width, embedding_size))  # P_k
         self.register_buffer("next_item", torch.zeros(width, embedding_size))  # W
         self.register_buffer("last_item_weight", torch.zeros(()))  # b
         # What all users' thoughts have in common would become a learned popularity, which time makes wrong.
         self.centre = nn.BatchNorm1d(n_factors * width, affine=False)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(12.0)))  # log tau
+        self.log_scale = nn.Parameter(torch.full((n_factors,), math.log(SCALE)))  # log tau
         self.dropout = nn.Dropout(dropout)
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
-        return {"item_maps": [self.item_map], "reasoner": [self.thought_map], "scalars": [self.log_scale]}
+        in_item_space = [self.item_map, self.factor_down, self.factor_up]
+        return {"item_maps": in_item_space, "reasoner": [self.thought_map], "scalars": [self.log_scale]}
 
-    def forward(self, thought: Thought, attention: Tensor, vectors: Tensor, last: Tensor) -> Tensor:
-        """Project a thought into item space.
-
-        Args:
-            thought: what the reasoner ended with; its ``thought`` and ``gates`` may be perturbed ones.
-            attention: (B, K, L) over the history's items.
-            vectors: (B, L, D) the items' vectors, zero at padding.
-            last: (B, d) h, the trunk's state at the last item.
-
-        Returns:
-            (B, K, D) queries; their sum is the user's vector.
-        """
-        read = attention @ vectors  # (B, K, D)
-        read = read + per_factor(self.dropout(read), self.item_map)
+    def forward(self, reading: Reading) -> Tensor:
+        """Return the (B, K, D) queries of a reading of B users."""
+        thought, vectors, last = reading.thought, reading.history.vectors, reading.last
+        read = thought.attention @ vectors  # (B, K, D)
+        dropped = self.dropout(read)
+        own = per_factor(per_factor(dropped, self.factor_down), self.factor_up)
+        read = read + dropped @ self.item_map + own
         latent = self._standard(thought.factors + thought.thought[:, None])
         latent = latent / math.sqrt(latent.shape[-1])  # (B, K, d), about as long as e_i
         projected = per_factor(self.dropout(latent), self.thought_map)
-        # (B, D) the trunk's own prediction; it is of no factor, and each factor gets its gate's share of it.
+        # (B, D) the trunk's own prediction; it is of no factor, and every factor ranks with it.
         next_item = last @ self.next_item / math.sqrt(last.shape[-1]) + self.last_item_weight * vectors[:, -1]
-        return thought.gates[..., None] * (self.log_scale.exp() * (read + projected) + next_item[:, None])
-
-    def queries(self, reading: Reading) -> Tensor:
-        """Return the (B, K, D) queries of a reading."""
-        queries: Tensor = self(reading.thought, reading.attention, reading.vectors, reading.last)
+        queries: Tensor = self.log_scale.exp()[:, None] * (read + projected) + next_item[:, None]
         return queries
 
     @torch.no_grad()

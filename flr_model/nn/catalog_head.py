@@ -1,4 +1,4 @@
-"""The head that scores the items of a catalogue: queries in item space, and evidence.
+"""The head that scores the items of a catalogue: each factor is a recommender, the prediction their mixture.
 
 Shapes: B users, G thoughts a user, K factors, N candidates, M items, D width of item vectors, d width of the backbone.
 """
@@ -17,35 +17,43 @@ from flr_model.nn.item_vectors import ItemVectors
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.parameter_groups import Groups, join_groups
 from flr_model.nn.reader import TorchReader
-from flr_model.nn.reasoner import Thought
 from flr_model.nn.rewards import logprob_reward, ndcg_reward
-from flr_model.nn.sampled_softmax import item_cross_entropy, sampling_offsets
+from flr_model.nn.sampled_softmax import SampledItems, sampling_offsets
 from flr_model.ranking.catalog import CatalogRecommender
 
-REWARDS = {"logprob": logprob_reward, "ndcg": ndcg_reward}
 
+class FactorPrediction(NamedTuple):
+    """What K factors say of B users' next items.
 
-class CandidateLogits(NamedTuple):
-    """What no thought changes about the choice among items.
-
-    items: (N,) positions of the candidates; None stands for the catalogue. target: (B,) the true items' columns.
-    logits: (B, 1, N) the evidence; -inf for what is masked: all that the user has seen, but the target.
+    logits: (B, K, N) of the candidates. log_gates: (B, K). target: (B,) the true items' columns.
     """
 
-    items: Tensor | None
-    target: Tensor
     logits: Tensor
+    log_gates: Tensor
+    target: Tensor
+
+    def log_likelihoods(self) -> Tensor:
+        """Return (B, K) the logarithm of each factor's probability of the target."""
+        own = self.logits.gather(-1, self.target[:, None, None].expand(-1, self.logits.shape[1], 1)).squeeze(-1)
+        return own - self.logits.logsumexp(-1)
+
+    def log_probabilities(self) -> Tensor:
+        """Return (B, N) the logarithm of the mixture."""
+        return (self.logits.log_softmax(-1) + self.log_gates[..., None]).logsumexp(1)
 
 
 class CatalogHead(Head):
-    """Scores items by the factors' queries and by the evidence (docs/method.md, "Prediction").
+    """Scores items by K factors, each with its own query and its own counts (docs/method.md, "Prediction").
+
+    P(i) = sum_k g_k softmax_i(query_k . e_i + counts_k(i) + seen(i))
 
     Args:
         decoder: from a thought to K queries.
-        evidence: weights of the pair counts.
+        evidence: weights of the pair counts, for K factors.
     """
 
-    rewards = tuple(REWARDS)
+    rewards = ("logprob", "ndcg")
+    policies = ("gates", "thought")
     scores_items = True
 
     def __init__(self, decoder: CatalogDecoder, evidence: EvidenceHead) -> None:
@@ -60,19 +68,38 @@ class CatalogHead(Head):
         """Add what the trunk learned on sequences to the scores of items."""
         self.decoder.set_next_item_head(learned, weight)
 
-    def scores(self, items: ItemVectors, reading: Reading, targets: Targets, candidates: Tensor | None) -> Tensor:
-        """Return the (B, N) scores of candidates (N,), or of all items."""
-        users = self.decoder.queries(reading).sum(1)
-        evidence: Tensor = self.evidence(targets.evidence, candidates)
-        return users @ items(candidates).T + evidence  # type: ignore[no-any-return]
+    def predict(self, items: ItemVectors, reading: Reading, targets: Targets) -> FactorPrediction:
+        """Return what the factors say of all items, or of a sample of a large catalogue, as training does."""
+        sample = self.softmax.sample(targets.item, len(items))
+        log_gates = reading.thought.gate_logits.log_softmax(-1)
+        if sample is None:
+            return FactorPrediction(self.logits(items, reading, targets, None), log_gates, targets.item)
+        logits = self.logits(items, reading, targets, sample)
+        own = (sample.items == targets.item[:, None]).long().argmax(1)
+        return FactorPrediction(logits + sampling_offsets(targets.item, sample)[:, None], log_gates, own)
+
+    def logits(self, items: ItemVectors, reading: Reading, targets: Targets, sample: SampledItems | None) -> Tensor:
+        """Return the (B, K, N) logits of a sample's items, or of all."""
+        queries: Tensor = self.decoder(reading)
+        n_users, n_factors, width = queries.shape
+        vectors = items(None if sample is None else sample.items)
+        logits = (queries.reshape(-1, width) @ vectors.T).view(n_users, n_factors, -1)
+        counts: Tensor = self.evidence(targets.evidence, reading.thought.log_weights)  # (U, K)
+        seen = self.evidence.seen.expand(targets.evidence.seen.shape[1], n_factors)
+        factor = torch.arange(n_factors, device=logits.device)
+        for (row, item), value in ((targets.evidence.place, counts), (targets.evidence.seen, seen)):
+            column, kept = _columns(item, sample, len(items))
+            places = row[kept, None], factor, column[:, None]
+            logits = logits.index_put(places, value[kept], accumulate=True)
+        scored: Tensor = logits
+        return scored
 
     def loss_terms(
         self, model: FactorizedModel, items: ItemVectors, reading: Reading, targets: Targets
     ) -> dict[str, Tensor]:
-        """Return the cross-entropy of the next item among the catalogue's, sampled for a large one."""
-        sample = self.softmax.sample(targets.item, len(items))
-        scores = self.scores(items, reading, targets, None if sample is None else sample.items)
-        return {"cross_entropy": item_cross_entropy(scores, targets.item, sample)}
+        """Return the negative log-likelihood of the next item under the mixture."""
+        predicted = self.predict(items, reading, targets)
+        return {"cross_entropy": -(predicted.log_gates + predicted.log_likelihoods()).logsumexp(-1).mean()}
 
     def reward(
         self,
@@ -84,38 +111,42 @@ class CatalogHead(Head):
         targets: Targets,
     ) -> Tensor:
         """Return the (B, G) rewards of thoughts (B, G, d): of the target's probability or of its rank."""
-        shared = self.candidate_logits(targets, len(items))
-        logits = self.user_vectors(model, reading, thoughts) @ items(shared.items).T + shared.logits  # (B, G, N)
-        return REWARDS[name](logits, shared.target)
+        found = []
+        for thought in thoughts.unbind(1):
+            predicted = self.predict(items, model.reconsider(reading, thought), targets)
+            found.append(_reward(name, predicted.log_probabilities()[:, None], predicted.target, targets))
+        return torch.cat(found, dim=1)
 
-    def user_vectors(self, model: FactorizedModel, reading: Reading, thoughts: Tensor) -> Tensor:
-        """Return the (B, G, D) users' vectors of G thoughts (B, G, d) a user; all else of the reading is shared."""
-        n_users, group = thoughts.shape[:2]
-
-        def repeat(tensor: Tensor) -> Tensor:
-            return tensor.repeat_interleave(group, dim=0)
-
-        flat, factors, attention = thoughts.flatten(0, 1), repeat(reading.thought.factors), repeat(reading.attention)
-        thought = Thought(flat, factors, model.reasoner.weigh(flat, factors), attention)
-        queries = self.decoder(thought, attention, repeat(reading.vectors), repeat(reading.last))
-        return queries.sum(1).view(n_users, group, -1)  # type: ignore[no-any-return]
-
-    def candidate_logits(self, targets: Targets, n_items: int) -> CandidateLogits:
-        """Return what no thought changes of the rows' choice among M items."""
-        sample = self.softmax.sample(targets.item, n_items)
-        if sample is not None:  # a sample of a large catalogue hardly meets what the users have seen
-            evidence = self.evidence(targets.evidence, sample.items)
-            column = (sample.items == targets.item[:, None]).long().argmax(1)
-            logits = evidence + sampling_offsets(targets.item, sample)
-            return CandidateLogits(sample.items, column, logits[:, None])
-        evidence = self.evidence(targets.evidence)
-        own = targets.item[:, None]
-        kept = evidence.gather(1, own)
-        evidence[tuple(targets.evidence.seen)] = -torch.inf
-        return CandidateLogits(None, targets.item, evidence.scatter(1, own, kept)[:, None])
+    def factor_rewards(self, name: str, items: ItemVectors, reading: Reading, targets: Targets) -> Tensor:
+        """Return the (B, K) rewards that each factor would have alone."""
+        predicted = self.predict(items, reading, targets)
+        return _reward(name, predicted.logits, predicted.target, targets)
 
     def recommender(self, parts: RankingParts) -> CatalogRecommender:
         """Return what ranks the items with the present state; it shares the network."""
         reader = TorchReader(parts.model, self.decoder, parts.item_encoder, parts.tokenizer)
         max_history = parts.config.max_history
         return CatalogRecommender(reader, parts.catalog, parts.vectors, parts.evidence, max_history=max_history)
+
+
+def _columns(item: Tensor, sample: SampledItems | None, n_items: int) -> tuple[Tensor, Tensor]:
+    """Return the columns of those items (n,) that are candidates, and (n,) which these are."""
+    if sample is None:
+        return item, torch.ones_like(item, dtype=torch.bool)
+    column = torch.full((n_items,), -1, device=item.device)
+    column[sample.items] = torch.arange(len(sample.items), device=item.device)
+    found = column[item]
+    return found[found >= 0], found >= 0
+
+
+def _reward(name: str, scores: Tensor, target: Tensor, targets: Targets) -> Tensor:
+    """(B, G) rewards of (B, G, N) scores; in a ranking of the whole catalogue seen items do not compete."""
+    if name == "logprob":
+        return logprob_reward(scores, target)
+    if target is targets.item:  # a sample of a large catalogue hardly meets what the users have seen
+        row, item = targets.evidence.seen
+        rival = targets.item[row] != item
+        factor = torch.arange(scores.shape[1], device=scores.device)
+        hidden = scores.new_tensor(-torch.inf)
+        scores = scores.index_put((row[rival, None], factor, item[rival, None]), hidden)
+    return ndcg_reward(scores, target)

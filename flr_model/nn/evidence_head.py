@@ -1,200 +1,173 @@
-"""The learned weights of the pair counts, and their score while training.
+"""The learned weights of the pair counts: what each factor counts of the items that it looks at.
 
-Shapes: B rows, M items, P pairs, V events, E looked-up pairs, C channels, G buckets of lags, L history positions.
+Shapes: B rows, K factors, L history positions, S history items of a batch, E pairs met, O events of the own users,
+U places (row, item) that a batch meets, H seen places, M items, P pairs, C channels, G buckets of lags.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from flr_model.arrays import Ints, ranges
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.nn.parameter_groups import Groups
+from flr_model.nn.sparse import SparseCounts
 from flr_model.ranking.evidence import Evidence
-from flr_model.ranking.lags import BUCKETS, ages, history_lags
+from flr_model.ranking.lags import BUCKETS
 from flr_model.ranking.pair_events import PairEvents
 
-DENSE_SHARE = 0.05
-DENSE_ITEMS = 3_000
-"""Where more than this share of the pairs of at most so many items occur, counts are multiplied as a dense matrix.
-
-That costs the square of the items; gathering costs the pairs that a batch meets. Steps of 128 rows on one core: 54
-against 173 ms (1,682 items, 30 % of the pairs), 108 against 86 (3,000 items, 5 %), 648 against 268 (6,000 items, 6 %).
-"""
+SEEN_LOGIT = -4.0
+"""Added to the logits of seen items before training."""
 
 
 class EvidenceBatch(NamedTuple):
-    """What the evidence needs of one batch of rows; tensors of indices.
+    """What a batch of rows meets, found once and by no parameter; tensors of indices.
 
-    recent: (4, S) row, item, age and lag of the histories' last items. own: (5, O) row, age, lag, pair
-    and channel of the own users' events, to be taken out. target: (B,) the rows' targets, whose degree the own
-    interaction is taken out of; PAD takes nothing out. seen: (2, H) row and item of all that the users have seen.
+    entry: (2, S) position ``row * L + column`` and item of the history items that count.
+    met: (3, E) place, pair and entry of the pairs that start at them.
+    own: (3, O) place, entry and channel of the own users' events among those, to be taken out.
+    place: (2, U) row and item of every place, in order. seen: (2, H) row and item of what users have seen.
+    target: (B,) the targets, whose degree the own interaction is taken out of; PAD takes nothing out.
     """
 
-    recent: Tensor
+    entry: Tensor
+    met: Tensor
     own: Tensor
-    target: Tensor
+    place: Tensor
     seen: Tensor
+    target: Tensor
 
 
 class EvidenceHead(nn.Module):
-    """Weighs pair events by their circumstances and sums them over a history (docs/method.md, "Evidence").
+    """Weighs pair events by their circumstances and sums them over a history, for K factors.
 
-    c(i) = d_i^-b sum_l exp(q_l) d_l^-a sum_events exp(w_channel); score = weight * log(1 + scale * c)
+    c_k(i) = d_i^-b_k sum_l w_kl d_l^-a_k sum_events exp(v_k,channel); logit = weight_k log(1 + scale_k c_k(i))
+    (docs/method.md, "Counts").
 
     Args:
+        n_factors: K.
         n_lags: G.
-        max_history: L, ages that have a weight.
+        max_history: L, the newest items that count.
     """
 
     events: PairEvents
-    neighbour: Tensor
-    source: Tensor
-    event_pair: Tensor
-    event_channel: Tensor
-    first_pair: Tensor
-    n_pairs: Tensor
     log_degree: Tensor
+    source: Tensor
+    neighbour: Tensor
 
-    def __init__(self, n_lags: int, *, max_history: int) -> None:
+    def __init__(self, n_factors: int, n_lags: int, *, max_history: int) -> None:
         super().__init__()
         self.max_history = max_history
         distance = -torch.log(torch.tensor(BUCKETS).float())
-        self.distance = nn.Parameter(distance.repeat(2, 1))  # (2, buckets) log weight by direction and distance
-        self.lag = nn.Parameter(torch.zeros(2, n_lags))  # log weight by direction and lag
-        self.age = nn.Parameter(-0.35 * torch.arange(max_history).float())  # (L,) log weight, the last item's first
-        self.history_lag = nn.Parameter(torch.zeros(n_lags - 1))  # log weight by lag, beside that of the longest
-        self.source_exponent = nn.Parameter(torch.zeros(()))
-        self.neighbour_exponent = nn.Parameter(torch.zeros(()))
-        self.weight = nn.Parameter(torch.ones(()))
-        self.log_scale = nn.Parameter(torch.tensor(2.0))
-        self.seen = nn.Parameter(torch.tensor(-4.0))
-
-    def attach(self, events: PairEvents) -> None:
-        """Take the events to weigh, those of the training rows; without them nothing can be scored."""
-        self.events = events
-        self.n_items = len(events.degree)
-        for name in ("neighbour", "source", "event_pair", "event_channel"):
-            self.register_buffer(name, torch.from_numpy(getattr(events, name)), persistent=False)
-        self.register_buffer("first_pair", torch.from_numpy(events.indptr[:-1]), persistent=False)
-        self.register_buffer("n_pairs", torch.from_numpy(np.diff(events.indptr)), persistent=False)
-        self.dense = self.n_items <= DENSE_ITEMS and len(events.neighbour) > DENSE_SHARE * self.n_items**2
-        self.register_buffer("log_degree", torch.log1p(torch.from_numpy(events.degree).float()), persistent=False)
+        self.distance = nn.Parameter(distance.repeat(n_factors, 2, 1))  # (K, 2, buckets) log weight by direction too
+        self.lag = nn.Parameter(torch.zeros(n_factors, 2, n_lags))  # (K, 2, G) log weight by direction and lag
+        self.source_exponent = nn.Parameter(torch.zeros(n_factors))  # a
+        self.neighbour_exponent = nn.Parameter(torch.zeros(n_factors))  # b
+        self.weight = nn.Parameter(torch.ones(n_factors))
+        self.log_scale = nn.Parameter(torch.full((n_factors,), 2.0))
+        self.seen = nn.Parameter(torch.tensor(SEEN_LOGIT))
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
         return {"scalars": list(self.parameters())}
 
-    def encode(self, rows: HistoryRows, *, leave_out_own: bool) -> EvidenceBatch:
-        """Return the indices of rows; with ``leave_out_own`` also the own users' events (training rows)."""
-        recent = rows.newest(self.max_history)
-        parts = [recent.row_of_item(), recent.items, ages(recent), history_lags(recent, self.events.lag_bounds)]
-        own = np.zeros((5, 0), np.int64)
-        if leave_out_own:
-            found, channels = self.events.own(recent)
-            own = np.stack([*found, channels])
-        target = rows.target if leave_out_own else np.full(len(rows), PAD, np.int64)
-        seen = np.stack(rows.had())
-        return EvidenceBatch(*[torch.from_numpy(array) for array in (np.stack(parts), own, target, seen)])
+    def attach(self, events: PairEvents) -> None:
+        """Take the events to weigh, those of the training rows; without them nothing can be counted."""
+        self.events = events
+        self.n_items = len(events.degree)
+        n_channels = 2 * len(BUCKETS) * (len(events.lag_bounds) + 1)
+        self.channels = SparseCounts.of(events.event_pair, events.event_channel, (len(events.source), n_channels))
+        self.register_buffer("source", torch.from_numpy(events.source), persistent=False)
+        self.register_buffer("neighbour", torch.from_numpy(events.neighbour), persistent=False)
+        self.register_buffer("log_degree", torch.log1p(torch.from_numpy(events.degree).float()), persistent=False)
 
-    def pair_values(self) -> Tensor:
-        """Return (P,) the weighed count of each pair, before the degrees."""
-        values = torch.zeros(len(self.neighbour), device=self.neighbour.device)
-        return values.index_add(0, self.event_pair, self.channel_weights().index_select(0, self.event_channel))
+    def encode(self, rows: HistoryRows, *, leave_out_own: bool) -> EvidenceBatch:
+        """Find what rows meet; with ``leave_out_own`` (training rows) also the own users' events."""
+        recent = rows.newest(self.max_history)
+        row, length = recent.row_of_item(), self.max_history
+        entry = np.stack([row * length + recent.slot_of_item(length), recent.items])
+        start = self.events.indptr[recent.items]
+        n_pairs = self.events.indptr[recent.items + 1] - start
+        pair, of_entry = ranges(start, n_pairs), np.repeat(np.arange(len(row)), n_pairs)
+        key = row[of_entry] * self.n_items + self.events.neighbour[pair]
+        places, number = _distinct(key, len(rows) * self.n_items)
+        own = np.zeros((3, 0), np.int64)
+        if leave_out_own:
+            found = self.events.own(recent)
+            own_key = row[found.entry] * self.n_items + self.events.neighbour[found.pair]
+            own = np.stack([np.searchsorted(places, own_key), found.entry, found.channel])
+        seen_row, seen_item = rows.had()
+        seen = np.unique(seen_row * self.n_items + seen_item)
+        target = rows.target if leave_out_own else np.full(len(rows), PAD, np.int64)
+        parts = (entry, np.stack([number, pair, of_entry]), own, self._split(places), self._split(seen), target)
+        return EvidenceBatch(*[torch.from_numpy(part) for part in parts])
+
+    def _split(self, key: Ints) -> Ints:
+        return np.stack([key // self.n_items, key % self.n_items])
 
     def channel_weights(self) -> Tensor:
-        """Return (C,) positive weights of the circumstances."""
-        return (self.distance[:, :, None] + self.lag[:, None, :]).flatten().exp()
+        """Return (C, K) positive weights of the circumstances."""
+        return (self.distance[..., None] + self.lag[:, :, None, :]).flatten(1).exp().T
 
-    def forward(self, batch: EvidenceBatch, candidates: Tensor | None = None) -> Tensor:
-        """Score the catalogue, or some candidates.
+    def forward(self, batch: EvidenceBatch, log_weights: Tensor) -> Tensor:
+        """Count for a batch of rows.
 
         Args:
             batch: of B rows.
-            candidates: (N,) distinct positions; None scores all items.
+            log_weights: (B, K, L) of the history's items, log w_kl.
 
         Returns:
-            (B, N) the evidence of every candidate.
+            (U, K) logits of the batch's places; all other places have 0.
         """
-        items = torch.arange(self.n_items, device=batch.target.device) if candidates is None else candidates
-        column = torch.full((self.n_items + 1,), len(items), device=items.device)  # the last column is thrown away
-        column[items] = torch.arange(len(items), device=items.device)
-        sums = self._sums(batch, column, len(items) + 1)
-        sums = sums[:, :-1] * self._neighbour_weight(batch.target, items, column)
-        scores = self.weight * torch.log1p(sums * self.log_scale.exp())
-        seen = F.pad(torch.zeros_like(scores), (0, 1)).index_put(
-            (batch.seen[0], column[batch.seen[1]]), self.seen
-        )  # once, however often an item is in the history
-        return scores + seen[:, :-1]
+        position, item = batch.entry
+        by_position = log_weights.transpose(1, 2).flatten(0, 1)  # (B * L, K)
+        weight = (by_position[position] - self.source_exponent * self.log_degree[item, None]).exp()  # (S, K)
+        channel_weights = self.channel_weights()
+        place, pair, entry = batch.met
+        value = self.channels.product(channel_weights)[pair] * weight[entry]  # (E, K)
+        sums = value.new_zeros(batch.place.shape[1], value.shape[1]).index_add(0, place, value)
+        if batch.own.shape[1]:
+            place, entry, channel = batch.own
+            sums = sums.index_add(0, place, -channel_weights[channel] * weight[entry]).clamp(min=0)
+        sums = sums * (-self.neighbour_exponent * self._degree(batch)[:, None]).exp()
+        return self.weight * torch.log1p(sums * self.log_scale.exp())
 
-    def _sums(self, batch: EvidenceBatch, column: Tensor, n_columns: int) -> Tensor:
-        """(B, n_columns) weighed counts, the own users' events taken out."""
-        row, item, age, lag = batch.recent
-        weight = self._history_weight(item, age, lag)
-        if self.dense:
-            table = weight.new_zeros(self.n_items**2)
-            table = table.index_put((self.source * self.n_items + self.neighbour,), self.pair_values())
-            history = weight.new_zeros(len(batch.target), self.n_items).index_put((row, item), weight, accumulate=True)
-            sums = self._columns(history @ table.view(self.n_items, -1), column, n_columns).flatten()
-        else:
-            which = torch.repeat_interleave(self.n_pairs[item])
-            offset = (
-                torch.arange(len(which), device=which.device)
-                - (self.n_pairs[item].cumsum(0) - self.n_pairs[item])[which]
-            )
-            pair = self.first_pair[item][which] + offset
-            sums = weight.new_zeros(len(batch.target) * n_columns).index_add(
-                0, row[which] * n_columns + column[self.neighbour[pair]], self.pair_values()[pair] * weight[which]
-            )
-        row, age, lag, pair, channel = batch.own
-        if len(row):
-            value = self.channel_weights()[channel] * self._history_weight(self.source[pair], age, lag)
-            sums = sums.index_add(0, row * n_columns + column[self.neighbour[pair]], -value).clamp(min=0)
-        return sums.view(-1, n_columns)
-
-    @staticmethod
-    def _columns(scores: Tensor, column: Tensor, n_columns: int) -> Tensor:
-        """(B, n_columns) the chosen columns of (B, M), and zeros in the last."""
-        items = torch.nonzero(column[:-1] < n_columns - 1).squeeze(1)
-        chosen = scores.new_zeros(len(scores), n_columns)
-        return chosen.index_copy(1, column[items], scores[:, items])
-
-    def _history_weight(self, item: Tensor, age: Tensor, lag: Tensor) -> Tensor:
-        """(S,) weight of history items by age, lag and degree."""
-        return (self.age[age] + self._lag_weights()[lag] - self.source_exponent * self.log_degree[item]).exp()
-
-    def _lag_weights(self) -> Tensor:
-        """(G,) log weight of history items by lag."""
-        return F.pad(self.history_lag, (0, 1))
-
-    def _neighbour_weight(self, target: Tensor, items: Tensor, column: Tensor) -> Tensor:
-        """(B, N) weight of the neighbour's degree, the own interaction taken out of the target's."""
-        degree = self.log_degree[items].expand(len(target), -1)
-        rows = torch.nonzero(target >= 0).squeeze(1)  # targets are always among the candidates
-        if len(rows):
-            own = torch.log1p((self.log_degree[target[rows]].expm1() - 1).clamp(min=0))
-            degree = degree.index_put((rows, column[target[rows]]), own)
-        return (-self.neighbour_exponent * degree).exp()
+    def _degree(self, batch: EvidenceBatch) -> Tensor:
+        """(U,) log degree of each place's item, the own interaction taken out of the target's."""
+        row, item = batch.place
+        degree = self.log_degree[item]
+        without = torch.log1p((degree.expm1() - 1).clamp(min=0))
+        return torch.where(batch.target[row] == item, without, degree)
 
     @torch.no_grad()
     def bake(self) -> Evidence:
-        """Return the evidence with one number a pair, for scoring without torch."""
-        degree = self.log_degree
+        """Return the counts with one number a pair and factor, for scoring without torch."""
+        degree = self.log_degree[:, None]
         exponents = self.source_exponent * degree[self.source] + self.neighbour_exponent * degree[self.neighbour]
-        value = self.pair_values() * (-exponents).exp()
+        value = self.channels.product(self.channel_weights()) * (-exponents).exp()
         return Evidence(
             indptr=self.events.indptr,
             neighbour=self.events.neighbour,
             value=value.float().cpu().numpy(),
-            kernel=self.age.exp().float().cpu().numpy(),
-            lag=self._lag_weights().exp().float().cpu().numpy(),
-            lag_bounds=self.events.lag_bounds,
-            scale=math.exp(self.log_scale.item()),
-            weight=self.weight.item(),
+            weight=self.weight.float().cpu().numpy(),
+            scale=self.log_scale.exp().float().cpu().numpy(),
             seen=self.seen.item(),
+            lag_bounds=self.events.lag_bounds,
         )
+
+
+def _distinct(key: Ints, n_keys: int) -> tuple[Ints, Ints]:
+    """Return the (U,) distinct keys below ``n_keys``, ascending, and (E,) the number of each key among them."""
+    if n_keys > 64 * len(key):  # sorting few keys is faster than marking many places
+        places, number = np.unique(key, return_inverse=True)
+        return places.astype(np.int64), number.astype(np.int64)
+    met = np.zeros(n_keys, bool)
+    met[key] = True
+    places = np.flatnonzero(met).astype(np.int64)
+    numbers = np.zeros(n_keys, np.int64)
+    numbers[places] = np.arange(len(places))
+    return places, numbers[key]

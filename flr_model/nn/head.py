@@ -80,6 +80,9 @@ class Head(nn.Module, ABC):
     rewards: ClassVar[tuple[str, ...]]
     """What alignment can reward a thought for, the default first."""
 
+    policies: ClassVar[tuple[str, ...]]
+    """What alignment can move, the default first: the gates of the factors, or the thought."""
+
     scores_items: ClassVar[bool]
     """Whether items are scored by their vectors, which learn through that; histories then have one fixed width."""
 
@@ -154,6 +157,14 @@ class Head(nn.Module, ABC):
             thoughts: (B, G, d).
             targets: of the rows.
         """
+
+    def factor_rewards(self, name: str, items: ItemVectors, reading: Reading, targets: Targets) -> Tensor:
+        """Return the (B, K) rewards that each factor would have alone.
+
+        Raises:
+            ConfigError: if the factors have no predictions of their own.
+        """
+        raise ConfigError("--policy gates needs --decoder catalog, whose factors each rank the items")
 
     @abstractmethod
     def recommender(self, parts: RankingParts) -> Recommender:

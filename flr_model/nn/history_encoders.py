@@ -35,22 +35,25 @@ class TextTokens(NamedTuple):
 class HistoryInputs(NamedTuple):
     """Histories before their vectors are looked up.
 
-    items: (B, L) positions in the catalogue, padded on the left with PAD. text: only for the `text` encoding.
+    items: (B, L) positions in the catalogue, padded on the left with PAD. lag: (B, L) bucket of each item's time before
+    the newest. text: only for the `text` encoding.
     """
 
     items: Tensor
+    lag: Tensor
     text: TextTokens | None = None
 
 
 class HistoryBatch(NamedTuple):
     """A batch of histories as the model reads it, padded on the left.
 
-    vectors: (B, L, D) item vectors, zero at padding. mask: (B, L) 1 where an item is. text: only for the `text`
-    encoding.
+    vectors: (B, L, D) item vectors, zero at padding. mask: (B, L) 1 where an item is. lag: (B, L) bucket of each item's
+    time before the newest. text: only for the `text` encoding.
     """
 
     vectors: Tensor
     mask: Tensor
+    lag: Tensor
     text: TextTokens | None = None
 
 
@@ -156,8 +159,8 @@ class HistoryEncoder(nn.Module, ABC):
         """Return the input embeddings of a batch."""
 
     @abstractmethod
-    def attention_per_item(self, attention: Tensor, encoded: EncodedHistory, mask: Tensor) -> Tensor:
-        """Sum attention over positions (B, K, S) per item, (B, K, L), for a (B, L) mask of items."""
+    def states_per_item(self, encoded: EncodedHistory, mask: Tensor) -> Tensor:
+        """Return the (B, L, d) state of each item for a (B, L) mask of items."""
 
     @abstractmethod
     def positions(self, inputs: HistoryInputs) -> Tensor:
@@ -218,9 +221,9 @@ class ItemsEncoder(HistoryEncoder):
         slot = torch.arange(batch.mask.shape[1], device=batch.mask.device).expand_as(batch.mask)
         return EmbeddedHistory(self.embed_items(batch.vectors.detach()), batch.mask, slot)
 
-    def attention_per_item(self, attention: Tensor, encoded: EncodedHistory, mask: Tensor) -> Tensor:
-        """Return the attention as it is."""
-        return attention
+    def states_per_item(self, encoded: EncodedHistory, mask: Tensor) -> Tensor:
+        """Return the states as they are."""
+        return encoded.states
 
     def positions(self, inputs: HistoryInputs) -> Tensor:
         """Return the (B, L) items."""
@@ -259,11 +262,12 @@ class TextEncoder(HistoryEncoder):
         text = _text(batch)
         return EmbeddedHistory(self.trunk.embed(text.input_ids), text.mask, text.slot.clamp(min=0))
 
-    def attention_per_item(self, attention: Tensor, encoded: EncodedHistory, mask: Tensor) -> Tensor:
-        """Sum the attention over each item's tokens."""
+    def states_per_item(self, encoded: EncodedHistory, mask: Tensor) -> Tensor:
+        """Return the mean state of each item's tokens; zero where none of them is read."""
         columns = torch.arange(mask.shape[1], device=mask.device)
-        belongs = (encoded.slot[..., None] == columns).to(attention.dtype) * encoded.mask[..., None]
-        return attention @ belongs
+        belongs = (encoded.slot[..., None] == columns).to(encoded.states.dtype) * encoded.mask[..., None]  # (B, S, L)
+        totals: Tensor = belongs.transpose(1, 2) @ encoded.states
+        return totals / belongs.sum(1).clamp(min=1)[..., None]
 
     def positions(self, inputs: HistoryInputs) -> Tensor:
         """Return the (B, S) tokens."""

@@ -13,20 +13,19 @@ from torch.nn import functional as F
 from flr_model.nn.backbone import Past
 from flr_model.nn.history_encoders import EncodedHistory, HistoryBatch, HistoryEncoder
 from flr_model.nn.parameter_groups import Groups, join_groups
-from flr_model.nn.reasoner import Reasoner, Thought
+from flr_model.nn.reasoner import History, Reasoner, Thought
 
 
 class Reading(NamedTuple):
     """What the model makes of a batch of histories: all that a head needs, for the thought or for a perturbed one.
 
-    thought: of the reasoner. attention: (B, K, L) over items. vectors: (B, L, D) the history's items.
-    last: (B, d) the backbone's state at the end of what it read, before any latent token.
-    past, past_mask: keys and values of what was read and a (B, P) mask of them; for a head that goes on writing.
+    thought: of the reasoner. history: what it read. last: (B, d) the backbone's state at the end of what it read,
+    before any latent token. past, past_mask: keys and values of what was read and a (B, P) mask of them; for a head
+    that goes on writing.
     """
 
     thought: Thought
-    attention: Tensor
-    vectors: Tensor
+    history: History
     last: Tensor
     past: Past | None
     past_mask: Tensor
@@ -70,16 +69,19 @@ class FactorizedModel(nn.Module):
 
     def think(self, encoded: EncodedHistory, batch: HistoryBatch) -> Reading:
         """Go on from the backbone's states: reason, and send the thought through the trunk as latent tokens."""
-        age = encoded.slot.amax(1, keepdim=True) - encoded.slot
-        start = encoded.states[:, -1] if encoded.last is None else encoded.last
-        thought = self.reasoner(start, encoded.states, encoded.mask, age)
+        last = encoded.states[:, -1] if encoded.last is None else encoded.last
+        history = History(self.encoder.states_per_item(encoded, batch.mask), batch.vectors, batch.mask, batch.lag)
+        thought = self.reasoner(last, history)
         mask, past = encoded.mask if encoded.past_mask is None else encoded.past_mask, encoded.past
         for _ in range(self.latent_tokens):
             mask = F.pad(mask, (0, 1), value=1)
             state, past = self.encoder.trunk(self.latent_token(thought.thought)[:, None], mask, past, keep=True)
-            thought = self.reasoner(state[:, -1] + thought.thought, encoded.states, encoded.mask, age)
-        attention = self.encoder.attention_per_item(thought.attention, encoded, batch.mask)
-        return Reading(thought, attention, batch.vectors, start, past, mask)
+            thought = self.reasoner(state[:, -1] + thought.thought, history)
+        return Reading(thought, history, last, past, mask)
+
+    def reconsider(self, reading: Reading, thought: Tensor) -> Reading:
+        """Return a reading whose last thought is another one, (B, d); all before it is shared."""
+        return reading._replace(thought=self.reasoner.conclude(thought, reading.thought.read, reading.history))
 
     def latent_token(self, thought: Tensor) -> Tensor:
         """Map a (..., d) thought to a (..., d) input embedding of the mean norm of the backbone's own."""

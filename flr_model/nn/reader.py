@@ -14,12 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from flr_model.arrays import Floats, Ints
+from flr_model.arrays import Floats
 from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.history_encoders import HistoryBatch, TextTokens
 from flr_model.nn.item_encoder import TOKENS_PER_BATCH, ItemEncoder
 from flr_model.nn.model import FactorizedModel
+from flr_model.nn.reasoner import Thought
 from flr_model.ranking.item_table import ItemTable
+from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.recommender import UserStates
 from flr_model.titles.tokens import TitleTokenizer
 
@@ -65,11 +67,11 @@ class TorchNetwork:
             self._table = vectors, len(titles), table
         return self._table[2]
 
-    def batch(self, histories: Ints, items: ItemTable) -> HistoryBatch:
-        """Turn B histories (B, L) into tensors."""
+    def batch(self, histories: PaddedHistories, items: ItemTable) -> HistoryBatch:
+        """Turn B histories into tensors."""
         tensors = (torch.from_numpy(array).to(self.device) for array in items.inputs(histories).values())
-        vectors, mask, *text = tensors
-        return HistoryBatch(vectors, mask, TextTokens(*text) if text else None)
+        vectors, mask, lag, *text = tensors
+        return HistoryBatch(vectors, mask, lag, TextTokens(*text) if text else None)
 
     @torch.no_grad()
     def encode_titles(self, titles: Sequence[str]) -> Floats:
@@ -109,12 +111,17 @@ class TorchReader(TorchNetwork):
         self.decoder = decoder
 
     @torch.no_grad()
-    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
-        """Read B histories (B, L), padded on the left with PAD."""
+    def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
+        """Read B histories."""
         with eval_mode(self.model, self.decoder):
             reading = self.model.read(self.batch(histories, self.table(vectors, titles)))
-            queries = self.decoder.queries(reading)
-        return UserStates(*map(to_numpy, (queries, reading.thought.gates, reading.attention, reading.thought.factors)))
+            queries = self.decoder(reading)
+        return UserStates(to_numpy(queries), *map(to_numpy, shown(reading.thought)))
+
+
+def shown(thought: Thought) -> tuple[torch.Tensor, ...]:
+    """Return what is shown of a thought: gates, attention, weights and factors (see `UserStates`)."""
+    return thought.gates, thought.attention, thought.log_weights.exp(), thought.factors
 
 
 def to_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:

@@ -19,6 +19,7 @@ from flr_model.nn.history_encoders import HistoryBatch, HistoryInputs, TextToken
 from flr_model.nn.item_vectors import ItemVectors
 from flr_model.nn.model import Reading
 from flr_model.nn.parameter_groups import Groups, join_groups
+from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.recommender import Recommender
 from flr_model.titles.tokens import TitleTokenizer
 
@@ -73,15 +74,18 @@ class TrainableRecommender(nn.Module):
         length = self.config.max_history
         if not self.same_width:
             length = min(length, max(int(rows.lengths.max(initial=0)), 1))
-        items = rows.padded(length)
+        histories = PaddedHistories.of(rows, length, self.head.evidence.events.lag_bounds)
         text = None
         if self._text is not None:
-            text = TextTokens(*map(torch.from_numpy, self._text.encode(items)))
-        return Batch(HistoryInputs(torch.from_numpy(items), text), self.head.encode(rows, training=training))
+            text = TextTokens(*map(torch.from_numpy, self._text.encode(histories.items)))
+        items, lags = map(torch.from_numpy, histories)
+        inputs = HistoryInputs(items, lags, text)
+        return Batch(inputs, self.head.encode(rows, training=training))
 
     def history_batch(self, inputs: HistoryInputs) -> HistoryBatch:
         """Look up the vectors of a batch's histories."""
-        return HistoryBatch(self.items.of_histories(inputs.items), (inputs.items != PAD).long(), inputs.text)
+        mask = (inputs.items != PAD).long()
+        return HistoryBatch(self.items.of_histories(inputs.items), mask, inputs.lag, inputs.text)
 
     def read(self, inputs: HistoryInputs) -> Reading:
         """Run the model over a batch of histories."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from flr_model.artifacts import RUN, reading
 from flr_model.config import TrainConfig
@@ -19,8 +20,8 @@ from flr_model.nn.head import Head, RankingParts, Targets
 from flr_model.nn.item_vectors import ItemVectors
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.parameter_groups import Groups, join_groups
+from flr_model.nn.recency import Recency
 from flr_model.nn.rewards import perplexity_reward
-from flr_model.nn.sampled_softmax import item_cross_entropy
 from flr_model.nn.title_decoder import TitleBatch, TitleDecoder
 from flr_model.nn.title_reader import TorchWriter
 from flr_model.ranking.pair_events import PairEvents
@@ -38,27 +39,31 @@ class TitleHead(Head):
     Args:
         decoder: from a thought to the likelihood of a title.
         evidence: weights of the pair counts; they share no parameter with the language model.
+        recency: weights of the history's items in those counts.
         end_token: of a title.
         whole_vocabulary: a title's tokens compete with all tokens, so that those without an alternative count too.
     """
 
     rewards = ("perplexity",)
+    policies = ("thought",)
     scores_items = False
 
     tree: TitleTree
     """Of the catalogue's titles; set by `attach` or `read_files`."""
 
     def __init__(
-        self, decoder: TitleDecoder, evidence: EvidenceHead, *, end_token: int, whole_vocabulary: bool
+        self, decoder: TitleDecoder, evidence: EvidenceHead, recency: Recency, *, end_token: int, whole_vocabulary: bool
     ) -> None:
         super().__init__(evidence)
+        self.recency = recency
         self.decoder = decoder
         self.end_token = end_token
         self.whole_vocabulary = whole_vocabulary
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
-        return join_groups(self.decoder.parameter_groups(), self.evidence.parameter_groups())
+        parts = (self.decoder, self.evidence, self.recency)
+        return join_groups(*(part.parameter_groups() for part in parts))
 
     def attach(self, catalog: Catalog, tokenizer: TitleTokenizer, events: PairEvents, train: TrainConfig) -> None:
         """Take what training needs (see `Head.attach`); the tree of an opened run stays as it is."""
@@ -93,9 +98,8 @@ class TitleHead(Head):
         Only the title's tokens count, not the prompt's.
         """
         likelihood, _ = self._likelihood(model, reading, reading.thought.thought[:, None], targets)
-        sample = self.softmax.sample(targets.item, len(items))
-        scores = self.evidence(targets.evidence, None if sample is None else sample.items)
-        return {"cross_entropy": -likelihood.mean(), "evidence": item_cross_entropy(scores, targets.item, sample)}
+        scores = self.count(reading.history.lag, targets, len(items))
+        return {"cross_entropy": -likelihood.mean(), "evidence": F.cross_entropy(scores, targets.item)}
 
     def reward(
         self,
@@ -112,7 +116,16 @@ class TitleHead(Head):
     def recommender(self, parts: RankingParts) -> TitleRecommender:
         """Return what writes titles with the present state; it shares the network."""
         writer = TorchWriter(parts.model, self.decoder, parts.item_encoder, parts.tokenizer)
-        return TitleRecommender(writer, parts.catalog, parts.vectors, parts.evidence, self.tree, parts.config)
+        return TitleRecommender(
+            writer, parts.catalog, parts.vectors, parts.evidence, self.recency.bake(), self.tree, parts.config
+        )
+
+    def count(self, lag: Tensor, targets: Targets, n_items: int) -> Tensor:
+        """Return the (B, M) scores of items by pair counts alone, for histories whose items have lags (B, L)."""
+        counts = self.evidence(targets.evidence, self.recency(lag))
+        scores = counts.new_zeros(len(lag), n_items).index_put(tuple(targets.evidence.place), counts[:, 0])
+        counted: Tensor = scores.index_put(tuple(targets.evidence.seen), self.evidence.seen, accumulate=True)
+        return counted
 
     def _likelihood(
         self, model: FactorizedModel, reading: Reading, thoughts: Tensor, targets: Targets

@@ -14,8 +14,9 @@ from flr_model.arrays import Bools, Floats, Ints
 from flr_model.nn.backbone import Past
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.model import FactorizedModel, Reading
-from flr_model.nn.reader import TorchNetwork, eval_mode, to_numpy
+from flr_model.nn.reader import TorchNetwork, eval_mode, shown, to_numpy
 from flr_model.nn.title_decoder import TitleDecoder
+from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.recommender import UserStates
 from flr_model.titles.recommender import prompted_states
 from flr_model.titles.search import Prompted
@@ -52,14 +53,14 @@ class TorchWriter(TorchNetwork):
         return self.tokenizer.encode(titles)
 
     @torch.no_grad()
-    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
-        """Read B histories (B, L), padded on the left with PAD; there are no queries."""
+    def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
+        """Read B histories; there are no queries."""
         with eval_mode(self.model, self.decoder):
             return _states(self.model.read(self.batch(histories, self.table(vectors, titles))))
 
     @torch.no_grad()
-    def prompt(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> Prompted:
-        """Read B histories (B, L) up to the latent token."""
+    def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> Prompted:
+        """Read B histories up to the latent token."""
         with eval_mode(self.model, self.decoder):
             reading = self.model.read(self.batch(histories, self.table(vectors, titles)))
             state, mask, past = self.decoder.end_prompt(self.model, reading)
@@ -81,4 +82,4 @@ class TorchWriter(TorchNetwork):
 
 
 def _states(reading: Reading) -> UserStates:
-    return prompted_states(*map(to_numpy, (reading.thought.gates, reading.attention, reading.thought.factors)))
+    return prompted_states(*map(to_numpy, shown(reading.thought)))

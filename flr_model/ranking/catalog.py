@@ -14,9 +14,11 @@ from flr_model.arrays import Floats, Ints
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
-from flr_model.ranking.evidence import Evidence, SparseScores
-from flr_model.ranking.recommender import Ranking, Reader, UserStates, padded_states
-from flr_model.ranking.topk import best_of_all, best_of_candidates, evidence_at
+from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.lags import PaddedHistories
+from flr_model.ranking.mixture import Mixture
+from flr_model.ranking.parts import Parts
+from flr_model.ranking.recommender import Ranking, Reader, UserStates, columns_for, widened
 
 NEAR = 30
 """Items that an approximate index is asked for, per place of the ranking."""
@@ -64,7 +66,8 @@ class CatalogRecommender:
 
     def states(self, rows: HistoryRows) -> UserStates:
         """Run the network on the rows' histories, in as many columns as the longest of them needs."""
-        return padded_states(self.reader, rows, self.vectors, self._titles, self.max_history)
+        histories = PaddedHistories.of(rows, columns_for(rows, self.max_history), self.evidence.lag_bounds)
+        return widened(self.reader.read(histories, self.vectors, self._titles), self.max_history)
 
     @property
     def n_factors(self) -> int:
@@ -72,10 +75,25 @@ class CatalogRecommender:
         return int(self.states(HistoryRows.from_lists([[0]])).gates.shape[1])
 
     def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
-        """Return (B, M) scores: one dot product per item plus the evidence; -inf for no candidate."""
-        scores: Floats = self.states(rows).queries.sum(axis=1) @ self.vectors.T
-        scores += self.evidence.scores(rows)
-        return candidates.mask(scores, rows)
+        """Return (B, M) logarithms of the items' probabilities; -inf for no candidate."""
+        return candidates.mask(self.mixture(rows, self.states(rows)).log_probabilities(), rows)
+
+    def factor_scores(self, rows: HistoryRows) -> Floats:
+        """Return (B, K, M) logarithms of g_k P_k(i), whose sum over factors is the prediction."""
+        return self.mixture(rows, self.states(rows)).factor_log_probabilities()
+
+    def mixture(self, rows: HistoryRows, states: UserStates) -> Mixture:
+        """Return what the factors say of the catalogue, the pair counts included."""
+        row, item = rows.had()
+        seen = np.unique(row * len(self.vectors) + item)
+        return Mixture(
+            states.queries,
+            states.gates,
+            self.vectors,
+            self.evidence.counts(rows, states.weights),
+            (seen // len(self.vectors), seen % len(self.vectors)),
+            self.evidence.seen,
+        )
 
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
         """Rank the candidates of each row and explain the best items.
@@ -83,34 +101,38 @@ class CatalogRecommender:
         Args:
             rows: B histories.
             top_k: items per user.
-            candidates: of each row; with an index, all means those that it finds near, and those with evidence.
+            candidates: of each row; with an index, all means those that it finds near, and those with counts.
         """
-        states, evidence = self.states(rows), self.evidence.sparse(rows)
-        users = states.queries.sum(axis=1)
+        states = self.states(rows)
+        mixture = self.mixture(rows, states)
         hidden, allowed = candidates.hidden(rows), candidates.allowed
         if allowed is None and self.index is not None:
-            allowed = self._near(users, evidence, hidden[0], top_k)
-        if allowed is None:
-            items, best = best_of_all(users, self.vectors, evidence, hidden, top_k)
-        else:
-            items, best = best_of_candidates(users, self.vectors, evidence, hidden, top_k, allowed)
-        by_factor = np.matmul(self.vectors[np.maximum(items, 0)], states.queries.transpose(0, 2, 1))
-        by_evidence = evidence_at(evidence, items, len(self.vectors))[..., None]
-        return Ranking(items, best, np.concatenate([by_factor, by_evidence], axis=2), states.attention)
+            allowed = self._near(mixture, hidden[0], top_k)
+        best = mixture.best(hidden, top_k) if allowed is None else mixture.best_of(hidden, top_k, allowed)
+        shares = mixture.shares(best.items)
+        parts = Parts.of(self.evidence, mixture, states, rows, best.items)
+        return Ranking(best.items, best.scores, shares, parts.counted(shares), parts.because(shares))
 
-    def _near(self, users: Floats, evidence: SparseScores, hidden: Ints, top_k: int) -> list[Ints]:
-        """Candidates of an approximate index: items near the user's vector, and all that have evidence.
+    def _near(self, mixture: Mixture, hidden: Ints, top_k: int) -> list[Ints]:
+        """Candidates of an approximate index: items near any factor's query, and all that were counted.
 
         ``hidden`` has a user's number once for every item that it must not be given.
         """
         assert self.index is not None
+        n, k, width = mixture.queries.shape
         most = int(np.bincount(hidden).max(initial=0))
-        near = self.index.search(users, max(NEAR * top_k, top_k + most))
-        starts = np.searchsorted(evidence.row, np.arange(len(users) + 1))
+        near = self.index.search(mixture.queries.reshape(n * k, width), max(NEAR * top_k, top_k + most)).reshape(n, -1)
+        starts = np.searchsorted(mixture.counts.row, np.arange(n + 1))
         return [
-            np.union1d(line[line != PAD], evidence.item[starts[user] : starts[user + 1]])
+            np.union1d(line[line != PAD], mixture.counts.item[starts[user] : starts[user + 1]])
             for user, line in enumerate(near)
         ]
+
+    def with_reader(self, reader: Reader) -> CatalogRecommender:
+        """Return the same recommender with another network."""
+        return CatalogRecommender(
+            reader, self.catalog, self.vectors, self.evidence, max_history=self.max_history, index=self.index
+        )
 
     def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> CatalogRecommender:
         """Return a recommender that also knows items never seen in training, from their titles alone."""

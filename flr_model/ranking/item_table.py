@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from flr_model.arrays import Floats, Ints
 from flr_model.data.histories import PAD
+from flr_model.ranking.lags import PaddedHistories
 from flr_model.titles.tokens import TextBatch
 
 
@@ -29,17 +30,18 @@ class ItemTable:
     vectors: Floats
     text: Callable[[Ints], TextBatch] | None = None
 
-    def inputs(self, histories: Ints) -> dict[str, npt.NDArray[Any]]:
-        """Return the network's inputs of (B, L) histories, padded on the left with PAD.
+    def inputs(self, histories: PaddedHistories) -> dict[str, npt.NDArray[Any]]:
+        """Return the network's inputs of B histories of L columns.
 
         Returns:
-            item_vectors (B, L, D), zero at padding, and history_mask (B, L); for `text` also input_ids,
+            item_vectors (B, L, D), zero at padding, history_mask and history_lag (B, L); for `text` also input_ids,
             attention_mask and token_slot, (B, S) each.
         """
-        vectors = self.vectors[np.maximum(histories, 0)].astype(np.float32, copy=False)
-        vectors[histories == PAD] = 0
+        vectors = self.vectors[np.maximum(histories.items, 0)].astype(np.float32, copy=False)
+        vectors[histories.items == PAD] = 0
         inputs: dict[str, npt.NDArray[Any]] = {
             "item_vectors": vectors,
-            "history_mask": (histories != PAD).astype(np.int64),
+            "history_mask": (histories.items != PAD).astype(np.int64),
+            "history_lag": histories.lags,
         }
-        return inputs if self.text is None else inputs | self.text(histories)._asdict()
+        return inputs if self.text is None else inputs | self.text(histories.items)._asdict()

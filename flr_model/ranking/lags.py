@@ -5,9 +5,13 @@ Shapes: R rows, S the sum of the histories' lengths, G buckets of lags.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
 
-from flr_model.arrays import Ints
+from flr_model.arrays import Floats, Ints
 from flr_model.data.histories import HistoryRows
 
 BUCKETS = (1, 2, 3, 4, 5, 7, 10, 15, 25, 50)
@@ -20,6 +24,50 @@ LAGS_PER_BUCKET = 50_000
 """With so many lags in the training rows there is a second bucket, with as many again a third, and so on."""
 
 _NONE = np.zeros(0, np.int64)
+
+
+class PaddedHistories(NamedTuple):
+    """Histories padded on the left: (B, L) items, PAD at padding, and (B, L) lag buckets, 0 there."""
+
+    items: Ints
+    lags: Ints
+
+    @classmethod
+    def of(cls, rows: HistoryRows, length: int, bounds: Ints) -> PaddedHistories:
+        """Pad the newest ``length`` items of each history."""
+        recent = rows.newest(length)
+        lags = np.zeros((len(rows), length), np.int64)
+        lags[recent.row_of_item(), recent.slot_of_item(length)] = history_lags(recent, bounds)
+        return cls(recent.padded(length), lags)
+
+
+@dataclass(frozen=True)
+class RecencyWeights:
+    """How much a history's item weighs by its place and time alone.
+
+    Args:
+        age: (L,) weight by age, newest first; older items weigh nothing.
+        lag: (G,) weight by the bucket of the time before the newest.
+    """
+
+    age: Floats
+    lag: Floats
+
+    def of(self, histories: PaddedHistories) -> Floats:
+        """Return the (B, 1, L) weights of histories of at most ``len(age)`` columns; those of padding mean nothing."""
+        by_age = self.age[: histories.items.shape[1]][::-1]
+        return (by_age * self.lag[histories.lags])[:, None]
+
+    def write(self, path: Path) -> None:
+        """Write everything as one npz."""
+        with path.open("wb") as file:
+            np.savez(file, age=self.age, lag=self.lag)
+
+    @classmethod
+    def read(cls, path: Path) -> RecencyWeights:
+        """Read what `write` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(arrays["age"], arrays["lag"])
 
 
 def ages(rows: HistoryRows) -> Ints:

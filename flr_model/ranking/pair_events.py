@@ -4,7 +4,7 @@ Counting is the cheapest strong signal a recommender has, and exact for a catalo
 events (`flr_model.nn.evidence_head`); while training, the events of the row's own user are taken out, because a model
 that sees the pair it has to predict learns to trust a leak.
 
-Shapes: R rows, M items, P distinct pairs, V events, E looked-up pairs, G buckets of lags.
+Shapes: R rows, M items, P distinct pairs, V events, O events of own users, G buckets of lags.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from flr_model.arrays import Ints, ranges
 from flr_model.data.histories import HistoryRows, sequences
-from flr_model.ranking.lags import BUCKETS, ages, history_lags, lag_bounds, lag_buckets
+from flr_model.ranking.lags import BUCKETS, lag_bounds, lag_buckets
 
 Numbers = npt.NDArray[np.int32]
 """Numbers of events, pairs and channels, which are kept small: there may be many."""
@@ -32,17 +32,15 @@ def channel(direction: npt.NDArray[Any], distance: npt.NDArray[Any], lag: npt.ND
     return numbers
 
 
-class Lookup(NamedTuple):
-    """The pairs that a batch of histories meets, one entry per (history item, neighbour).
+class OwnEvents(NamedTuple):
+    """Events of the rows' own users that start at an item of their histories.
 
-    row: (E,) row of the batch. age: (E,) steps back of the history item, 0 for the newest.
-    lag: (E,) bucket of its time before the newest. pair: (E,) index of the pair.
+    entry: (O,) the history item, counted over all rows. pair: (O,) index of the pair. channel: (O,) circumstances.
     """
 
-    row: Ints
-    age: Ints
-    lag: Ints
+    entry: Ints
     pair: Ints
+    channel: Ints
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,8 @@ class PairEvents:
             users=users,
         )
 
-    def own(self, rows: HistoryRows) -> tuple[Lookup, Ints]:
-        """Look up the events of each row's own user that start at an item of its history, and their channels."""
+    def own(self, rows: HistoryRows) -> OwnEvents:
+        """Look up the events of each row's own user that start at an item of its history."""
         begin = self.first_of_user
         number = np.asarray([self.users.get(user, -1) for user in rows.user_id], np.int64)
         known = number >= 0
@@ -132,12 +130,10 @@ class PairEvents:
         ours = rows.row_of_item() * n_items + rows.items
         by_key = np.argsort(ours, kind="stable")
         left, right = (np.searchsorted(ours[by_key], theirs, side=side) for side in ("left", "right"))
-        slot = by_key[ranges(left, right - left)]
         event = np.repeat(event, right - left)
-        lags = history_lags(rows, self.lag_bounds)
-        pair = self.event_pair[event].astype(np.int64)
-        found = Lookup(rows.row_of_item()[slot], ages(rows)[slot], lags[slot], pair)
-        return found, self.event_channel[event].astype(np.int64)
+        entry = by_key[ranges(left, right - left)]
+        pair, channels = self.event_pair[event], self.event_channel[event]
+        return OwnEvents(entry.astype(np.int64), pair.astype(np.int64), channels.astype(np.int64))
 
 
 def _starts(user: Ints, item: Ints) -> list[Ints]:

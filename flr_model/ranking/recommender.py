@@ -18,6 +18,7 @@ from flr_model.arrays import Floats, Ints
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
+from flr_model.ranking.lags import PaddedHistories
 
 
 @dataclass(frozen=True)
@@ -25,26 +26,28 @@ class UserStates:
     """What the network says of B users.
 
     Args:
-        queries: (B, K, D) each factor's gated query; their sum is the user's vector in item space.
+        queries: (B, K, D) each factor's query in item space; (B, K, 0) from a network that writes titles.
         gates: (B, K) weights of the factors, each row sums to 1.
         attention: (B, K, L) of each factor over the history's items, left-padded, each row sums to 1.
+        weights: (B, K, L) the same before it is normalised over the history: what its items weigh in the counts.
         factors: (B, K, d) the factor vectors, for diagnostics.
     """
 
     queries: Floats
     gates: Floats
     attention: Floats
+    weights: Floats
     factors: Floats
 
 
 class Reader(Protocol):
     """The network behind a recommender: torch (`flr_model.nn.reader`) or ONNX Runtime (`export.runtime`)."""
 
-    def read(self, histories: Ints, vectors: Floats, titles: Sequence[str]) -> UserStates:
+    def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
         """Read B histories.
 
         Args:
-            histories: (B, L) positions, left-padded with PAD.
+            histories: of L columns.
             vectors: (M, D) the vectors of the catalogue's items.
             titles: (M,) titles of the catalogue; only the `text` encoding looks at them.
         """
@@ -66,15 +69,17 @@ class Ranking:
 
     Args:
         items: (B, k) positions; PAD where a user has fewer than k candidates.
-        scores: (B, k), -inf at PAD.
-        contributions: (B, k, K + 1) each factor's part of the score, then the evidence's; they add up to it.
-        attention: (B, K, L) of each factor over the history, left-padded.
+        scores: (B, k) logarithms of probabilities, -inf at PAD.
+        shares: (B, k, K) each factor's share of the probability; they add up to 1.
+        counted: (B, k) the share of the probability that pair counts gave, not titles.
+        because: (B, k) position of the history item that carries the recommendation most; PAD where there is none.
     """
 
     items: Ints
     scores: Floats
-    contributions: Floats
-    attention: Floats
+    shares: Floats
+    counted: Floats
+    because: Ints
 
 
 class Recommender(Scorer, Protocol):
@@ -95,6 +100,9 @@ class Recommender(Scorer, Protocol):
     def states(self, rows: HistoryRows) -> UserStates:
         """Run the network on the rows' histories."""
 
+    def factor_scores(self, rows: HistoryRows) -> Floats | None:
+        """Return (B, K, M) logarithms of g_k P_k(i), whose sum over factors is the prediction; None without."""
+
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
         """Rank the candidates of each row and explain the best ``top_k`` of them."""
 
@@ -102,10 +110,12 @@ class Recommender(Scorer, Protocol):
         """Return a recommender that also knows items never seen in training, from their titles alone."""
 
 
-def padded_states(
-    reader: Reader, rows: HistoryRows, vectors: Floats, titles: Sequence[str], max_history: int
-) -> UserStates:
-    """Run a network on histories, in as many columns as the longest of them needs; attention has ``max_history``."""
-    length = int(np.clip(rows.lengths.max(initial=1), 1, max_history))
-    states = reader.read(rows.padded(length), vectors, titles)
-    return replace(states, attention=np.pad(states.attention, ((0, 0), (0, 0), (max_history - length, 0))))
+def columns_for(rows: HistoryRows, max_history: int) -> int:
+    """Return how many columns the longest of the histories needs, at most ``max_history``."""
+    return int(np.clip(rows.lengths.max(initial=1), 1, max_history))
+
+
+def widened(states: UserStates, length: int) -> UserStates:
+    """Return the states with attention and weights of ``length`` columns."""
+    wider = ((0, 0), (0, 0), (length - states.attention.shape[2], 0))
+    return replace(states, attention=np.pad(states.attention, wider), weights=np.pad(states.weights, wider))

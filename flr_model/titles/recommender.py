@@ -6,7 +6,7 @@ Shapes: B users, M items, T distinct titles, K factors, k recommendations, n pai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,8 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
 from flr_model.ranking.evidence import Evidence
-from flr_model.ranking.recommender import Ranking, Reader, UserStates, padded_states
+from flr_model.ranking.lags import PaddedHistories, RecencyWeights
+from flr_model.ranking.recommender import Ranking, Reader, UserStates, columns_for, widened
 from flr_model.titles.beams import Doubles, Found, by_user
 from flr_model.titles.search import TitleReader, TitleSearch
 from flr_model.titles.tree import TitleTree
@@ -44,7 +45,8 @@ class TitleRecommender:
         reader: the network.
         catalog: M items.
         vectors: (M, D) item vectors, of the `items` encoding.
-        evidence: guides the search, by the weight ``model.title.guidance``.
+        evidence: guides the search, by the weight ``model.title.guidance``; of one factor.
+        recency: what history items weigh in it.
         tree: of the catalogue's titles.
         model: settings of the search.
     """
@@ -55,6 +57,7 @@ class TitleRecommender:
         catalog: Catalog,
         vectors: Floats,
         evidence: Evidence,
+        recency: RecencyWeights,
         tree: TitleTree,
         model: ModelConfig,
     ) -> None:
@@ -62,6 +65,7 @@ class TitleRecommender:
         self.catalog = catalog
         self.vectors = vectors
         self.evidence = evidence
+        self.recency = recency
         self.tree = tree
         self.model = model
         self.max_history = model.max_history
@@ -70,7 +74,8 @@ class TitleRecommender:
 
     def states(self, rows: HistoryRows) -> UserStates:
         """Run the network on the rows' histories, in as many columns as the longest of them needs."""
-        return padded_states(self.reader, rows, self.vectors, self._titles, self.max_history)
+        histories = PaddedHistories.of(rows, columns_for(rows, self.max_history), self.evidence.lag_bounds)
+        return widened(self.reader.read(histories, self.vectors, self._titles), self.max_history)
 
     def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
         """Return (B, M) scores of the best `LISTED` candidates; all others have -inf."""
@@ -79,6 +84,9 @@ class TitleRecommender:
         row, place = np.nonzero(best.items != PAD)
         out[row, best.items[row, place]] = best.scores[row, place]
         return out
+
+    def factor_scores(self, rows: HistoryRows) -> None:
+        """Return None: the factors share one thought, and none ranks alone."""
 
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
         """Search for the best titles of each row and explain them.
@@ -94,6 +102,10 @@ class TitleRecommender:
         back = np.argsort(order)
         return Ranking(*(np.concatenate([getattr(part, f.name) for part in parts])[back] for f in fields(Ranking)))
 
+    def with_reader(self, reader: Writer) -> TitleRecommender:
+        """Return the same recommender with another network."""
+        return TitleRecommender(reader, self.catalog, self.vectors, self.evidence, self.recency, self.tree, self.model)
+
     def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> TitleRecommender:
         """Return a recommender that can also write the titles of items never seen in training."""
         if not len(item_ids):
@@ -103,15 +115,17 @@ class TitleRecommender:
             self.catalog.extended(item_ids, titles),
             np.concatenate([self.vectors, self.reader.encode_titles(titles)]),
             self.evidence.extended(len(item_ids)),
+            self.recency,
             self.tree.with_items(self.reader.spell(titles)),
             self.model,
         )
 
     def _recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates) -> Ranking:
-        length = min(self.max_history, max(int(rows.lengths.max()), 1))  # rows of similar length come together
-        prompted = self.reader.prompt(rows.padded(length), self.vectors, self._titles)
+        # rows of similar length come together
+        histories = PaddedHistories.of(rows, columns_for(rows, self.max_history), self.evidence.lag_bounds)
+        prompted = self.reader.prompt(histories, self.vectors, self._titles)
         eligible = Eligible.of(self.tree, rows, candidates)
-        guide = Guidance.of(self.tree, self.evidence.scores(rows)) if self.model.title.guidance else None
+        guide = Guidance.of(self.tree, self._counts(rows)) if self.model.title.guidance else None
         shares = Shares(self.tree, guide, self.model.title.guidance, eligible)
         found = TitleSearch(
             self.tree,
@@ -123,9 +137,19 @@ class TitleRecommender:
             eligible=eligible,
             bonus=shares.best,
         ).run()
-        ranking = _ranking(found, shares, prompted.users, top_k)
-        padding = ((0, 0), (0, 0), (self.max_history - length, 0))
-        return replace(ranking, attention=np.pad(ranking.attention, padding))
+        return _ranking(found, shares, prompted.users, histories.items, top_k)
+
+    def _counts(self, rows: HistoryRows) -> Floats:
+        """(B, M) scores of items by pair counts alone."""
+        histories = PaddedHistories.of(rows, self.max_history, self.evidence.lag_bounds)
+        counts = self.evidence.counts(rows, self.recency.of(histories))
+        scores = np.zeros((len(rows), len(self.catalog)), np.float32)
+        scores[counts.row, counts.item] = counts.value[:, 0]
+        row, item = rows.had()
+        seen = np.zeros(scores.shape, bool)
+        seen[row, item] = True
+        scores[seen] += np.float32(self.evidence.seen)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -254,21 +278,24 @@ class Shares:
         return out
 
 
-def _ranking(found: Found, shares: Shares, users: UserStates, top_k: int) -> Ranking:
+def _ranking(found: Found, parts: Shares, users: UserStates, history: Ints, top_k: int) -> Ranking:
     """Turn titles into each user's ``top_k`` items with their explanation."""
-    pair, item, by_popularity, by_guide = shares.items(found.user, found.title)
+    pair, item, by_popularity, by_guide = parts.items(found.user, found.title)
     language, guided = found.language[pair] + by_popularity, found.guided[pair] + by_guide
     order, place = by_user(found.user[pair], language + guided, top_k)
     user, item, language, guided = found.user[pair][order], item[order], language[order], guided[order]
     shape = (len(users.gates), top_k)
     items, scores = np.full(shape, PAD, np.int64), np.full(shape, -np.inf, np.float32)
     items[user, place], scores[user, place] = item, language + guided
-    contributions = np.zeros((*shape, users.gates.shape[1] + 1), np.float32)
-    contributions[user, place, :-1] = users.gates[user] * language[:, None]
-    contributions[user, place, -1] = guided
-    return Ranking(items, scores, contributions, users.attention)
+    shares = np.zeros((*shape, users.gates.shape[1]), np.float32)
+    shares[user, place] = users.gates[user]
+    counted = np.zeros(shape, np.float32)
+    counted[user, place] = guided / np.minimum(language + guided, -1e-9)
+    looked_at = np.matmul(users.gates[:, None], users.attention)[:, 0]  # (B, L), all titles come of one thought
+    carrier = np.take_along_axis(history[:, ::-1], looked_at[:, ::-1].argmax(axis=1)[:, None], axis=1)
+    return Ranking(items, scores, shares, counted, np.where(items == PAD, PAD, carrier))
 
 
-def prompted_states(gates: Any, attention: Any, factors: Any) -> UserStates:
+def prompted_states(gates: Any, attention: Any, weights: Any, factors: Any) -> UserStates:
     """Return the states of B users for whom no query in item space exists: the title decoder has none."""
-    return UserStates(np.zeros((*gates.shape, 0), np.float32), gates, attention, factors)
+    return UserStates(np.zeros((*gates.shape, 0), np.float32), gates, attention, weights, factors)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flr_model.arrays import Floats, Ints
+from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.recommender import UserStates
 from flr_model.titles.beams import Beams, Doubles, Found, by_user, count_up
 from flr_model.titles.tree import TitleTree
@@ -43,7 +44,7 @@ class TitleReader(Protocol):
     def head(self) -> Floats:
         """(V, d) output embeddings: a token's logit is its dot product with a state."""
 
-    def prompt(self, histories: Ints, vectors: Floats, titles: Any) -> Prompted:
+    def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Any) -> Prompted:
         """Read B histories (see `flr_model.ranking.recommender.Reader.read`) up to the latent token."""
 
     def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_]) -> tuple[Floats, Any]:

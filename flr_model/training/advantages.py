@@ -1,6 +1,6 @@
-"""Advantages and the surrogate of latent GRPO, as pure functions.
+"""Advantages and the surrogates of latent GRPO, as pure functions.
 
-Shapes: B users, G latent samples per user (the first is unperturbed), d width of the thought.
+Shapes: B users, G latent samples per user (the first is unperturbed), K factors, d width of the thought.
 """
 
 from __future__ import annotations
@@ -42,6 +42,25 @@ def group_advantage(rewards: Tensor) -> Tensor:
     """
     centred = rewards - rewards.mean(1, keepdim=True)
     return centred / (centred.square().mean(1, keepdim=True).sqrt() + EPSILON)
+
+
+def gated_advantage(rewards: Tensor, gates: Tensor) -> Tensor:
+    """Reward of each factor minus what the gates expect of the user, over the standard deviation under the gates.
+
+    Args:
+        rewards: (B, K) of each factor alone.
+        gates: (B, K) the probability of each, rows sum to 1.
+
+    Returns:
+        (B, K), each row of mean 0 and variance 1 under the gates; zeros in rows whose rewards are all equal.
+    """
+    centred = rewards - (gates * rewards).sum(1, keepdim=True)
+    return centred / ((gates * centred.square()).sum(1, keepdim=True).sqrt() + EPSILON)
+
+
+def categorical_kl(log_gates: Tensor, reference: Tensor) -> Tensor:
+    """Return the () KL divergence of gates from reference gates, both (B, K) logarithms, mean over users."""
+    return (log_gates.exp() * (log_gates - reference)).sum(1).mean()
 
 
 def latent_log_ratio(sample: Tensor, mean: Tensor, old_mean: Tensor, sigma: float) -> Tensor:

@@ -1,10 +1,6 @@
-"""Latent group-relative policy optimisation: align the thought itself, with no text of reasoning.
+"""Alignment: from a run to one whose policy has learned from rewards, if that ranks the validation rows better.
 
-The policy is a Gaussian around the thought, r_j = r + sigma eps_j with eps_0 = 0; what the decoder makes of a thought
-is rewarded, but no item is drawn and no text is generated. The backbone and the decoder are frozen; the reasoner and
-the latent map learn (docs/method.md, "Alignment").
-
-Shapes: B users, G samples, K factors, L history items, D width of item vectors, d width of the thought, M items.
+What is rewarded, and what learns, is in `flr_model.training.policies`.
 """
 
 from __future__ import annotations
@@ -17,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import set_seed
 
 from flr_model.artifacts import RUN
@@ -25,24 +20,15 @@ from flr_model.config import AlignConfig, TrainConfig
 from flr_model.config_io import build, current, dump_toml
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
-from flr_model.errors import ConfigError, DataError
-from flr_model.evaluation.segments import popularity_thirds
+from flr_model.errors import DataError
 from flr_model.evaluation.validation import validator
 from flr_model.nn.backbone import best_device
 from flr_model.nn.build import Network
-from flr_model.nn.model import FactorizedModel
-from flr_model.nn.recommender import Batch, TrainableRecommender
+from flr_model.nn.recommender import TrainableRecommender
 from flr_model.nn.run import Run, load_run
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.pair_events import PairEvents
-from flr_model.training.advantages import (
-    batch_advantage,
-    clipped_objective,
-    gaussian_kl,
-    group_advantage,
-    latent_log_ratio,
-)
-from flr_model.training.learner import Learner
+from flr_model.training.policies import policy_of
 from flr_model.training.state_cache import StateCache
 from flr_model.training.trainer import Rate, Samples, Schedule, StageTrainer, Validate
 from flr_model.writing import Claim, claim
@@ -68,93 +54,6 @@ class AlignReport:
     rows: int
     steps: int
     seconds: float
-
-
-def freeze_all_but_policy(recommender: TrainableRecommender) -> None:
-    """Let only the policy learn: the reasoner and the latent map."""
-    recommender.requires_grad_(False)
-    recommender.model.reasoner.requires_grad_(True)
-    recommender.model.latent.requires_grad_(True)
-
-
-def snapshot(model: FactorizedModel) -> FactorizedModel:
-    """Return a frozen copy of a model that shares its history encoder, and so its trunk."""
-    return copy.deepcopy(model, {id(model.encoder): model.encoder}).requires_grad_(False)
-
-
-class GrpoObjective(Learner):
-    """The clipped surrogate over latent samples, plus an optional KL to the SFT policy.
-
-    Samples come from an older copy of the policy, renewed every ``refresh_steps`` steps, so that the clip matters.
-
-    Args:
-        recommender: whose policy learns.
-        config: of the alignment.
-        cache: the backbone's states of the rows.
-    """
-
-    popularity: Tensor
-
-    def __init__(self, recommender: TrainableRecommender, config: AlignConfig, cache: StateCache) -> None:
-        super().__init__(recommender)
-        self.settings = config  # `config` is what the Trainer takes for a transformers one
-        self.reward = recommender.head.rewards[0] if config.reward == "auto" else config.reward
-        thirds = popularity_thirds(recommender.head.evidence.events.degree)
-        kinds = torch.from_numpy(np.select([thirds == "head", thirds == "middle"], [0, 1], 2))
-        self.register_buffer("popularity", kinds, persistent=False)  # (M,) third of the interactions
-        self._cache = cache
-        self._generator = torch.Generator().manual_seed(config.seed)
-        self._steps = 0
-        self._snapshots: dict[str, FactorizedModel] = {}
-
-    def train(self, mode: bool = True) -> GrpoObjective:
-        """Switch the mode of the objective alone: dropout would drown the differences between a user's samples."""
-        super().train(mode)
-        self.recommender.eval()
-        return self
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss, the mean reward of the unperturbed thoughts and the KL of a batch of rows."""
-        config, recommender, targets = self.settings, self.recommender, batch.targets
-        assert batch.numbers is not None, "states are kept by the number of a row"
-        self._renew()
-        histories = recommender.history_batch(batch.inputs)
-        encoded = self._cache.get(batch.numbers, histories)
-        with torch.no_grad():
-            old = self._snapshots["old"].think(encoded, histories)
-            thoughts = self._sample(old.thought.thought)
-            reward = recommender.head.reward(
-                self.reward, self._snapshots["old"], recommender.items, old, thoughts, targets
-            )
-            advantage = self._advantage(reward, targets.item)
-            reference = self._snapshots["sft"].think(encoded, histories).thought.thought
-        new = recommender.model.think(encoded, histories).thought.thought
-        log_ratio = latent_log_ratio(thoughts, new[:, None], old.thought.thought[:, None], config.noise)
-        surrogate = clipped_objective(log_ratio, advantage, config.clip_low, config.clip_high)
-        kl = gaussian_kl(new, reference, config.noise)
-        return {"loss": config.kl * kl - surrogate, "reward": reward[:, 0].mean(), "divergence": kl.detach()}
-
-    def _advantage(self, reward: Tensor, target: Tensor) -> Tensor:
-        """(B, G) advantages of (B, G) rewards for (B,) targets."""
-        if self.settings.advantage == "group":
-            return group_advantage(reward)
-        one_kind = self.settings.advantage == "batch"
-        return batch_advantage(reward, torch.zeros_like(target) if one_kind else self.popularity[target])
-
-    def _renew(self) -> None:
-        """Copy the policy when it is time to."""
-        model = self.recommender.model
-        if not self._snapshots:
-            self._snapshots["sft"] = snapshot(model)
-        if self.training and self._steps % self.settings.refresh_steps == 0:
-            self._snapshots["old"] = snapshot(model)
-        self._steps += 1
-
-    def _sample(self, mean: Tensor) -> Tensor:
-        """(B, G, d) thoughts around (B, d), the first of each group unperturbed."""
-        noise = torch.randn(len(mean), self.settings.group_size, mean.shape[1], generator=self._generator)
-        noise[:, 0] = 0
-        return mean[:, None] + self.settings.noise * noise.to(mean.device)
 
 
 def align(
@@ -188,14 +87,12 @@ def _align(
 ) -> AlignReport:
     """Do the work of `align` while its place is claimed."""
     run = load_run(run_folder)
-    _check_reward(run, align.reward)
     dataset = Dataset.of(run.manifest, data)
     train, valid = dataset.rows("train"), dataset.rows("valid")
     if not len(train) or not len(valid):
         raise DataError(f"{dataset.folder} has no rows to align on or to validate with")
     set_seed(align.seed)
     recommender = trainable(run, train).to(best_device())
-    freeze_all_but_policy(recommender)
     by_time = np.argsort(train.target_time, kind="stable")
     rows = train.select(np.sort(by_time[-(align.max_rows or len(train)) :]))
     validate = validator(recommender.recommender, valid.spread(align.valid_rows))
@@ -216,14 +113,6 @@ def _align(
     return report
 
 
-def _check_reward(run: Run, reward: str) -> None:
-    known = run.head.rewards
-    if reward not in ("auto", *known):
-        raise ConfigError(
-            f"--reward {reward} does not fit --decoder {run.config.decoder}, which has {', '.join(known)}"
-        )
-
-
 def _optimise(
     recommender: TrainableRecommender,
     rows: HistoryRows,
@@ -237,10 +126,10 @@ def _optimise(
     rate = Rate(config.learning_rate, weight_decay=0.0)
     cache = StateCache(recommender, rows, config.cache_mb, progress=progress)
     trainer = StageTrainer(
-        GrpoObjective(recommender, config, cache),
+        policy_of(recommender, config, cache),
         Samples.of_rows(recommender, rows),
         validate=validate,
-        rates={"reasoner": rate, "scalars": rate},
+        rates=dict.fromkeys(("reasoner", "item_maps", "scalars"), rate),
         schedule=Schedule(
             epochs=config.epochs,
             max_steps=config.max_steps,

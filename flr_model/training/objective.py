@@ -30,7 +30,7 @@ class SftObjective(Learner):
         terms = recommender.head.loss_terms(recommender.model, recommender.items, reading, batch.targets)
         regularised = {
             "orthogonality": (config.orthogonality, regularizers.orthogonality(reading.thought.factors)),
-            "diversity": (config.diversity, regularizers.attention_diversity(reading.attention)),
+            "diversity": (config.diversity, regularizers.attention_diversity(reading.thought.attention)),
             "sparsity": (config.sparsity, regularizers.sparsity(reading.thought.gates)),
         }
         loss = torch.stack(list(terms.values())).sum()

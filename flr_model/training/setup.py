@@ -96,6 +96,7 @@ def set_up(
     titles = dataset.catalog.titles.tolist()
     unit = _fit_item_encoder(item_encoder, titles, tokenizer, progress)
     encoder.fit(unit, mean_embeddings(encoder.trunk, titles, tokenizer))
+    network.model.reasoner.fit(unit, seed=train.seed)
     tune(network.model, tuning, train.lora_rank)
     network.head.attach(dataset.catalog, tokenizer, events, train)
     return Setup(

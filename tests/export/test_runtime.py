@@ -4,11 +4,12 @@ import types
 import numpy as np
 import pytest
 
-from export.runtime import choose_providers, item_inputs, load_recommender, open_session, run
+from export.runtime import choose_providers, load_recommender, open_session, run
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, MissingExtraError
+from flr_model.ranking.lags import PaddedHistories
 from tests.builders import reseal
-from tests.export.toy import IDS, TITLES, VECTORS, ToyReader, toy_recommender, write_toy_bundle
+from tests.export.toy import IDS, MAX_HISTORY, TITLES, VECTORS, ToyReader, toy_joint, toy_recommender, write_toy_bundle
 
 
 @pytest.fixture
@@ -20,25 +21,30 @@ def bundle(tmp_path):
 def test_recommendations_are_those_worked_out_by_hand(bundle, make):
     ranking = make(bundle).recommend(HistoryRows.from_lists([[0], [1, 3]]), 3)
     assert ranking.items.tolist() == [[2, 4, 5], [5, 0, 2]]
-    np.testing.assert_allclose(ranking.scores, [[0.9, 0.8, np.log(2)], [0.95 * 0.8, 0, 0]], atol=1e-6)
-    np.testing.assert_allclose(ranking.contributions[0, 0], [0.675, 0.225, 0], atol=1e-6)
-    np.testing.assert_allclose(ranking.contributions[0, 2], [0, 0, np.log(2)], atol=1e-6)
-    np.testing.assert_allclose(ranking.contributions.sum(axis=2), ranking.scores, atol=1e-6)
+    joint = np.stack([toy_joint([0]), toy_joint([1, 3])])
+    best = np.take_along_axis(joint, ranking.items[:, None], axis=2)  # (B, K, k)
+    np.testing.assert_allclose(np.exp(ranking.scores), best.sum(1), rtol=1e-5)
+    np.testing.assert_allclose(ranking.shares, (best / best.sum(1, keepdims=True)).transpose(0, 2, 1), rtol=1e-5)
+    # Half of the first factor's weight of f comes of the count.
+    np.testing.assert_allclose(ranking.counted, [[0, 0, ranking.shares[0, 2, 0] / 2], [0, 0, 0]], atol=1e-6)
+    # a is like c and e, and was bought with f; b and d are like f, b more than d; a and c are like neither.
+    assert ranking.because.tolist() == [[0, 0, 0], [1, -1, -1]]
 
 
 @pytest.mark.parametrize("lengths", [(1,), (3, 1, 2), (1, 2, 3, 1, 2)])
 def test_onnx_reader_agrees_with_numpy_for_any_batch(bundle, lengths):
-    histories = HistoryRows.from_lists([list(range(n)) for n in lengths]).padded(3)
+    histories = PaddedHistories.of(HistoryRows.from_lists([list(range(n)) for n in lengths]), MAX_HISTORY, np.zeros(1))
     expected = ToyReader().read(histories, VECTORS, TITLES)
     states = load_recommender(bundle).reader.read(histories, VECTORS, TITLES.tolist())
-    for name in ("queries", "gates", "attention", "factors"):
+    for name in ("queries", "gates", "attention", "weights", "factors"):
         np.testing.assert_allclose(getattr(states, name), getattr(expected, name), atol=1e-6)
 
 
 def test_only_the_newest_items_are_read_but_all_are_hidden(bundle):
     ranking = load_recommender(bundle).recommend(HistoryRows.from_lists([[0, 1, 3, 5]]), 6)
     assert ranking.items[0].tolist() == [2, 4, -1, -1, -1, -1]
-    assert ranking.scores[0, 0] == 0  # item a, the only even one, is the fourth newest of three that are read
+    # Item a, the only even one, is the fourth newest of three that are read.
+    assert ranking.scores[0, 0] == ranking.scores[0, 1] == pytest.approx(np.log(toy_joint([1, 3, 5])[:, 2].sum()))
 
 
 def test_text_reader_gets_the_tokens_of_the_titles(tmp_path):
@@ -59,10 +65,6 @@ def test_item_vectors_stay_on_disk(bundle):
     vectors = load_recommender(bundle).vectors
     assert type(vectors) is np.ndarray
     assert isinstance(vectors.base, np.memmap)
-
-
-def test_padding_is_zero_in_the_item_inputs():
-    assert item_inputs(np.asarray([[-1, 2]]), VECTORS)[0].tolist() == [[0, 0], VECTORS[2].tolist()]
 
 
 def test_cuda_is_chosen_when_present():

@@ -1,9 +1,10 @@
 """A bundle whose answers can be worked out by hand.
 
 Items a, c, e have vectors (1, 0), (.9, 0), (.8, 0); b, d, f have (0, 1), (0, .9), (0, .8). The network averages the
-history's vectors and splits the result among two factors, 3/4 and 1/4. Item a was once bought with f, which the
-evidence counts ln 2. So after the history [a] the scores are c .9, e .8, f .6931, b 0, d 0.
-A title's vector counts its words "even" and "odd".
+history's vectors. The first of two factors, with a gate of 3/4, asks for the average, and counts that item a was once
+bought with f: one more time the weight. The second, with a gate of 1/4, gives all items the same probability.
+So after the history [a] the first factor's logits are c .9, e .8, f ln 2 = .69, b 0, d 0, which is the order of the
+items for both together. A title's vector counts its words "even" and "odd".
 """
 
 from pathlib import Path
@@ -19,6 +20,8 @@ from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.recommender import UserStates
 
 GATES = np.asarray([0.75, 0.25], np.float32)
+ASKS = np.asarray([1.0, 0.0], np.float32)
+"""How much of the average each factor asks for."""
 IDS = np.asarray(list("abcdef"), object)
 TITLES = np.asarray(["even one", "odd one", "even two", "odd two", "even three", "odd three"], object)
 VECTORS = np.asarray([[1, 0], [0, 1], [0.9, 0], [0, 0.9], [0.8, 0], [0, 0.8]], np.float32)
@@ -30,11 +33,12 @@ class ToyReader:
     """The network in numpy."""
 
     def read(self, histories, vectors, titles):
-        weight = (histories != PAD) / np.maximum((histories != PAD).sum(axis=1, keepdims=True), 1)
-        attention = np.repeat(weight[:, None, :], 2, axis=1).astype(np.float32)
-        factors = attention @ np.where((histories == PAD)[..., None], 0, vectors[np.maximum(histories, 0)])
-        gates = np.repeat(GATES[None], len(histories), axis=0)
-        return UserStates(factors * gates[..., None], gates, attention, factors)
+        items = histories.items
+        mask = np.repeat((items != PAD)[:, None].astype(np.float32), 2, axis=1)
+        attention = mask / np.maximum(mask.sum(axis=2, keepdims=True), 1)
+        factors = attention @ np.where((items == PAD)[..., None], 0, vectors[np.maximum(items, 0)])
+        gates = np.repeat(GATES[None], len(items), axis=0)
+        return UserStates(factors * ASKS[:, None], gates, attention, mask, factors)
 
     def encode_titles(self, titles):
         return np.asarray([[t.split().count("even"), t.split().count("odd")] for t in titles], np.float32)
@@ -44,14 +48,22 @@ def toy_evidence() -> Evidence:
     return Evidence(
         indptr=np.asarray([0, 1, 1, 1, 1, 1, 1]),
         neighbour=np.asarray([5]),
-        value=np.ones(1, np.float32),
-        kernel=np.ones(MAX_HISTORY, np.float32),
-        lag=np.ones(2, np.float32),
-        lag_bounds=np.zeros(1, np.int64),
-        scale=1.0,
-        weight=1.0,
+        value=np.asarray([[1, 0]], np.float32),
+        weight=np.ones(2, np.float32),
+        scale=np.ones(2, np.float32),
         seen=0.0,
+        lag_bounds=np.zeros(1, np.int64),
     )
+
+
+def toy_joint(history: list[int]) -> np.ndarray:
+    """What each factor gives each item: (2, 6) gates times probabilities after a history of positions."""
+    logits = np.zeros((2, 6))
+    newest = history[-MAX_HISTORY:]
+    logits[0] = VECTORS @ VECTORS[newest].mean(axis=0)
+    logits[0, 5] += np.log1p(newest.count(0))
+    chances = np.exp(logits)
+    return GATES[:, None] * chances / chances.sum(axis=1, keepdims=True)
 
 
 def toy_recommender(reader=None, index=None) -> CatalogRecommender:
@@ -88,13 +100,15 @@ def write_reader(path: Path, encoding: str) -> None:
         node("Div", ["mask", "length"], ["weight"]),
         node("Unsqueeze", ["weight", "one"], ["row"]),
         node("Concat", ["row", "row"], ["attention"], axis=1),
+        node("Unsqueeze", ["mask", "one"], ["mask_row"]),
+        node("Concat", ["mask_row", "mask_row"], ["weights"], axis=1),
         node("MatMul", ["attention", "item_vectors"], ["pooled"]),
         node("ReduceSum", ["weight", "last"], ["unit"], keepdims=1),
         node("Mul", ["unit", "gate"], ["gates"]),
-        node("Unsqueeze", ["gates", "last"], ["wide_gates"]),
-        node("Mul", ["pooled", "wide_gates"], ["queries"]),
+        node("Mul", ["pooled", "asks"], ["queries"]),
     ]
-    inputs = {"item_vectors": (TensorProto.FLOAT, ["B", "L", 2]), "history_mask": (TensorProto.INT64, ["B", "L"])}
+    inputs = {"item_vectors": (TensorProto.FLOAT, ["B", "L", 2])}
+    inputs |= {name: (TensorProto.INT64, ["B", "L"]) for name in ("history_mask", "history_lag")}
     if encoding == "text":
         nodes += [
             node("Mul", ["input_ids", "attention_mask"], ["kept"]),
@@ -109,8 +123,9 @@ def write_reader(path: Path, encoding: str) -> None:
         helper.make_tensor("last", TensorProto.INT64, [1], [-1]),
         helper.make_tensor("one", TensorProto.INT64, [1], [1]),
         helper.make_tensor("gate", TensorProto.FLOAT, [1, 2], GATES.tolist()),
+        helper.make_tensor("asks", TensorProto.FLOAT, [1, 2, 1], ASKS.tolist()),
     ]
-    outputs = {"queries": 3, "gates": 2, "attention": 3, "factors": 3}
+    outputs = {"queries": 3, "gates": 2, "attention": 3, "weights": 3, "factors": 3}
     _save(path, nodes, inputs, {name: (TensorProto.FLOAT, [None] * n) for name, n in outputs.items()}, constants)
 
 

@@ -11,25 +11,20 @@ from flr_model.artifacts import BUNDLE, RUN, Manifest
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import SPLITS, Dataset, write_rows
 from flr_model.data.histories import HistoryRows
-from flr_model.ranking.candidates import EVERYTHING
 from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.recommender import UserStates
 from flr_model.writing import FILE, claim
-from tests.builders import reseal
+from tests.builders import no_evidence, reseal
 
 
 class LastItemReader:
     """One factor whose query is the vector of the newest item."""
 
     def read(self, histories, vectors, titles):
-        n, length = histories.shape
-        query = vectors[histories[:, -1]][:, None]
-        return UserStates(query, np.ones((n, 1)), np.full((n, 1, length), 1 / length), query)
-
-
-class NoEvidence:
-    def scores(self, rows, candidates=EVERYTHING):
-        return candidates.mask(np.zeros((len(rows), 3), np.float32), rows)
+        n, length = histories.items.shape
+        query = vectors[histories.items[:, -1]][:, None]
+        attention = np.full((n, 1, length), 1 / length)
+        return UserStates(query, np.ones((n, 1)), attention, attention, query)
 
 
 @pytest.fixture
@@ -59,7 +54,7 @@ def loaders(dataset, monkeypatch):
 
     def load_recommender(folder, **_):
         vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
-        return CatalogRecommender(LastItemReader(), dataset.catalog, vectors, NoEvidence(), max_history=3)
+        return CatalogRecommender(LastItemReader(), dataset.catalog, vectors, no_evidence(3), max_history=3)
 
     for module in ("export.runtime", "flr_model.nn.run"):
         monkeypatch.setitem(sys.modules, module, SimpleNamespace(load_recommender=load_recommender))

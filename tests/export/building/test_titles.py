@@ -64,7 +64,9 @@ def test_the_lists_are_those_of_torch(exported):
     assert (exported.precision, exported.files["title_step"]) == ("fp32", "title_step.onnx")
     ranking = exported.parity["fp32"]["ranking"]
     assert (ranking["rows"] > 0, ranking["identical_top10"], ranking["top10_overlap"]) == (True, 1.0, 1.0)
-    assert set(exported.parity["fp32"]["differences"]) == {"item_vectors", "gates", "attention", "factors", "state"}
+    assert set(exported.parity["fp32"]["differences"]) == {
+        "item_vectors", "gates", "attention", "weights", "factors", "state",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", [{"encoding": "text"}, {"latent_tokens": 3, "n_factors": 1}])
@@ -92,8 +94,9 @@ def test_every_user_is_scored_or_rejected_and_the_parts_add_up(bundle, histories
     assert len(rows) == 7 * len(users)
     assert not {(row["user_id"], row["item_id"]) for row in rows} & seen
     for row in rows:
-        parts = [float(row[name]) for name in ("factor_1", "factor_2", "evidence")]
-        assert sum(parts) == pytest.approx(float(row["score"]), abs=3e-6)
+        assert float(row["factor_1"]) + float(row["factor_2"]) == pytest.approx(1, abs=3e-6)
+        assert 0 < float(row["score"]) < 1
+        assert (row["user_id"], row["because_item_id"]) in seen
     assert [row["user_id"] for row in read(tmp_path / "recs.csv.rejects.csv")] == ["stranger"]
 
 

@@ -6,7 +6,7 @@ import pytest
 from export.scoring.index import FaissIndex
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import MissingExtraError
-from tests.export.toy import toy_recommender
+from tests.export.toy import toy_joint, toy_recommender
 
 
 def test_without_faiss_the_extra_is_named(monkeypatch):
@@ -26,14 +26,14 @@ class Nearest:
         return self
 
 
-def test_items_found_near_and_items_with_evidence_are_ranked_exactly():
+def test_items_found_near_and_items_with_counts_are_ranked_exactly():
     ranking = toy_recommender(index=Nearest()).recommend(HistoryRows.from_lists([[0], [1]]), 3)
     assert ranking.items.tolist() == [
         [4, 5, -1],
         [4, -1, -1],
-    ]  # f has evidence after a; c, which nobody found, is missed
-    np.testing.assert_allclose(ranking.scores[0, :2], [0.8, np.log(2)], atol=1e-6)
-    np.testing.assert_allclose(ranking.contributions[0, 1], [0, 0, np.log(2)], atol=1e-6)
+    ]  # f was counted after a; c, which nobody found, is missed
+    np.testing.assert_allclose(np.exp(ranking.scores[0, :2]), toy_joint([0]).sum(0)[[4, 5]], rtol=1e-5)
+    assert ranking.counted[0, 0] == 0 < ranking.counted[0, 1]
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def check_same(rows, bundle, folder):
     found = sorted((row for row in rows if row["reason"] is None), key=key)
     names = [columns.USER, columns.ITEM, columns.TITLE]
     assert [[row[n] for n in names] for row in found] == [[row[n] for n in names] for row in expected]
-    assert [f"{row['score']:.6f}" for row in found] == [row["score"] for row in expected]
+    assert [f"{row['score']:.6g}" for row in found] == [row["score"] for row in expected]
     rejected = {row[columns.USER]: row["reason"] for row in rows if row["reason"] is not None}
     with report.rejects.open(newline="") as file:
         assert rejected == {row[columns.USER]: row["reason"] for row in csv.DictReader(file)}

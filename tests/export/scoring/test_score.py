@@ -14,7 +14,7 @@ from export.scoring.inputs import HistoryFile, Shard
 from export.scoring.score import score_file
 from flr_model.config import FilesConfig, ScoreConfig
 from flr_model.errors import ArtifactError, ConfigError, DataError, FlrError
-from tests.export.toy import ToyReader, toy_recommender
+from tests.export.toy import ToyReader, toy_joint, toy_recommender
 
 LONG = "user_id,item_id,timestamp\nu,a,1\nv,b,1\nv,d,2\n"
 WIDE = 'user_id,history\nu,"[""a""]"\nv,"[""b"", ""d""]"\n'
@@ -47,17 +47,21 @@ def pairs(rows):
     return [(row["user_id"], row["item_id"]) for row in rows]
 
 
-def test_result_has_rank_title_score_and_terms_that_add_up(run, tmp_path):
+def test_result_has_rank_title_probability_and_what_it_is_made_of(run, tmp_path):
     report, rows = run(LONG, top_k=3)
     assert list(rows[0]) == [
-        "user_id", "rank", "item_id", "title", "score", "factor_1", "factor_2", "evidence",
+        "user_id", "rank", "item_id", "title", "score", "factor_1", "factor_2", "counted",
+        "because_item_id", "because_title",
     ]  # fmt: skip
-    assert list(rows[0].values()) == ["u", "1", "c", "even two", "0.900000", "0.675000", "0.225000", "0.000000"]
-    assert rows[2]["evidence"] == rows[2]["score"] == "0.693147"
     assert pairs(rows) == [("u", "c"), ("u", "e"), ("u", "f"), ("v", "f"), ("v", "a"), ("v", "c")]
-    for row in rows:
-        terms = sum(float(row[name]) for name in ("factor_1", "factor_2", "evidence"))
-        assert terms == pytest.approx(float(row["score"]), abs=2e-6)
+    for row, history in zip(rows, [[0]] * 3 + [[1, 3]] * 3, strict=True):
+        joint = toy_joint(history)[:, "abcdef".index(row["item_id"])]
+        assert float(row["score"]) == pytest.approx(joint.sum(), rel=1e-5)
+        assert [float(row["factor_1"]), float(row["factor_2"])] == pytest.approx(joint / joint.sum(), rel=1e-5)
+        counted = joint[0] / joint.sum() / 2 if history == [0] and row["item_id"] == "f" else 0  # bought with a, once
+        assert float(row["counted"]) == pytest.approx(counted, rel=1e-5)
+    reasons = [(row["because_item_id"], row["because_title"]) for row in rows]
+    assert reasons == [("a", "even one")] * 3 + [("b", "odd one")] + [("", "")] * 2
     assert (report.users, report.scored, report.rejected, report.rows) == (2, 2, 0, 6)
     assert report.rejects is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["histories.csv", "recs.csv"]
@@ -89,7 +93,7 @@ def test_scattered_rows_of_a_user_are_ordered_by_time_then_file(run, tmp_path):
     text = "user_id,item_id,timestamp\nv,f,9\nu,a,5\nv,b,9\nu,c,1\nv,d,3\n"
     (tmp_path / "h.csv").write_text(text)
     score_file(recommender, tmp_path / "h.csv", tmp_path / "o.csv", config=ScoreConfig(top_k=1))
-    assert seen[-1].tolist() == [[3, 5, 1], [-1, 2, 0]]
+    assert seen[-1].items.tolist() == [[3, 5, 1], [-1, 2, 0]]
 
 
 def test_the_newest_interaction_is_history(run):
@@ -297,7 +301,7 @@ def test_shards_must_be_a_part_of_a_whole(text):
 
 def test_catalogue_larger_than_one_block_of_scores_gives_the_same_bytes(run, tmp_path, monkeypatch):
     run(WIDE, out="whole.csv")
-    monkeypatch.setattr("flr_model.ranking.topk.BLOCK_SCORES", 1)
+    monkeypatch.setattr("flr_model.ranking.mixture.BLOCK_LOGITS", 1)
     run(WIDE)
     assert (tmp_path / "recs.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
@@ -321,8 +325,8 @@ class SmallMemory(ToyReader):
         self.most, self.sizes = most, []
 
     def read(self, histories, vectors, titles):
-        self.sizes.append(len(histories))
-        if len(histories) > self.most:
+        self.sizes.append(len(histories.items))
+        if len(histories.items) > self.most:
             raise MemoryError
         return super().read(histories, vectors, titles)
 
@@ -354,7 +358,7 @@ def test_a_gpu_ranks_few_batches_that_grow_and_a_processor_one_for_each_core(mon
 def test_out_of_memory_with_a_single_user_is_an_error(tmp_path):
     class NoMemory(ToyReader):
         def read(self, histories, vectors, titles):
-            if (histories == 1).any():
+            if (histories.items == 1).any():
                 raise MemoryError
             return super().read(histories, vectors, titles)
 

@@ -16,6 +16,7 @@ from flr_model.ranking.candidates import EVERYTHING
 from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.recommender import UserStates
 from flr_model.writing import FILE, claim
+from tests.builders import no_evidence
 
 TRAIN = HistoryRows.from_lists([[0], [1]], target=[1, 2])
 CONFIG = EvalConfig(bootstrap=20)
@@ -35,14 +36,10 @@ class SilentReader:
     """One factor whose query asks for the last item of the history; K=1, L=2."""
 
     def read(self, histories, vectors, titles):
-        n = len(histories)
-        query = vectors[histories[:, -1]][:, None]
-        return UserStates(query, np.ones((n, 1), np.float32), np.full((n, 1, 2), 0.5, np.float32), query)
-
-
-class NoEvidence:
-    def scores(self, rows, candidates=EVERYTHING):
-        return candidates.mask(np.zeros((len(rows), 4), np.float32), rows)
+        n, length = histories.items.shape
+        query = vectors[histories.items[:, -1]][:, None]
+        attention = np.full((n, 1, length), 1 / length, np.float32)
+        return UserStates(query, np.ones((n, 1), np.float32), attention, attention, query)
 
 
 def catalog(*titles):
@@ -64,7 +61,7 @@ def dataset(tmp_path):
 
 def recommender(items):
     vectors = np.eye(4, dtype=np.float32)[[1, 1, 2, 3]]
-    return CatalogRecommender(SilentReader(), items, vectors, NoEvidence(), max_history=2)
+    return CatalogRecommender(SilentReader(), items, vectors, no_evidence(4), max_history=2)
 
 
 def test_seen_items_are_no_candidates():

@@ -6,6 +6,7 @@ import torch
 
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.evidence_head import EvidenceHead
+from flr_model.nn.sparse import SparseCounts
 from flr_model.ranking.pair_events import PairEvents
 from tests.builders import rows_of
 
@@ -29,14 +30,15 @@ def many():
     }
 
 
-def head_of(events, *, max_history):
-    head = EvidenceHead(len(events.lag_bounds) + 1, max_history=max_history)
+def head_of(rows, *, n_items=N_ITEMS, n_factors=1, max_history=6):
+    events = PairEvents.count(rows, n_items)
+    head = EvidenceHead(n_factors, len(events.lag_bounds) + 1, max_history=max_history)
     head.attach(events)
     return head
 
 
-def random_head(rows, *, exponents=True):
-    head = head_of(PairEvents.count(rows, N_ITEMS), max_history=6)
+def random_head(rows, *, exponents=True, n_factors=2):
+    head = head_of(rows, n_factors=n_factors)
     torch.manual_seed(0)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -48,17 +50,39 @@ def random_head(rows, *, exponents=True):
     return head.requires_grad_(False)
 
 
-def test_scores_are_those_worked_out_by_hand():
-    head = head_of(PairEvents.count(ROWS, 4), max_history=3)
+def decay(rows, max_history, n_factors=1):
+    """Log weights of exp(-0.35) a step back."""
+    age = torch.arange(max_history - 1, -1, -1).float()
+    return (-0.35 * age).expand(len(rows), n_factors, -1)
+
+
+def random_weights(rows, n_factors=2, max_history=6):
+    return torch.randn(len(rows), n_factors, max_history, generator=torch.Generator().manual_seed(1))
+
+
+def dense(head, batch, weights, n_rows):
+    """(B, K, M) logits of all places, those of seen items among them."""
+    logits = torch.zeros(n_rows, head.n_items, weights.shape[1])
+    logits = logits.index_put(tuple(batch.place), head(batch, weights))
+    logits = logits.index_put(tuple(batch.seen), head.seen, accumulate=True)
+    return logits.transpose(1, 2)
+
+
+def scored(head, rows, weights, *, leave_out_own):
+    return dense(head, head.encode(rows, leave_out_own=leave_out_own), weights, len(rows))
+
+
+def test_counts_are_those_worked_out_by_hand():
+    head = head_of(ROWS, n_items=4, max_history=3)
     new_user = HistoryRows.from_lists([[0]], user_id=["cid"], times=[[60]])
     # After 0 came 1 twice at distance 1, and 2 once at distance 2, which starts at half the weight.
-    expected = torch.tensor([[SEEN, score(2), score(0.5), 0]])
-    torch.testing.assert_close(head(head.encode(new_user, leave_out_own=False)), expected)
+    expected = torch.tensor([[[SEEN, score(2), score(0.5), 0]]])
+    torch.testing.assert_close(scored(head, new_user, decay(new_user, 3), leave_out_own=False), expected)
 
 
 def test_while_training_the_own_pairs_contribute_nothing_and_others_do():
-    head = head_of(PairEvents.count(ROWS, 4), max_history=3)
-    scores = head(head.encode(ROWS, leave_out_own=True))
+    head = head_of(ROWS, n_items=4, max_history=3)
+    scores = scored(head, ROWS, decay(ROWS, 3), leave_out_own=True)[:, 0]
     ann = [SEEN, score(1), score(0.5), 0]  # Bob's pairs only
     bob = [SEEN, score(1), 0, 0]  # Ann's only
     # Bob's second row, history 0 and 1 (the newer): Ann's pairs 0-1 and 1-0, the former weighed by exp(-0.35).
@@ -67,93 +91,83 @@ def test_while_training_the_own_pairs_contribute_nothing_and_others_do():
 
 
 def test_the_targets_degree_does_not_count_the_own_interaction():
-    head = head_of(PairEvents.count(ROWS, 4), max_history=3)
+    head = head_of(ROWS, n_items=4, max_history=3)
     with torch.no_grad():
         head.neighbour_exponent.fill_(1.0)  # counts over 1 + degree
     ann = ROWS.select(slice(0, 1))
-    training = head(head.encode(ann, leave_out_own=True))[0]
+    training = scored(head, ann, decay(ann, 3), leave_out_own=True)[0, 0]
     # Item 1 has a degree of 2, one of them Ann's own; item 2, not her target, keeps its degree of 1.
     assert training[1].item() == pytest.approx(score(1 / 2))
     assert training[2].item() == pytest.approx(score(0.5 / 2))
-    assert head(head.encode(ann, leave_out_own=False))[0, 1].item() == pytest.approx(score(2 / 3))
+    assert scored(head, ann, decay(ann, 3), leave_out_own=False)[0, 0, 1].item() == pytest.approx(score(2 / 3))
 
 
-@pytest.mark.parametrize("dense", [False, True])
-def test_leaving_a_user_out_equals_never_having_counted_them(many, dense):
+def test_leaving_a_user_out_equals_never_having_counted_them(many):
     rows = rows_of(many)
-    head = random_head(rows, exponents=False)
-    head.dense = dense
-    scores = head(head.encode(rows, leave_out_own=True))
+    head, weights = random_head(rows, exponents=False), random_weights(rows)
+    scores = scored(head, rows, weights, leave_out_own=True)
     for user in many:
         mine = rows.user_id == user
         without = random_head(rows_of({name: events for name, events in many.items() if name != user}), exponents=False)
-        expected = without(without.encode(rows.select(mine), leave_out_own=False))
+        expected = scored(without, rows.select(mine), weights[torch.from_numpy(mine)], leave_out_own=False)
         torch.testing.assert_close(scores[torch.from_numpy(mine)], expected, atol=2e-4, rtol=1e-4)
 
 
-def test_many_pairs_and_few_pairs_are_summed_alike(many):
+def test_each_factor_counts_with_its_own_weights(many):
     rows = rows_of(many)
-    head = random_head(rows)
-    batch = head.encode(rows, leave_out_own=True)
-    scores = {}
-    for head.dense in (False, True):
-        scores[head.dense] = head(batch)
-    torch.testing.assert_close(scores[True], scores[False], atol=1e-4, rtol=1e-4)
-
-
-def test_only_many_pairs_of_few_items_are_a_dense_matrix(many, monkeypatch):
-    events = PairEvents.count(rows_of(many), N_ITEMS)
-    share = len(events.neighbour) / N_ITEMS**2
-    below = share - 0.01
-    for largest, least, dense in ((N_ITEMS, below, True), (N_ITEMS - 1, below, False), (N_ITEMS, share, False)):
-        monkeypatch.setattr("flr_model.nn.evidence_head.DENSE_ITEMS", largest)
-        monkeypatch.setattr("flr_model.nn.evidence_head.DENSE_SHARE", least)
-        assert head_of(events, max_history=2).dense == dense
-
-
-@pytest.mark.parametrize("dense", [False, True])
-def test_candidates_are_scored_as_in_the_whole_catalogue(many, dense):
-    rows = rows_of(many)
-    head = random_head(rows)
-    head.dense = dense
-    batch = head.encode(rows, leave_out_own=False)
-    candidates = torch.tensor([7, 2, 11])
-    torch.testing.assert_close(head(batch, candidates), head(batch)[:, candidates])
-
-
-def test_targets_among_the_candidates_are_scored_as_while_training_on_all(many):
-    rows = rows_of(many)
-    head = random_head(rows)
-    batch = head.encode(rows, leave_out_own=True)
-    candidates = torch.from_numpy(rows.target).unique()
-    torch.testing.assert_close(head(batch, candidates), head(batch)[:, candidates])
+    head, weights = random_head(rows), random_weights(rows)
+    both = scored(head, rows, weights, leave_out_own=True)
+    for k in range(2):
+        alone = random_head(rows, n_factors=1)
+        for name, parameter in head.named_parameters():
+            if parameter.ndim:
+                getattr(alone, name).data.copy_(parameter[k : k + 1])
+        alone.seen.data.copy_(head.seen)
+        torch.testing.assert_close(scored(alone, rows, weights[:, k : k + 1], leave_out_own=True)[:, 0], both[:, k])
 
 
 @pytest.mark.parametrize("each", [1, 10**9])
-def test_baked_it_scores_as_it_does_here(many, monkeypatch, each):
+def test_baked_it_counts_as_it_does_here(many, monkeypatch, each):
     monkeypatch.setattr("flr_model.ranking.lags.LAGS_PER_BUCKET", each)
     rows = rows_of(many)
-    head = random_head(rows)
-    assert (len(head.history_lag) == 1) == (each > 1)
-    expected = head(head.encode(rows, leave_out_own=False)).numpy()
-    np.testing.assert_allclose(head.bake().scores(rows), expected, atol=1e-4, rtol=1e-4)
+    head, weights = random_head(rows), random_weights(rows)
+    batch = head.encode(rows, leave_out_own=False)
+    found = head.bake().counts(rows, weights.exp().numpy())
+    assert (np.stack([found.row, found.item]) == batch.place.numpy()).all()
+    np.testing.assert_allclose(found.value, head(batch, weights).numpy(), atol=1e-4, rtol=1e-4)
 
 
 def test_every_weight_learns_from_the_loss(many, monkeypatch):
     monkeypatch.setattr("flr_model.ranking.lags.LAGS_PER_BUCKET", 10)
     rows = rows_of(many)
-    head = head_of(PairEvents.count(rows, N_ITEMS), max_history=6)
-    scores = head(head.encode(rows, leave_out_own=True))
-    torch.nn.functional.cross_entropy(scores, torch.from_numpy(rows.target)).backward()
-    for name, parameter in head.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().sum() > 0, name
+    head, weights = head_of(rows, n_factors=2), random_weights(rows).requires_grad_()
+    scores = scored(head, rows, weights, leave_out_own=True)
+    torch.nn.functional.cross_entropy(scores.sum(1), torch.from_numpy(rows.target)).backward()
+    for name, gradient in (*((name, p.grad) for name, p in head.named_parameters()), ("weights", weights.grad)):
+        assert gradient is not None, name
+        assert gradient.isfinite().all(), name
+        assert gradient.abs().sum() > 0, name
 
 
-def test_a_catalogue_without_any_pair_scores_zero_but_for_what_was_seen():
-    head = head_of(PairEvents.count(HistoryRows.from_lists([]), 3), max_history=2)
+def test_the_gradient_of_channel_weights_is_that_of_a_dense_product():
+    rng = np.random.default_rng(0)
+    row, column = rng.integers(5, size=40), rng.integers(3, size=40)
+    counts = SparseCounts.of(row, column, (5, 3))
+    dense_counts = torch.zeros(5, 3)
+    for r, c in zip(row.tolist(), column.tolist(), strict=True):
+        dense_counts[r, c] += 1
+    factor = torch.randn(3, 2, requires_grad=True)
+    upstream = torch.randn(5, 2)
+    (gradient,) = torch.autograd.grad(counts.product(factor), factor, upstream)
+    torch.testing.assert_close(counts.product(factor), dense_counts @ factor)
+    torch.testing.assert_close(gradient, dense_counts.T @ upstream)
+
+
+def test_a_catalogue_without_any_pair_counts_nothing():
+    head = head_of(HistoryRows.from_lists([]), n_items=3, max_history=2)
     rows = HistoryRows.from_lists([[0], [2]], target=[1, 0])
     for leave_out in (False, True):
-        scores = head(head.encode(rows, leave_out_own=leave_out))
-        assert scores.tolist() == [[SEEN, 0, 0], [0, 0, SEEN]]
+        batch = head.encode(rows, leave_out_own=leave_out)
+        assert batch.place.shape == (2, 0)
+        assert head(batch, decay(rows, 2)).shape == (0, 1)
+        assert batch.seen.tolist() == [[0, 1], [0, 2]]

@@ -6,6 +6,8 @@ from flr_model.data.histories import HistoryRows
 from flr_model.nn.backbone import Trunk, load_backbone
 from flr_model.nn.build import build_model
 from flr_model.nn.history_encoders import HistoryBatch, TextTokens
+from flr_model.nn.reasoner import History
+from flr_model.ranking.lags import PaddedHistories
 from flr_model.titles.tokens import TextHistories, TitleTokenizer
 from tests.builders import TITLES, tiny_model
 
@@ -38,9 +40,10 @@ def vectors():
 
 
 def items_batch(vectors, histories, length):
-    padded = torch.from_numpy(HistoryRows.from_lists(histories).padded(length))
-    mask = (padded >= 0).long()
-    return HistoryBatch(vectors[padded.clamp(min=0)] * mask[..., None], mask)
+    rows = HistoryRows.from_lists(histories, times=[range(10, 10 + len(history)) for history in histories])
+    items, lag = map(torch.from_numpy, PaddedHistories.of(rows, length, np.asarray([0])))
+    mask = (items >= 0).long()
+    return HistoryBatch(vectors[items.clamp(min=0)] * mask[..., None], mask, lag)
 
 
 def text_batch(vectors, histories, length, tiny_backbone):
@@ -52,7 +55,7 @@ def text_batch(vectors, histories, length, tiny_backbone):
 
 
 def queries(network, batch):
-    return network.head.decoder.queries(network.model.read(batch))
+    return network.head.decoder(network.model.read(batch))
 
 
 def test_one_query_per_factor(build, vectors):
@@ -84,19 +87,20 @@ def test_a_latent_token_changes_the_thought(build, vectors):
 def test_latent_tokens_equal_full_passes_over_the_longer_sequence(build, vectors, n_latent):
     model, batch = build(latent_tokens=n_latent).model, items_batch(vectors, HISTORIES, 4)
     embeddings, mask = model.encoder.projection(batch.vectors), batch.mask
-    history, _ = model.encoder.trunk(embeddings, mask)
-    age = torch.arange(3, -1, -1).expand(2, -1)
-    thought = model.reasoner(history[:, -1], history, batch.mask, age)
+    states, _ = model.encoder.trunk(embeddings, mask)
+    history = History(states, batch.vectors, batch.mask, batch.lag)
+    thought = model.reasoner(states[:, -1], history)
     for _ in range(n_latent):
         direction = model.latent(thought.thought)
         token = direction / direction.norm(dim=-1, keepdim=True) * model.token_norm
         embeddings = torch.cat([embeddings, token[:, None]], dim=1)
         mask = torch.cat([mask, torch.ones(2, 1, dtype=torch.long)], dim=1)
         states, _ = model.encoder.trunk(embeddings, mask)
-        thought = model.reasoner(states[:, -1] + thought.thought, history, batch.mask, age)
+        thought = model.reasoner(states[:, -1] + thought.thought, history)
     read = model.read(batch).thought
     torch.testing.assert_close(read.thought, thought.thought)
     torch.testing.assert_close(read.attention, thought.attention)
+    torch.testing.assert_close(read.gates, thought.gates)
 
 
 def test_a_latent_token_has_the_mean_norm_of_the_backbones_tokens(build, vectors, monkeypatch):
@@ -108,36 +112,36 @@ def test_a_latent_token_has_the_mean_norm_of_the_backbones_tokens(build, vectors
     torch.testing.assert_close(seen[1].norm(dim=-1), mean_norm.expand(2, 1))
 
 
-def test_attention_over_text_is_summed_per_item(build, vectors, tiny_backbone):
-    model = build(encoding="text", latent_tokens=0, n_factors=2).model
+def test_text_is_reasoned_about_item_by_item(build, vectors, tiny_backbone):
+    model = build(encoding="text", latent_tokens=0).model
     batch = text_batch(vectors, HISTORIES, 4, tiny_backbone)
-    attention = model.read(batch).attention
-    torch.testing.assert_close(attention.sum(-1), torch.ones(2, 2))
-    assert (attention[1, :, :2] == 0).all()
-    encoded = model.encoder(batch, keep=False)
-    age = 3 - batch.text.slot.clamp(min=0)
-    by_token = model.reasoner(encoded.states[:, -1], encoded.states, encoded.mask, age).attention
+    reading = model.read(batch)
+    states = model.encoder(batch, keep=False).states
     for row, slot in ((0, 0), (0, 3), (1, 2), (1, 3)):
-        expected = by_token[row][:, batch.text.slot[row] == slot].sum(-1)
-        torch.testing.assert_close(attention[row, :, slot], expected)
+        expected = states[row, batch.text.slot[row] == slot].mean(0)
+        torch.testing.assert_close(reading.history.states[row, slot], expected)
+    assert (reading.history.states[1, :2] == 0).all()
+    assert (reading.thought.attention[1, :, :2] == 0).all()
+    torch.testing.assert_close(reading.last, states[:, -1])
 
 
-def test_tokens_of_one_item_have_the_same_age(build, vectors, tiny_backbone):
-    model = build(encoding="text", latent_tokens=0, n_factors=1, refine_steps=1).model
-    for parameter in (model.reasoner.query.weight, model.reasoner.factor_query):
-        torch.nn.init.zeros_(parameter)
-    model.reasoner.slope.fill_(1.0)
-    batch = text_batch(vectors, HISTORIES[:1], 4, tiny_backbone)
-    tokens = np.bincount(batch.text.slot[0].numpy(), minlength=4)
-    weight = tokens * np.exp([-3.0, -2, -1, 0])
-    np.testing.assert_allclose(model.read(batch).attention[0, 0], weight / weight.sum(), rtol=1e-5)
+@pytest.mark.parametrize("latent_tokens", [0, 1])
+def test_the_same_thought_reconsidered_gives_the_same_reading(build, vectors, latent_tokens):
+    model = build(latent_tokens=latent_tokens, refine_steps=2).model
+    reading = model.read(items_batch(vectors, HISTORIES, 4))
+    again = model.reconsider(reading, reading.thought.thought)
+    for name, before, after in zip(reading.thought._fields, reading.thought, again.thought, strict=True):
+        torch.testing.assert_close(after, before, msg=name)
+    other = model.reconsider(reading, reading.thought.thought + 3)
+    assert (other.thought.attention - reading.thought.attention).abs().max() > 1e-3
 
 
-def test_item_vectors_learn_through_the_decoder_but_not_through_the_backbone(build, vectors):
-    model, head = build(latent_tokens=1)
+def test_item_vectors_learn_through_the_reasoner_but_not_through_the_backbone(build, vectors):
+    model, head = build(latent_tokens=0)
     batch = items_batch(vectors, HISTORIES, 4)
     batch = batch._replace(vectors=batch.vectors.clone().requires_grad_())
     reading = model.read(batch)
-    assert not reading.thought.thought.requires_grad
-    head.decoder.queries(reading).sum().backward()
+    assert not reading.last.requires_grad
+    assert not reading.history.states.requires_grad
+    head.decoder(reading).sum().backward()
     assert batch.vectors.grad.abs().sum() > 0

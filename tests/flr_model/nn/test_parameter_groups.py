@@ -45,14 +45,28 @@ def test_the_group_of_a_parameter_does_not_depend_on_its_size(recommender, shape
     assert group_of_each(recommender(**shape)) == group_of_each(recommender())
 
 
-def test_slopes_and_kernels_are_scalars_and_the_factors_queries_are_not(recommender):
+def test_what_is_a_number_a_factor_is_a_scalar_and_what_lies_in_item_space_an_item_map(recommender):
     groups = group_of_each(recommender())
     scalars = {name for name, group in groups.items() if group == "scalars"}
-    head = {"model.reasoner.slope", "model.reasoner.gate_bias", "head.decoder.log_scale"}
-    assert "head.evidence.age" in scalars
-    assert scalars == head | {name for name in groups if name.startswith("head.evidence.")}
-    assert groups["model.reasoner.factor_query"] == "reasoner"
-    assert groups["items.scale"] == "item_maps"
+    reasoner = {"log_sharpness", "slot_bias", "competition", "gate_bias", "mass_weight", "recency.age", "recency.lag"}
+    assert scalars == {
+        "head.decoder.log_scale",
+        *(f"model.reasoner.{name}" for name in reasoner),
+        *(name for name in groups if name.startswith("head.evidence.")),
+    }
+    in_item_space = (
+        "model.reasoner.centre",
+        "model.reasoner.taste_gate.weight",
+        "head.decoder.item_map",
+        "items.scale",
+    )
+    assert {groups[name] for name in in_item_space} == {"item_maps"}
+    assert groups["model.reasoner.value"] == groups["head.decoder.thought_map"] == "reasoner"
+
+
+def test_the_counts_of_the_title_decoder_have_a_recency_of_their_own(recommender):
+    groups = group_of_each(recommender(decoder="title"))
+    assert groups["head.recency.age"] == groups["head.evidence.weight"] == "scalars"
 
 
 def test_a_parameter_in_no_group_or_in_two_is_an_error():

@@ -15,19 +15,16 @@ from flr_model.nn.build import build_model
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
 from flr_model.ranking.candidates import EVERYTHING
-from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.lags import PaddedHistories
 from flr_model.titles.recommender import TitleRecommender
 from flr_model.titles.tokens import TitleTokenizer
 from flr_model.titles.tree import TitleTree
-from tests.builders import TITLES, catalog_of, tiny_model
+from tests.builders import TITLES, catalog_of, no_evidence, tiny_model
 
 END = 2
 CATALOG = [*TITLES, "red", "red jazz", TITLES[4]]
 HISTORIES = [[3, 11, 40, 7], [20, 9], [55]]
-NO_EVIDENCE = Evidence(
-    np.zeros(len(CATALOG) + 1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.ones(20, np.float32),
-    np.ones(2, np.float32), np.zeros(1, np.int64), 1.0, 1.0, 0.0,
-)  # fmt: skip
+NO_EVIDENCE = no_evidence(len(CATALOG))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +54,8 @@ def build(tiny_backbone, tokenizer, tree):
         head.decoder.log_scale.zero_()  # the references scale no logits
         writer = TorchWriter(model, head.decoder, None, tokenizer)
         vectors = np.zeros((len(CATALOG), 16), np.float32)
-        return TitleRecommender(writer, catalog_of(CATALOG), vectors, NO_EVIDENCE, tree, config)
+        recency = head.recency.bake()
+        return TitleRecommender(writer, catalog_of(CATALOG), vectors, NO_EVIDENCE, recency, tree, config)
 
     return build
 
@@ -77,26 +75,22 @@ def prompt_tokens(tokenizer, config, history):
 
 
 def thoughts_of(recommender, histories):
-    padded = HistoryRows.from_lists(histories).padded(recommender.max_history)
-    reader = recommender.reader
+    rows, reader = HistoryRows.from_lists(histories), recommender.reader
+    padded = PaddedHistories.of(rows, recommender.max_history, NO_EVIDENCE.lag_bounds)
     return reader.model.read(reader.batch(padded, reader.table(recommender.vectors, CATALOG)))
 
 
-def test_one_factor_and_one_step_are_the_two_passes_of_latentr3(build, tokenizer, tree, generator):
+def test_one_factor_and_one_step_are_two_passes_like_those_of_latentr3(build, tokenizer, tree, generator):
     recommender = build(n_factors=1, refine_steps=1, latent_tokens=1)
     model = recommender.reader.model
-    model.reasoner.slope.zero_()  # LatentR3 has no recency, and no query of a factor's own
-    model.reasoner.factor_query.zero_()
     history, title = HISTORIES[0], 17
     tokens, n_before, n_after = prompt_tokens(tokenizer, recommender.model, history)
-    # First pass; one attention layer from the last state over the history's.
-    states = generator.model(tokens).last_hidden_state
-    normed = F.rms_norm(states, states.shape[-1:])
-    attended = F.scaled_dot_product_attention(
-        normed[:, -1:] @ model.reasoner.query.weight.T,
-        normed[:, n_before:-n_after] @ model.reasoner.key.weight.T,
-        normed[:, n_before:-n_after] @ model.reasoner.value[0],
-    )
+    # First pass; a single factor weighs the items, each the mean of its tokens' states, by recency.
+    states = generator.model(tokens).last_hidden_state[0, n_before:-n_after]
+    lengths = [len(tokenizer.encode([CATALOG[item]])[0]) + len(tokenizer.encode(["\n"])[0]) for item in history]
+    of_items = torch.stack([item.mean(0) for item in states.split(lengths)])
+    weights = model.reasoner.recency(torch.tensor([[1, 1, 1, 0]]))[0, 0].softmax(-1)  # unknown times, then the newest
+    attended = (weights @ F.rms_norm(of_items, states.shape[-1:]) @ model.reasoner.value[0])[None, None]
     thought = F.normalize(attended @ model.latent.weight.T, dim=-1) * model.token_norm
     # Second pass, whole, with the layer's output as the input embedding of the thought token.
     own = torch.tensor([[*tokenizer.encode([CATALOG[title]])[0], END]])
@@ -192,14 +186,16 @@ def test_the_lists_are_those_of_transformers_generate(build, generator, tree, to
     np.testing.assert_allclose(np.unique(found.scores[0])[::-1], scores[: len(ours)], atol=1e-4)
 
 
-def test_the_parts_of_a_score_are_the_gates_shares(build):
+def test_the_shares_of_a_title_are_the_gates_and_nothing_is_counted(build):
     recommender = build(n_factors=3)
     rows = HistoryRows.from_lists(HISTORIES)
     found = recommender.recommend(rows, 5)
-    np.testing.assert_allclose(found.contributions.sum(axis=2), found.scores, rtol=1e-5)
-    gates = recommender.states(rows).gates
-    np.testing.assert_allclose(found.contributions[:, 0, :3] / found.scores[:, :1], gates, rtol=1e-4)
-    assert (found.contributions[..., 3] == 0).all()
+    states = recommender.states(rows)
+    np.testing.assert_allclose(found.shares, np.repeat(states.gates[:, None], 5, axis=1), rtol=1e-4)
+    assert (found.counted == 0).all()
+    looked_at = np.einsum("bk,bkl->bl", states.gates, states.attention).argmax(1)
+    padded = rows.padded(recommender.max_history)
+    assert found.because.tolist() == np.repeat(padded[np.arange(3), looked_at][:, None], 5, axis=1).tolist()
 
 
 def test_no_seen_item_and_no_item_twice(build):

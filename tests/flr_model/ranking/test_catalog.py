@@ -5,87 +5,107 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
 from flr_model.ranking.catalog import CatalogRecommender
-from flr_model.ranking.evidence import SparseScores
+from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.recommender import UserStates
 
 VECTORS = np.asarray([[1, 0], [0, 1], [2, 0], [0, 2]], np.float32)
+GATES = np.asarray([0.25, 0.75], np.float32)
 
 
 class StubReader:
-    """Two factors that see one half of the newest item's vector each; titles are encoded by their length."""
+    """The first factor asks for the newest item's vector, the second for nothing; titles are encoded by their length.
+
+    Both look at all items alike, and count them alike.
+    """
 
     def read(self, histories, vectors, titles):
-        newest = vectors[histories[:, -1]]
-        queries = np.stack([newest / 2, newest / 2], axis=1)
-        ones = np.ones(queries.shape[:2], np.float32)
-        attention = np.repeat((histories != PAD)[:, None].astype(np.float32), 2, axis=1)
-        return UserStates(queries, ones / 2, attention, queries)
+        newest = vectors[histories.items[:, -1]]
+        queries = np.stack([newest, np.zeros_like(newest)], axis=1)
+        real = np.repeat((histories.items != PAD)[:, None].astype(np.float32), 2, axis=1)
+        gates = np.repeat(GATES[None], len(newest), axis=0)
+        return UserStates(queries, gates, real / real.sum(2, keepdims=True), real, queries)
 
     def encode_titles(self, titles):
         return np.asarray([[len(title), 0] for title in titles], np.float32)
 
 
-class StubEvidence:
-    """Knows that item 3 goes with everything."""
+# After item 1 came item 3: a logit of log 4 for the second factor. Seen items lose log 2.
+EVIDENCE = Evidence(
+    indptr=np.asarray([0, 0, 1, 1, 1]),
+    neighbour=np.asarray([3]),
+    value=np.asarray([[0, 3]], np.float32),
+    weight=np.ones(2, np.float32),
+    scale=np.ones(2, np.float32),
+    seen=-np.log(2),
+    lag_bounds=np.zeros(1, np.int64),
+)
 
-    def __init__(self, n_items=4):
-        self.n_items = n_items
-
-    def scores(self, rows):
-        out = np.zeros((len(rows), self.n_items), np.float32)
-        out[:, 3] = 0.5
-        return out
-
-    def sparse(self, rows):
-        every = np.arange(len(rows))
-        return SparseScores(every, np.full(len(rows), 3), np.full(len(rows), 0.5, np.float32))
-
-    def extended(self, n_new):
-        return StubEvidence(self.n_items + n_new)
+# The exponentials of both users and factors, worked out by hand.
+JOINT = np.asarray(
+    [
+        [np.exp([1, 0, 2, 0]) * [0.5, 1, 1, 1], np.asarray([0.5, 1, 1, 1])],
+        [np.exp([0, 1, 0, 2]) * [0.5, 0.5, 0.5, 1], np.asarray([0.5, 0.5, 0.5, 4])],
+    ]
+)
+JOINT = JOINT / JOINT.sum(2, keepdims=True) * GATES[:, None]
 
 
 @pytest.fixture
 def recommender():
     catalog = Catalog(np.asarray(list("abcd"), object), np.asarray(["A", "B", "C", "D"], object))
-    return CatalogRecommender(StubReader(), catalog, VECTORS, StubEvidence(), max_history=2)
+    return CatalogRecommender(StubReader(), catalog, VECTORS, EVIDENCE, max_history=2)
 
 
 ROWS = HistoryRows.from_lists([[0], [0, 2, 1]])
 
 
-def test_scores_are_dot_products_plus_evidence(recommender):
-    assert recommender.scores(ROWS).tolist() == [[1, 0, 2, 0.5], [0, 1, 0, 2.5]]
+def test_scores_are_the_logarithms_of_the_mixture(recommender):
+    np.testing.assert_allclose(np.exp(recommender.scores(ROWS)), JOINT.sum(1), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(recommender.scores(ROWS)).sum(1), 1, rtol=1e-5)
 
 
 def test_network_reads_the_newest_items_only(recommender):
-    assert recommender.states(ROWS).attention[:, 0].tolist() == [[0, 1], [1, 1]]
+    states = recommender.states(ROWS)
+    assert states.attention[:, 0].tolist() == [[0, 1], [0.5, 0.5]]
+    assert states.weights[:, 1].tolist() == [[0, 1], [1, 1]]
+    assert recommender.n_factors == 2
+
+
+def test_states_are_as_wide_as_a_history_is_read(recommender):
+    narrow = recommender.states(ROWS.select(slice(0, 1)))
+    assert narrow.attention.tolist() == narrow.weights.tolist() == [[[0, 1], [0, 1]]]
 
 
 def test_recommendations_hide_the_whole_history_and_explain_themselves(recommender):
     ranking = recommender.recommend(ROWS, 3)
-    assert ranking.items.tolist() == [[2, 3, 1], [3, PAD, PAD]]
-    assert ranking.scores.tolist() == [[2, 0.5, 0], [2.5, -np.inf, -np.inf]]
-    assert ranking.contributions[0].tolist() == [[1, 1, 0], [0, 0, 0.5], [0, 0, 0]]
-    assert ranking.contributions[1, 0].tolist() == [1, 1, 0.5]
+    assert ranking.items.tolist() == [[2, 1, 3], [3, PAD, PAD]]
+    np.testing.assert_allclose(np.exp(ranking.scores[0]), JOINT[0].sum(0)[[2, 1, 3]], rtol=1e-5)
+    assert ranking.scores[1, 1:].tolist() == [-np.inf, -np.inf]
+    np.testing.assert_allclose(ranking.shares[0], (JOINT[0] / JOINT[0].sum(0)).T[[2, 1, 3]], rtol=1e-5)
+    shares = JOINT[1, :, 3] / JOINT[1, :, 3].sum()
+    np.testing.assert_allclose(ranking.shares[1], [shares, [0, 0], [0, 0]], rtol=1e-5)
+    # Without the count the second factor's weight of item 3 would be a fourth.
+    np.testing.assert_allclose(ranking.counted, [[0, 0, 0], [shares[1] * 3 / 4, 0, 0]], atol=1e-6)
+    assert ranking.because.tolist() == [[0, PAD, PAD], [1, PAD, PAD]]
 
 
 def test_what_was_had_before_the_history_is_hidden_too(recommender):
     row = HistoryRows.from_lists([[2, 0]])
-    assert recommender.recommend(row.newest(1), 4).items.tolist() == [[2, 3, 1, PAD]]
-    assert recommender.recommend(row.cut(1), 4).items.tolist() == [[3, 1, PAD, PAD]]
+    assert recommender.recommend(row.newest(1), 4).items.tolist() == [[2, 1, 3, PAD]]
+    assert recommender.recommend(row.cut(1), 4).items.tolist() == [[1, 3, PAD, PAD]]
 
 
 def test_seen_items_can_be_kept(recommender):
-    ranking = recommender.recommend(ROWS, 2, EVERYTHING)
-    assert ranking.items.tolist() == [[2, 0], [3, 1]]
+    order = np.argsort(-JOINT.sum(1), axis=1, kind="stable")
+    assert recommender.recommend(ROWS, 4, EVERYTHING).items.tolist() == order.tolist()
 
 
-def test_only_candidates_are_ranked(recommender):
+def test_only_candidates_are_ranked_with_their_probability_among_all_items(recommender):
     ranking = recommender.recommend(ROWS, 2, Candidates(allowed=[np.asarray([0, 1]), np.arange(4)]))
     assert ranking.items.tolist() == [[1, PAD], [3, PAD]]
-    assert ranking.contributions[1, 0].tolist() == [1, 1, 0.5]
+    np.testing.assert_allclose(np.exp(ranking.scores[:, 0]), [JOINT[0, :, 1].sum(), JOINT[1, :, 3].sum()], rtol=1e-5)
     empty = recommender.recommend(ROWS, 2, Candidates(allowed=[np.zeros(0, np.int64), np.asarray([0])]))
-    assert empty.items.tolist() == [[PAD, PAD], [PAD, PAD]]
+    assert empty.items.tolist() == empty.because.tolist() == [[PAD, PAD], [PAD, PAD]]
 
 
 def test_top_k_beyond_the_catalogue_gives_all_items(recommender):
@@ -97,6 +117,28 @@ def test_new_items_are_ranked_from_their_titles(recommender):
     assert larger.recommend(ROWS, 1).items.tolist() == [[4], [3]]
     assert len(recommender.catalog) == 4
     assert recommender.with_items([], []) is recommender
+
+
+class Index:
+    """Finds what is nearest to a query, and PAD."""
+
+    def __init__(self, vectors):
+        self.vectors, self.asked = vectors, []
+
+    def search(self, users, n):
+        self.asked.append((users.tolist(), n))
+        nearest = (users @ self.vectors.T).argmax(1)
+        return np.stack([nearest, np.full(len(users), PAD)], axis=1)
+
+
+def test_an_index_is_asked_by_every_factor_and_counted_items_are_added(recommender):
+    index = Index(VECTORS)
+    near = CatalogRecommender(StubReader(), recommender.catalog, VECTORS, EVIDENCE, max_history=2, index=index)
+    ranking = near.recommend(HistoryRows.from_lists([[0], [2, 0, 1]]), 3)
+    assert [users for users, _ in index.asked] == [[[1, 0], [0, 0], [0, 1], [0, 0]]]
+    # Near the first user's queries are 2 and, of equals, 0, which is seen; the second user's is 3, which also counts.
+    assert ranking.items.tolist() == [[2, PAD, PAD], [3, PAD, PAD]]
+    np.testing.assert_allclose(np.exp(ranking.scores[:, 0]), [JOINT[0, :, 2].sum(), JOINT[1, :, 3].sum()], rtol=1e-5)
 
 
 def test_hidden_items_are_those_of_each_rows_own_history():

@@ -9,9 +9,9 @@ import flr_model.ranking.pair_events
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
 from flr_model.ranking.evidence import Evidence
-from flr_model.ranking.lags import BUCKETS, history_lags, lag_bounds
+from flr_model.ranking.lags import BUCKETS, PaddedHistories, RecencyWeights, history_lags, lag_bounds
 from flr_model.ranking.pair_events import PairEvents, channel
-from tests.builders import rows_of
+from tests.builders import no_evidence, rows_of
 
 # Ann took 0 and then 1; Bob took 0, 1 and then 2, the last two at the same time.
 ROWS = rows_of({"ann": [(0, 10), (1, 20)], "bob": [(0, 30), (1, 40), (2, 40)]})
@@ -19,18 +19,27 @@ ROWS = rows_of({"ann": [(0, 10), (1, 20)], "bob": [(0, 30), (1, 40), (2, 40)]})
 
 @pytest.fixture
 def evidence():
-    """Of 4 items: 0 goes with 1 (value 2) and with 3 (value 1/2); 1 goes with 3 (value 1)."""
+    """Of 4 items and 2 factors: 0 goes with 1 (2 and 1) and with 3 (1/2 and 0); 1 goes with 3 (1 and 3)."""
     return Evidence(
         indptr=np.asarray([0, 2, 3, 3, 3]),
         neighbour=np.asarray([1, 3, 3]),
-        value=np.asarray([2, 0.5, 1], np.float32),
-        kernel=np.asarray([1, 0.5], np.float32),
-        lag=np.asarray([3, 1, 0.25], np.float32),
-        lag_bounds=np.asarray([0, 10]),
-        scale=2.0,
-        weight=10.0,
+        value=np.asarray([[2, 1], [0.5, 0], [1, 3]], np.float32),
+        weight=np.asarray([10, 1], np.float32),
+        scale=np.asarray([2, 1], np.float32),
         seen=-4.0,
+        lag_bounds=np.asarray([0, 10]),
     )
+
+
+def ones(rows, length=2):
+    return np.ones((len(rows), 2, length), np.float32)
+
+
+def dense(counts, n_rows, n_items):
+    """(R, M, K) logits of all places."""
+    out = np.zeros((n_rows, n_items, counts.value.shape[1]))
+    out[counts.row, counts.item] = counts.value
+    return out
 
 
 def test_pairs_are_counted_by_direction_distance_and_lag():
@@ -124,24 +133,28 @@ def test_rows_without_pairs_count_nothing(rows):
 
 def test_own_events_are_those_of_the_rows_user_that_start_in_its_history():
     events = PairEvents.count(ROWS, 4)
-    found, channels = events.own(ROWS.select(slice(0, 1)))  # Ann's history is item 0
-    pair = found.pair.tolist()
-    assert [(int(events.source[p]), int(events.neighbour[p])) for p in pair] == [(0, 1)]
-    assert channels.tolist() == [1]  # after, one step, of the shortest lag
-    strangers, _ = events.own(HistoryRows.from_lists([[0]], user_id=["cid"]))
-    assert len(strangers.pair) == 0
+    found = events.own(ROWS.select(slice(0, 1)))  # Ann's history is item 0
+    assert [(int(events.source[p]), int(events.neighbour[p])) for p in found.pair] == [(0, 1)]
+    assert found.entry.tolist() == [0]
+    assert found.channel.tolist() == [1]  # after, one step, of the shortest lag
+    assert len(events.own(HistoryRows.from_lists([[0]], user_id=["cid"])).pair) == 0
 
 
-def test_scores_are_those_worked_out_by_hand(evidence):
-    rows = HistoryRows.from_lists([[0, 1], [0], [2]], times=[[5, 20], [5], [5]])
-    expected = np.zeros((3, 4))
-    # The newest item is 1: weight 1, and no lag, factor 3. Item 0 is one step, weight 1/2, and 15 older, factor 1/4.
-    expected[0, 1] = 10 * math.log1p(2 * 0.125 * 2)
-    expected[0, 3] = 10 * math.log1p(2 * (3 * 1 + 0.125 * 0.5))
-    expected[1, 1], expected[1, 3] = 10 * math.log1p(2 * 3 * 2), 10 * math.log1p(2 * 3 * 0.5)
-    for row, seen in ((0, [0, 1]), (1, [0]), (2, [2])):
-        expected[row, seen] += -4
-    np.testing.assert_allclose(evidence.scores(rows), expected, rtol=1e-6)
+def test_counts_are_those_worked_out_by_hand(evidence):
+    rows = HistoryRows.from_lists([[0, 1], [0], [2]])
+    weights = np.asarray([[[0.125, 3], [1, 0]], [[9, 3], [9, 0.5]], [[9, 1], [9, 1]]], np.float32)  # 9 where nothing is
+    expected = np.zeros((3, 4, 2))
+    expected[0, 1] = 10 * math.log1p(2 * 0.125 * 2), math.log1p(1)
+    expected[0, 3] = 10 * math.log1p(2 * (3 * 1 + 0.125 * 0.5)), 0
+    expected[1, 1], expected[1, 3] = (10 * math.log1p(2 * 3 * 2), math.log1p(0.5)), (10 * math.log1p(2 * 3 * 0.5), 0)
+    np.testing.assert_allclose(dense(evidence.counts(rows, weights), 3, 4), expected, rtol=1e-6)
+
+
+def test_each_place_comes_once_and_in_order(evidence):
+    rows = HistoryRows.from_lists([[0, 1], [1], [0, 0]])
+    found = evidence.counts(rows, ones(rows))
+    assert list(zip(found.row.tolist(), found.item.tolist(), strict=True)) == [(0, 1), (0, 3), (1, 3), (2, 1), (2, 3)]
+    np.testing.assert_allclose(found.value[3], [10 * math.log1p(2 * 4), math.log1p(2)], rtol=1e-6)  # item 0, twice
 
 
 def test_of_histories_without_times_only_the_newest_item_has_no_lag(evidence):
@@ -149,23 +162,53 @@ def test_of_histories_without_times_only_the_newest_item_has_no_lag(evidence):
     assert history_lags(rows, evidence.lag_bounds).tolist() == [1, 0]
 
 
-def test_items_beyond_the_kernel_count_nothing_but_are_seen(evidence):
-    scores = evidence.scores(HistoryRows.from_lists([[0, 2, 2]], times=[[1, 2, 3]]))
-    assert scores.tolist() == [[-4, 0, -4, 0]]
+def test_padded_histories_hold_the_newest_items_and_their_lags(evidence):
+    rows = HistoryRows.from_lists([[0, 1, 2], [3]], times=[[1, 15, 20], [7]])
+    found = PaddedHistories.of(rows, 2, evidence.lag_bounds)
+    assert found.items.tolist() == [[1, 2], [-1, 3]]
+    assert found.lags.tolist() == [[1, 0], [0, 0]]
+    assert PaddedHistories.of(rows, 3, evidence.lag_bounds).lags.tolist() == [[2, 1, 0], [0, 0, 0]]
 
 
-def test_an_item_that_occurs_twice_is_seen_once(evidence):
-    assert evidence.scores(HistoryRows.from_lists([[2, 2]]))[0, 2] == -4
+def test_weights_of_recency_are_those_of_place_and_time():
+    recency = RecencyWeights(np.asarray([1, 0.5, 0.25], np.float32), np.asarray([3, 1, 2], np.float32))
+    histories = PaddedHistories(np.asarray([[4, 5]]), np.asarray([[2, 0]]))
+    assert recency.of(histories).tolist() == [[[0.5 * 2, 1 * 3]]]
 
 
-def test_new_items_have_no_evidence_and_change_nothing(evidence):
+def test_items_older_than_the_weights_count_nothing(evidence):
+    rows = HistoryRows.from_lists([[0, 2, 2]])
+    assert len(evidence.counts(rows, ones(rows)).row) == 0
+    assert evidence.counts(rows, ones(rows, 3)).item.tolist() == [1, 3]
+
+
+def test_logits_are_found_where_they_are_and_zero_elsewhere(evidence):
+    rows = HistoryRows.from_lists([[0, 1], [1], [2]])
+    found = evidence.counts(rows, ones(rows))
+    row, item = (part.ravel() for part in np.indices((3, 4)))
+    np.testing.assert_array_equal(found.at(row, item, 4).reshape(3, 4, 2), dense(found, 3, 4).astype(np.float32))
+    none = evidence.counts(rows.select(slice(2, 3)), ones([0]))
+    assert none.at(np.zeros(2, np.int64), np.asarray([1, 3]), 4).tolist() == [[0, 0], [0, 0]]
+
+
+def test_values_of_pairs_are_found_and_zero_where_no_pair_is(evidence):
+    source, neighbour = (part.ravel() for part in np.indices((4, 4)))
+    found = evidence.pair_values(source, neighbour).reshape(4, 4, 2)
+    expected = np.zeros((4, 4, 2))
+    expected[0, 1], expected[0, 3], expected[1, 3] = (2, 1), (0.5, 0), (1, 3)
+    np.testing.assert_array_equal(found, expected)
+    empty = no_evidence(2, 2)
+    assert empty.pair_values(np.asarray([0, 1]), np.asarray([1, 0])).tolist() == [[0, 0], [0, 0]]
+
+
+def test_new_items_were_never_counted_and_change_nothing(evidence):
     rows = HistoryRows.from_lists([[0, 1], [0]])
     wider = evidence.extended(2)
     assert wider.n_items == 6
-    np.testing.assert_array_equal(wider.scores(rows)[:, :4], evidence.scores(rows))
-    assert (wider.scores(rows)[:, 4:] == 0).all()
-    with_new = HistoryRows.from_lists([[5, 0]])
-    np.testing.assert_array_equal(wider.scores(with_new)[0, :4], evidence.scores(HistoryRows.from_lists([[0]]))[0])
+    for one, other in zip(wider.counts(rows, ones(rows)), evidence.counts(rows, ones(rows)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert wider.counts(HistoryRows.from_lists([[5, 0]]), ones([0])).item.tolist() == [1, 3]
+    assert wider.pair_values(np.asarray([5]), np.asarray([1])).tolist() == [[0, 0]]
 
 
 def test_written_and_read_it_is_the_same(evidence, tmp_path):
@@ -173,8 +216,7 @@ def test_written_and_read_it_is_the_same(evidence, tmp_path):
     copy = Evidence.read(tmp_path / "evidence.npz")
     for name, value in vars(evidence).items():
         np.testing.assert_array_equal(getattr(copy, name), value)
-    rows = HistoryRows.from_lists([[0, 1]], times=[[1, 1]])
-    np.testing.assert_array_equal(copy.scores(rows), evidence.scores(rows))
+    assert isinstance(copy.seen, float)
 
 
 def test_what_another_version_wrote_is_refused(tmp_path):
@@ -185,10 +227,9 @@ def test_what_another_version_wrote_is_refused(tmp_path):
 
 @pytest.mark.parametrize("dense_keys", [0, 10**9])
 def test_both_ways_to_sum_agree(evidence, monkeypatch, dense_keys):
-    rows = HistoryRows.from_lists([[0, 1], [0], [2], []], times=[[5, 6], [5], [5], []])
-    expected = evidence.scores(rows)
+    rows = HistoryRows.from_lists([[0, 1], [0], [2], []])
+    weights = np.random.default_rng(0).random((4, 2, 3)).astype(np.float32)
+    expected = evidence.counts(rows, weights)
     monkeypatch.setattr("flr_model.ranking.evidence.DENSE_KEYS", dense_keys)
-    found = evidence.sparse(rows)
-    keys = found.row * evidence.n_items + found.item
-    assert (np.diff(keys) > 0).all()
-    np.testing.assert_array_equal(evidence.scores(rows), expected)
+    for one, other in zip(evidence.counts(rows, weights), expected, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -36,7 +36,7 @@ class ToyWriter:
         self.read_tokens = 0
 
     def prompted(self):
-        empty = UserStates(*(np.zeros((N_USERS, 1, 0), np.float32),) * 4)
+        empty = UserStates(*(np.zeros((N_USERS, 1, 0), np.float32),) * 5)
         mask = np.asarray([[0, 1], [1, 1], [1, 1]])
         return Prompted(empty, USERS, mask, (USERS, np.full((N_USERS, 2), -1), np.full((N_USERS, 2), -1)))
 
