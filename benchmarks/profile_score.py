@@ -57,7 +57,7 @@ def main() -> None:
     entries = timed("read the file", lambda: list(source.entries()))
     chunks = timed("look up items, build histories", lambda: list(work.chunks(iter(entries))))
     with tempfile.TemporaryDirectory() as folder:
-        sink = CsvSink(Path(folder) / "recs.csv", result_columns(work.n_factors))
+        sink = CsvSink(Path(folder) / "recs.csv", result_columns(recommender.n_factors))
         for chunk in chunks:
             for part in batches(np.clip(chunk.rows.lengths, 1, recommender.max_history), POSITIONS):
                 rows = chunk.rows.select(part)

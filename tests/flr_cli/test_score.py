@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from flr_model.artifacts import Manifest
+from tests.builders import reseal
 from tests.export.toy import write_toy_bundle
 
 LONG = "user_id,item_id,timestamp\nu,a,1\nv,b,1\nv,d,2\n"
@@ -166,8 +167,8 @@ def test_score_reads_the_columns_and_dates_that_the_bundle_remembers(flr, tmp_pa
     bundle = write_toy_bundle(tmp_path / "bundle")
     manifest = json.loads((bundle / "manifest.json").read_text())
     names = {"user_id": "wer", "item_id": "was", "timestamp": "wann"}
-    manifest["content"]["reading"] = {"interactions": {"columns": names, "time_format": "day-first"}}
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    reading = {"interactions": {"columns": names, "time_format": "day-first"}}
+    reseal(bundle, content={**manifest["content"], "reading": reading})
     (tmp_path / "h.csv").write_text("wer,item,was,wann\nu,9,b,1/2/2020\nu,9,d,2/1/2020\nv,9,a,1/1/2020\n")
     (tmp_path / "plain.csv").write_text("user_id,item_id,timestamp\nu,b,2020-02-01\nu,d,2020-01-02\nv,a,2020-01-01\n")
     for name in ("h", "plain"):

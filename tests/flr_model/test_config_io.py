@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from flr_model.config import EvalConfig, ModelConfig, TitleConfig, TrainConfig, own_fields
@@ -71,8 +73,8 @@ AUTO = [(config, rule) for config in ALL for rule in own_fields(config) if rule.
 
 @pytest.mark.parametrize(("config", "rule"), AUTO, ids=lambda value: getattr(value, "name", None))
 def test_auto_is_none_and_what_earlier_versions_wrote_for_it_is_read(config, rule, tmp_path):
-    for written in ('"auto"', rule.metadata["auto"]):
-        table = read_tables(write(tmp_path, f"[{config.table}]\n{rule.name} = {written}\n"))[config.table]
+    for written in ("auto", rule.metadata["auto"]):
+        table = read_tables(write(tmp_path, f"[{config.table}]\n{rule.name} = {json.dumps(written)}\n"))[config.table]
         assert getattr(build(config, table), rule.name) is None
     assert build(config, {rule.name: None}) == build(config, {}, {rule.name: "auto"})
     assert f'{rule.name} = "auto"' in dump_toml([config(**{rule.name: None})])
