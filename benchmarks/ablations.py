@@ -76,24 +76,42 @@ def no_language_model(setup: Setup) -> None:
 
 
 def no_reasoning(setup: Setup) -> None:
-    """Attention and gates are the same for all users, and the thought says nothing of items."""
-    for weight in setup.recommender.parameter_groups()["reasoner"]:  # slopes and gate biases belong to all users
-        weight.requires_grad_(False)
+    """Factors look by recency alone, gates are the same for all users, and the thought says nothing of items."""
+    reasoner, decoder = setup.recommender.model.reasoner, setup.recommender.head.decoder
+    reasoner.requires_grad_(False)
+    for learned in (reasoner.gate_bias, reasoner.recency):
+        learned.requires_grad_(True)
+    fix(reasoner.competition, 0.0)
+    fix(reasoner.mass_weight, 0.0)
+    fix(decoder.thought_map, 0.0)
 
 
-def no_evidence(setup: Setup) -> None:
+def no_competition(setup: Setup) -> None:
+    """Factors do not compete for items: all look by recency alone."""
+    fix(setup.recommender.model.reasoner.competition, 0.0)
+
+
+def no_generalist(setup: Setup) -> None:
+    """The first factor competes as the others do."""
+    fix(setup.recommender.model.reasoner.competition, 1.0)
+
+
+def no_counts(setup: Setup) -> None:
     """Nothing is counted."""
-    with torch.no_grad():
-        setup.recommender.head.evidence.weight.zero_()
-    setup.recommender.head.evidence.weight.requires_grad_(False)
+    fix(setup.recommender.head.evidence.weight, 0.0)
 
 
-def evidence_alone(setup: Setup) -> None:
-    """Factors say nothing."""
-    with torch.no_grad():
-        setup.recommender.head.decoder.log_scale.fill_(-20.0)
-    setup.recommender.model.requires_grad_(False)
+def counts_alone(setup: Setup) -> None:
+    """Factors ask for nothing in item space; they still choose what to count."""
     setup.recommender.head.decoder.requires_grad_(False)
+    fix(setup.recommender.head.decoder.log_scale, -20.0)
+
+
+def fix(parameter: nn.Parameter, value: float) -> None:
+    """Give a parameter a value that stays."""
+    with torch.no_grad():
+        parameter.fill_(value)
+    parameter.requires_grad_(False)
 
 
 def randomise(module: nn.Module) -> None:
@@ -133,8 +151,11 @@ VARIANTS = {
     "titles by a random model": Variant(change=titles_by_a_random_model),
     "no language model at all": Variant(train={"tuning": "frozen"}, change=no_language_model),
     "no latent reasoning": Variant(change=no_reasoning),
-    "no evidence": Variant(change=no_evidence),
-    "evidence alone": Variant(change=evidence_alone),
+    "factors do not compete": Variant(change=no_competition),
+    "no generalist": Variant(change=no_generalist),
+    "no counts": Variant(change=no_counts),
+    "counts alone": Variant(train={"forecast": 0.0}, change=counts_alone),
+    "titles alone": Variant(train={"residual_learning_rate": 0.0}, change=no_counts),
     **{f"K = {k}": Variant(model={"n_factors": k}) for k in (1, 2, 3, 6)},
     **{f"T = {t}": Variant(model={"refine_steps": t}) for t in (1, 3)},
     **{f"N = {n}": Variant(model={"latent_tokens": n}) for n in (0, 2)},

@@ -68,11 +68,12 @@ def show_recommendations(recs: Path, data: Path) -> None:
         newest = [*row.history[-4:], row.target]
         console.print(f"\nuser {user}, who last watched: {', '.join(titles[i] for i in newest)}", highlight=False)
         table = Table(box=None)
-        parts = [name for name in found.columns if name.startswith("factor_") or name == "evidence"]
-        for column in ("rank", "title", "score", *parts):
-            table.add_column(column, justify="left" if column == "title" else "right")
-        for line in found[found.user_id == user].itertuples():
-            table.add_row(str(line.rank), line.title, *(f"{getattr(line, name):.2f}" for name in ("score", *parts)))
+        parts = [name for name in found.columns if name.startswith("factor_") or name == "counted"]
+        for column in ("rank", "title", "score", *parts, "because_title"):
+            table.add_column(column, justify="left" if column.endswith("title") else "right")
+        for line in found[found.user_id == user].fillna({"because_title": ""}).itertuples():
+            shares = (f"{getattr(line, name):.2f}" for name in parts)
+            table.add_row(str(line.rank), line.title, f"{line.score:.4f}", *shares, line.because_title)
         console.print(table)
 
 

@@ -11,14 +11,12 @@ from pathlib import Path
 from rich.table import Table
 from stages import console
 
-from export.building.parity import RankingParity, compare_rankings, user_vectors
-from export.building.titles import compare_lists
+from export.building.parity import RankingParity, compare_rankings
+from export.bundle import Bundle
 from export.runtime import OnnxReader, load_recommender
-from flr_model.arrays import Floats
 from flr_model.data.dataset import Dataset
 from flr_model.nn.run import load_run
 from flr_model.ranking.catalog import CatalogRecommender
-from flr_model.ranking.recommender import Reader
 from flr_model.titles.recommender import TitleRecommender
 
 
@@ -32,29 +30,26 @@ def main() -> None:
     run, bundle = load_run(arguments.run), load_recommender(arguments.bundle)
     rows = Dataset.of(run.manifest).rows("test").spread(arguments.rows)
 
-    def users(reader: Reader) -> Floats:
-        scorer = CatalogRecommender(
-            reader, bundle.catalog, bundle.vectors, bundle.evidence, max_history=bundle.max_history
-        )
-        return user_vectors(scorer, rows)
-
-    def graph(name: str) -> Floats:
-        files = [arguments.bundle / file for file in (name, "item_encoder.onnx", "tokenizer.json")]
-        return users(OnnxReader(*files, run.config))
-
     table = Table(title=f"{len(rows):,} test rows", title_justify="left")
     for column in ("", "largest score difference", "identical top 10", "overlap", "NDCG@10", "beside"):
         table.add_column(column, justify="right" if column else "left")
     if isinstance(bundle, TitleRecommender):
         run.config = bundle.model
-        add(table, "fp32 beside torch", compare_lists(run.recommender(), bundle, rows))
+        add(table, "fp32 beside torch", compare_rankings(run.recommender(), bundle, rows))
         console.print(table)
         return
-    fp32 = graph("reader.onnx")
-    add(table, "fp32 beside torch", compare_rankings(bundle, rows, users(run.recommender().reader), fp32))
+    fp32 = with_graph(bundle, arguments.bundle, "reader.onnx")
+    add(table, "fp32 beside torch", compare_rankings(bundle.with_reader(run.recommender().reader), fp32, rows))
     if (arguments.bundle / "reader.int8.onnx").exists():
-        add(table, "int8 beside fp32", compare_rankings(bundle, rows, fp32, graph("reader.int8.onnx")))
+        int8 = with_graph(bundle, arguments.bundle, "reader.int8.onnx")
+        add(table, "int8 beside fp32", compare_rankings(fp32, int8, rows))
     console.print(table)
+
+
+def with_graph(recommender: CatalogRecommender, bundle: Path, name: str) -> CatalogRecommender:
+    """Put one of a bundle's graphs behind its recommender."""
+    files = [bundle / file for file in (name, "item_encoder.onnx", "tokenizer.json")]
+    return recommender.with_reader(OnnxReader(*files, Bundle.open(bundle).model))
 
 
 def add(table: Table, label: str, parity: RankingParity) -> None:

@@ -22,15 +22,20 @@ from rich.table import Table
 from stages import console
 
 from export.bundle import Bundle
-from export.runtime import item_inputs, load_recommender
+from export.runtime import load_recommender
 from export.scoring.batching import POSITIONS, batches
 from export.scoring.chunks import Scoring
 from export.scoring.inputs import HistoryFile
 from export.scoring.sinks import CsvSink, result_columns, result_table
 from flr_model.config import ScoreConfig
-from flr_model.data.histories import PAD
-from flr_model.ranking.recommender import Recommender
-from flr_model.ranking.topk import best_of_all
+from flr_model.data.histories import HistoryRows
+from flr_model.ranking.candidates import UNSEEN
+from flr_model.ranking.catalog import CatalogRecommender
+from flr_model.ranking.lags import PaddedHistories
+from flr_model.ranking.mixture import Mixture
+from flr_model.ranking.parts import Parts
+from flr_model.ranking.recommender import Ranking, UserStates, columns_for
+from flr_model.ranking.topk import Best
 
 TOP_OPERATORS = 12
 ROUNDS = 8
@@ -46,42 +51,45 @@ def main() -> None:
     recommender = load_recommender(given.bundle, threads=1)
     steps: collections.Counter[str] = collections.Counter()
 
-    def timed(step: str, call: Callable[[], Any]) -> Any:
+    def timed(step: str, call: Callable[..., Any], *arguments: Any) -> Any:
         began = time.thread_time()
-        result = call()
+        result = call(*arguments)
         steps[step] += time.thread_time() - began
         return result
 
     work = Scoring(recommender, ScoreConfig())
     source = HistoryFile.open(given.histories)
-    entries = timed("read the file", lambda: list(source.entries()))
-    chunks = timed("look up items, build histories", lambda: list(work.chunks(iter(entries))))
+    entries = timed("read the file", list, source.entries())
+    chunks = timed("look up items, build histories", list, work.chunks(iter(entries)))
     with tempfile.TemporaryDirectory() as folder:
         sink = CsvSink(Path(folder) / "recs.csv", result_columns(recommender.n_factors))
         for chunk in chunks:
             for part in batches(np.clip(chunk.rows.lengths, 1, recommender.max_history), POSITIONS):
                 rows = chunk.rows.select(part)
-                states = timed("network", lambda rows=rows: recommender.states(rows))
-                evidence = timed("evidence", lambda rows=rows: recommender.evidence.sparse(rows))
-                hidden = rows.row_of_item(), rows.items
-                users = states.queries.sum(axis=1)
-                timed(
-                    "catalogue product and top 10",
-                    lambda users=users, evidence=evidence, hidden=hidden: best_of_all(
-                        users, recommender.vectors, evidence, hidden, 10
-                    ),
-                )
+                states = timed("network", recommender.states, rows)
+                mixture = timed("counts", recommender.mixture, rows, states)
+                best = timed("catalogue product and top 10", mixture.best, UNSEEN.hidden(rows), 10)
+                timed("explanation", explained, recommender, mixture, states, rows, best)
             ranking = recommender.recommend(chunk.rows, 10)
             names = [chunk.entries[member].user for member in chunk.members]
             table = result_table(recommender.catalog, names, ranking)
-            timed("write the result", lambda table=table: sink.write(table))
+            timed("write the result", sink.write, table)
     n_users = sum(len(chunk.rows) for chunk in chunks)
     show(f"{n_users:,} users, one core", {name: 1e6 * seconds / n_users for name, seconds in steps.items()})
     operators = network(given.bundle, recommender, chunks[-1].rows)
     show("the network by operator, one core", dict(operators.most_common(TOP_OPERATORS)))
 
 
-def network(bundle: Path, recommender: Recommender, rows: Any) -> collections.Counter[str]:
+def explained(
+    recommender: CatalogRecommender, mixture: Mixture, states: UserStates, rows: HistoryRows, best: Best
+) -> Ranking:
+    """Take recommendations apart, as `CatalogRecommender.recommend` does."""
+    shares = mixture.shares(best.items)
+    parts = Parts.of(recommender.evidence, mixture, states, rows, best.items)
+    return Ranking(best.items, best.scores, shares, parts.counted(shares), parts.because(shares))
+
+
+def network(bundle: Path, recommender: CatalogRecommender, rows: HistoryRows) -> collections.Counter[str]:
     """Return the microseconds a user by operator, over the batches of one chunk."""
     import onnxruntime  # after flr, which switches its telemetry off
 
@@ -90,14 +98,13 @@ def network(bundle: Path, recommender: Recommender, rows: Any) -> collections.Co
     options.enable_profiling = True
     options.profile_file_prefix = str(Path(tempfile.gettempdir()) / "flr-profile")
     session = onnxruntime.InferenceSession(str(Bundle.open(bundle).reader), options)
+    titles = recommender.catalog.titles.tolist()
     parts = list(batches(np.clip(rows.lengths, 1, recommender.max_history), POSITIONS))
     for part in ROUNDS * parts:
         batch = rows.select(part)
-        histories = batch.padded(int(np.clip(batch.lengths.max(), 1, recommender.max_history)))
-        feeds = {
-            "item_vectors": item_inputs(histories, recommender.vectors),
-            "history_mask": (histories != PAD).astype(np.int64),
-        }
+        columns = columns_for(batch, recommender.max_history)
+        histories = PaddedHistories.of(batch, columns, recommender.evidence.lag_bounds)
+        feeds = recommender.reader.feeds(histories, recommender.vectors, titles)
         session.run(None, {node.name: feeds[node.name] for node in session.get_inputs()})
     profile = Path(session.end_profiling())
     events = [event for event in json.loads(profile.read_text()) if event.get("name", "").endswith("_kernel_time")]

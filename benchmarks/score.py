@@ -24,17 +24,18 @@ from typing import Any, NamedTuple
 import baseline_generate
 import large_catalogue
 import numpy as np
+import parity
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 from stages import Stage, flr
 
-from export.building.parity import compare_rankings, user_vectors
+from export.building.parity import compare_rankings
 from export.bundle import Bundle
-from export.runtime import OnnxReader, load_recommender
+from export.runtime import load_recommender
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
-from flr_model.ranking.catalog import CatalogRecommender
+from flr_model.ranking.lags import PaddedHistories
 
 CORES = 2
 LARGE_CATALOGUE = 1_000_000
@@ -120,19 +121,11 @@ def repeated(histories: Path, out: Path, n_users: int) -> Path:
 
 def int8_beside_fp32(bundle: Path, rows: HistoryRows) -> list[Bar]:
     """Compare the rankings of both graphs on the test rows, and their files."""
-    recommender = load_recommender(bundle)
-
-    def users(name: str) -> Any:
-        files = [bundle / file for file in (name, "item_encoder.onnx", "tokenizer.json")]
-        reader = OnnxReader(*files, Bundle.open(bundle).model)
-        own = recommender
-        return user_vectors(
-            CatalogRecommender(reader, own.catalog, own.vectors, own.evidence, max_history=own.max_history), rows
-        )
-
     if not (bundle / "reader.int8.onnx").exists():
         return [Bar("int8 beside fp32", "the gate refused int8: the bundle scores in fp32", "", None)]
-    found = compare_rankings(recommender, rows, users("reader.onnx"), users("reader.int8.onnx"))
+    recommender = load_recommender(bundle)
+    fp32, int8 = (parity.with_graph(recommender, bundle, name) for name in ("reader.onnx", "reader.int8.onnx"))
+    found = compare_rankings(fp32, int8, rows)
     size = (bundle / "reader.int8.onnx").stat().st_size / (bundle / "reader.onnx").stat().st_size
     loss = found.ndcg_loss
     return [
@@ -182,7 +175,7 @@ def arithmetic(bundle: Path, rows: HistoryRows, users_per_second: float) -> Bar:
     recommender = load_recommender(bundle)
     lengths, counts = np.unique(np.clip(rows.lengths, 1, recommender.max_history), return_counts=True)
     per_user = np.average([operations(bundle, int(length)) for length in lengths], weights=counts)
-    per_user += 2 * recommender.vectors.size
+    per_user += 2 * recommender.vectors.size * recommender.n_factors
     done, ceiling = per_user * users_per_second, int8_ceiling()
     share = done / ceiling
     text = f"{share:.2f} ({done / 1e9:,.0f} of {ceiling / 1e9:,.0f} GOP/s, {per_user / 1e6:.0f} MOP a user)"
@@ -201,6 +194,7 @@ def operations(bundle: Path, length: int) -> float:
     feeds = {
         "item_vectors": np.ones((2, length, width), np.float32),
         "history_mask": np.ones((2, length), np.int64),
+        "history_lag": np.zeros((2, length), np.int64),
     }
     session.run(None, {node.name: feeds[node.name] for node in session.get_inputs()})
     profile = Path(session.end_profiling())
@@ -252,12 +246,13 @@ def eager(run: Path, rows: HistoryRows, users_per_second: float, *, quick: bool)
     sample = rows.select(slice(0, 512 if quick else 4096))
     parts = [sample.select(slice(start, start + 256)) for start in range(0, len(sample), 256)]
     titles = recommender.catalog.titles.tolist()
-    padded, cut = (
-        lambda part: recommender.reader.read(part.padded(recommender.max_history), recommender.vectors, titles),
-        recommender.states,
-    )
+
+    def padded(part: HistoryRows) -> Any:
+        histories = PaddedHistories.of(part, recommender.max_history, recommender.evidence.lag_bounds)
+        return recommender.reader.read(histories, recommender.vectors, titles)
+
     rates = []
-    for read in (padded, cut):
+    for read in (padded, recommender.states):
         read(parts[0])
         began = time.perf_counter()
         for part in parts:
@@ -266,12 +261,7 @@ def eager(run: Path, rows: HistoryRows, users_per_second: float, *, quick: bool)
     times = [users_per_second / rate for rate in rates]
     return [
         Bar(f"beside torch eager fp32 ({rates[0]:,.0f} users/s)", f"{times[0]:.1f} times", ">= 6", times[0] >= 6),
-        Bar(
-            f"the same, cut to each batch's longest history ({rates[1]:,.0f} users/s)",
-            f"{times[1]:.1f} times",
-            "",
-            None,
-        ),
+        Bar(f"the same, cut to each batch's longest ({rates[1]:,.0f} users/s)", f"{times[1]:.1f} times", "", None),
     ]
 
 

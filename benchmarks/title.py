@@ -26,6 +26,8 @@ from export.runtime import load_recommender
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.run import load_run
+from flr_model.ranking.lags import PaddedHistories
+from flr_model.ranking.recommender import columns_for
 from flr_model.titles.recommender import TitleRecommender
 from flr_model.titles.search import TitleSearch
 from flr_model.titles.tree import TitleTree
@@ -83,7 +85,8 @@ class Reference:
         model = reader.model
         titles = recommender.catalog.titles.tolist()
         table = reader.table(recommender.vectors, titles)
-        batch = reader.batch(rows.padded(recommender.max_history), table)
+        histories = PaddedHistories.of(rows, recommender.max_history, recommender.evidence.lag_bounds)
+        batch = reader.batch(histories, table)
         reading, encoder = model.read(batch), model.encoder
         prompt, _ = encoder.prompt.around(encoder.trunk, encoder.embed(batch))
         latent = model.latent_token(reading.thought.thought)[:, None]
@@ -99,7 +102,8 @@ def spelled(tree: TitleTree) -> Lists:
 
 def listed(recommender: TitleRecommender, rows: HistoryRows, titles: Lists) -> Lists:
     """Return each user's best distinct titles as tokens."""
-    histories = rows.padded(min(recommender.max_history, int(rows.lengths.max())))
+    columns = columns_for(rows, recommender.max_history)
+    histories = PaddedHistories.of(rows, columns, recommender.evidence.lag_bounds)
     prompted = recommender.reader.prompt(histories, recommender.vectors, recommender.catalog.titles.tolist())
     found = TitleSearch(recommender.tree, recommender.reader, prompted, width=recommender.model.title.beams).run()
     return [[titles[title] for title in found.title[found.user == user]] for user in range(len(rows))]

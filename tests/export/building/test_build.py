@@ -67,7 +67,7 @@ def test_the_bundle_is_complete_and_says_what_it_is(bundle, exported, tiny_run):
 def test_parity_is_measured_and_stored(bundle):
     parity = json.loads((bundle / "manifest.json").read_text())["content"]["parity"]
     differences, ranking = parity["fp32"]["differences"], parity["fp32"]["ranking"]
-    assert set(differences) == {"queries", "gates", "attention", "factors", "item_vectors", "scores"}
+    assert set(differences) == {"queries", "gates", "attention", "weights", "factors", "item_vectors", "logits"}
     assert max(differences.values()) < 1e-4
     assert ranking["rows"] > 0
     assert ranking["reference"]["NDCG@10"] == pytest.approx(ranking["candidate"]["NDCG@10"], abs=1e-6)

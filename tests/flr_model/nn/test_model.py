@@ -133,7 +133,8 @@ def test_the_same_thought_reconsidered_gives_the_same_reading(build, vectors, la
     for name, before, after in zip(reading.thought._fields, reading.thought, again.thought, strict=True):
         torch.testing.assert_close(after, before, msg=name)
     other = model.reconsider(reading, reading.thought.thought + 3)
-    assert (other.thought.attention - reading.thought.attention).abs().max() > 1e-3
+    assert (other.thought.gates - reading.thought.gates).abs().max() > 1e-3
+    assert (other.thought.attention - reading.thought.attention).abs().max() > 1e-4
 
 
 def test_item_vectors_learn_through_the_reasoner_but_not_through_the_backbone(build, vectors):

@@ -116,12 +116,41 @@ def test_a_factors_bias_wins_items_and_the_gates_weigh_taste(rivals):
     torch.testing.assert_close(tasted.gate_logits, torch.stack([8 * mean_read[:, 0], torch.zeros(1)], dim=1))
 
 
-def test_a_single_factor_looks_by_recency_alone(inputs):
+def test_a_single_factor_starts_with_recency_alone(inputs):
     reasoner = random_reasoner(n_factors=1)
+    torch.nn.init.zeros_(reasoner.competition)
     _, history = inputs
-    thought = reasoner(*inputs)
     by_place = reasoner.recency(history.lag).masked_fill(history.mask[:, None] == 0, -torch.inf)
-    torch.testing.assert_close(thought.attention, by_place.softmax(-1))
+    torch.testing.assert_close(reasoner(*inputs).attention, by_place.softmax(-1))
+
+
+def test_a_single_factor_that_competes_with_nobody_looks_by_its_match():
+    reasoner = plain_reasoner(1)
+    with torch.no_grad():
+        reasoner.centre.copy_(torch.tensor([[0.0, 5.0]]))
+        reasoner.log_sharpness.fill_(math.log(math.log(3)))
+        reasoner.competition.fill_(2.0)
+    history = history_of([[1.0, 0.0], [0.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]])
+    first = reasoner.conclude(torch.ones(1, 2), torch.zeros(1, 1, 2), history)
+    torch.testing.assert_close(first.attention, torch.tensor([[[0.1, 0.9]]]))  # 3 to the power of twice the cosine
+
+
+def test_the_thought_moves_gates_and_queries(rivals):
+    reasoner, history = rivals
+    with torch.no_grad():
+        reasoner.thought_gate.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, -1.0]]))
+        reasoner.query.weight.copy_(math.sqrt(2) * torch.eye(2))
+    calm, moved = (
+        reasoner.conclude(torch.tensor([thought]), torch.zeros(1, 2, 2), history)
+        for thought in ([0.0, 0.0], [2.0, -1.0])
+    )
+    query = F.normalize(torch.eye(2) + torch.tensor([2.0, -1.0]), dim=-1)
+    odds = 3 ** (query @ F.normalize(history.vectors[0], dim=-1).T)
+    torch.testing.assert_close(moved.log_weights.exp()[0], odds / odds.sum(0))
+    share = odds / odds.sum(0)
+    by_mass = (share.sum(1) / 3 + LEAST_MASS).log()
+    torch.testing.assert_close(moved.gate_logits[0], by_mass + torch.tensor([0.0, 3.0]))
+    assert calm.gate_logits[0, 0] > calm.gate_logits[0, 1]
 
 
 def test_without_competition_a_factor_looks_at_the_whole_history(rivals):
