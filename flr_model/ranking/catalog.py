@@ -106,9 +106,12 @@ class CatalogRecommender:
         states = self.states(rows)
         mixture = self.mixture(rows, states)
         hidden, allowed = candidates.hidden(rows), candidates.allowed
-        if allowed is None and self.index is not None:
-            allowed = self._near(mixture, hidden[0], top_k)
-        best = mixture.best(hidden, top_k) if allowed is None else mixture.best_of(hidden, top_k, allowed)
+        if allowed is not None:
+            best = mixture.best_of(hidden, top_k, allowed)
+        elif self.index is not None:
+            best = mixture.best_of(hidden, top_k, self._near(mixture, hidden[0], top_k), estimate=True)
+        else:
+            best = mixture.best(hidden, top_k)
         shares = mixture.shares(best.items)
         parts = Parts.of(self.evidence, mixture, states, rows, best.items)
         return Ranking(best.items, best.scores, shares, parts.counted(shares), parts.because(shares))

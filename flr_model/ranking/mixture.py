@@ -27,7 +27,7 @@ BLOCK_LOGITS = 1 << 22
 """Logits that are in memory at once, 16 MiB; a larger catalogue goes through in blocks."""
 
 SAMPLE = 4096
-"""Items that stand for those which an approximate index did not find, where it normalises the factors."""
+"""Items that stand for those which an approximate index did not find, where the factors are normalised without them."""
 
 TINY = np.float32(1e-38)
 """Least probability; a factor's float32 would lose the item."""
@@ -80,27 +80,50 @@ class Mixture:
         assert best is not None
         return best
 
-    def best_of(self, hidden: tuple[Ints, Ints], top_k: int, candidates: Sequence[Ints | None]) -> Best:
+    def best_of(
+        self, hidden: tuple[Ints, Ints], top_k: int, candidates: Sequence[Ints | None], *, estimate: bool = False
+    ) -> Best:
         """Rank given candidates by their probability among the whole catalogue, as `best` would.
 
         Args:
             hidden: rows and items that are no candidates.
             top_k: k; at most M places are returned.
             candidates: positions for each user, ascending and distinct; None for all.
+            estimate: normalise the factors by the candidates and a sample of the other items, not by all of them; for
+                candidates that hold whatever has a large probability.
         """
         n, top_k = len(self.queries), min(top_k, len(self.vectors))
+        if estimate:
+            self.__dict__["normalizers"] = self._estimated(candidates)
         best = Best(np.full((n, top_k), PAD, np.int64), np.full((n, top_k), -np.inf, np.float32))
         hidden_items = hidden[1][np.argsort(hidden[0], kind="stable")]
         hidden_of_user = np.searchsorted(np.sort(hidden[0]), np.arange(n + 1))
         for user, given in enumerate(candidates):
             own = np.arange(len(self.vectors)) if given is None else given
-            own = np.setdiff1d(own, hidden_items[hidden_of_user[user] : hidden_of_user[user + 1]], assume_unique=False)
+            own = np.setdiff1d(own, hidden_items[hidden_of_user[user] : hidden_of_user[user + 1]])
             if not len(own):
                 continue
             scores = np.log(np.maximum(self._joint(np.full(len(own), user), own).sum(1), TINY))
             places = best_items(scores[None], top_k)[0]
             best.items[user, : len(places)], best.scores[user, : len(places)] = own[places], scores[places]
         return best
+
+    def _estimated(self, candidates: Sequence[Ints | None]) -> Normalizers:
+        """Normalise by each user's candidates, and by a sample that stands for the rest of the catalogue."""
+        n_items = len(self.vectors)
+        sample = np.linspace(0, n_items - 1, min(SAMPLE, n_items)).astype(np.int64)
+        n, k, width = self.queries.shape
+        others = (self.queries.reshape(n * k, width) @ self.vectors[sample].T).reshape(n, k, -1)
+        found = []
+        for user, given in enumerate(candidates):
+            own = np.arange(n_items) if given is None else np.union1d(given, self.seen[1][self.seen[0] == user])
+            logits = self._logits(np.full(len(own), user), own).T[None]  # (1, K, n)
+            rest = ~np.isin(sample, own)
+            weight = np.float32(np.log(max(n_items - len(own), 1) / max(rest.sum(), 1)))
+            start = np.full((1, k), -np.inf, np.float32), np.zeros((1, k), np.float32)
+            both = _added(*start, np.concatenate([logits, others[user : user + 1, :, rest] + weight], axis=2))
+            found.append(both)
+        return Normalizers(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def log_probabilities(self) -> Floats:
         """Return (B, M) log P(i)."""
@@ -130,13 +153,17 @@ class Mixture:
 
     def _joint(self, user: Ints, item: Ints) -> Floats:
         """(n, K) g_k P_k(i) of pairs of a user and an item."""
-        logits = np.matmul(self.queries[user], self.vectors[item][..., None])[..., 0]  # (n, K)
+        largest, total = self.normalizers
+        joint: Floats = self.gates[user] * np.exp(self._logits(user, item) - largest[user]) / total[user]
+        return joint
+
+    def _logits(self, user: Ints, item: Ints) -> Floats:
+        """(n, K) of pairs of a user and an item."""
+        logits: Floats = np.matmul(self.queries[user], self.vectors[item][..., None])[..., 0]
         logits += self.counts.at(user, item, len(self.vectors))
         was_seen = np.isin(user * len(self.vectors) + item, self.seen[0] * len(self.vectors) + self.seen[1])
         logits += np.where(was_seen, np.float32(self.seen_logit), np.float32(0))[:, None]
-        largest, total = self.normalizers
-        joint: Floats = self.gates[user] * np.exp(logits - largest[user]) / total[user]
-        return joint
+        return logits
 
     def _log_probabilities(self) -> Iterator[tuple[int, Floats]]:
         """Give where each block begins, and (B, m) log P of its items."""
@@ -186,4 +213,5 @@ def within(start: int, size: int, row: Ints, item: Ints, *rest: Floats) -> tuple
 def _added(largest: Floats, total: Floats, logits: Floats) -> Normalizers:
     """Add (B, K, m) logits to a running sum of exponentials."""
     top = np.maximum(largest, logits.max(axis=2, initial=-np.inf))
-    return Normalizers(top, total * np.exp(largest - top) + np.exp(logits - top[..., None]).sum(axis=2))
+    before = np.where(np.isneginf(largest), 0, total * np.exp(largest - top))
+    return Normalizers(top, (before + np.exp(logits - top[..., None]).sum(axis=2)).astype(np.float32))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,3 +98,15 @@ def test_each_factor_has_its_part_of_the_probability(case, monkeypatch, block):
     found, _, joint = case
     monkeypatch.setattr(mixture, "BLOCK_LOGITS", block)
     np.testing.assert_allclose(np.exp(found.factor_log_probabilities()), joint, rtol=1e-4)
+
+
+def test_an_estimate_from_all_items_is_exact_and_from_some_is_near(case, monkeypatch):
+    found, hidden, joint = case
+    log_mixture = np.log(joint.sum(1))
+    everything = found.best_of(hidden, 5, [np.arange(M)] * B, estimate=True)
+    np.testing.assert_allclose(everything.scores, ranked(joint.sum(1), hidden, 5)[1], rtol=1e-4)
+    counted = [found.counts.item[found.counts.row == user] for user in range(B)]
+    likely = [np.union1d(np.argsort(-row)[:30], own) for row, own in zip(log_mixture, counted, strict=True)]
+    some = replace(found).best_of(hidden, 3, likely, estimate=True)
+    assert some.items.tolist() == ranked(joint.sum(1), hidden, 3)[0].tolist()
+    np.testing.assert_allclose(some.scores, ranked(joint.sum(1), hidden, 3)[1], rtol=1e-4)
