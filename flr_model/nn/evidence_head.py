@@ -17,7 +17,7 @@ from flr_model.data.histories import PAD, HistoryRows
 from flr_model.nn.parameter_groups import Groups
 from flr_model.nn.sparse import SparseCounts
 from flr_model.ranking.evidence import Evidence
-from flr_model.ranking.lags import BUCKETS
+from flr_model.ranking.lags import BUCKETS, ages
 from flr_model.ranking.pair_events import PairEvents
 
 SEEN_LOGIT = -4.0
@@ -27,7 +27,7 @@ SEEN_LOGIT = -4.0
 class EvidenceBatch(NamedTuple):
     """What a batch of rows meets, found once and by no parameter; tensors of indices.
 
-    entry: (2, S) position ``row * L + column`` and item of the history items that count.
+    entry: (3, S) row, steps back from the newest item, and item of the history items that count.
     met: (3, E) place, pair and entry of the pairs that start at them.
     own: (3, O) place, entry and channel of the own users' events among those, to be taken out.
     place: (2, U) row and item of every place, in order. seen: (2, H) row and item of what users have seen.
@@ -88,8 +88,8 @@ class EvidenceHead(nn.Module):
     def encode(self, rows: HistoryRows, *, leave_out_own: bool) -> EvidenceBatch:
         """Find what rows meet; with ``leave_out_own`` (training rows) also the own users' events."""
         recent = rows.newest(self.max_history)
-        row, length = recent.row_of_item(), self.max_history
-        entry = np.stack([row * length + recent.slot_of_item(length), recent.items])
+        row = recent.row_of_item()
+        entry = np.stack([row, ages(recent), recent.items])
         start = self.events.indptr[recent.items]
         n_pairs = self.events.indptr[recent.items + 1] - start
         pair, of_entry = ranges(start, n_pairs), np.repeat(np.arange(len(row)), n_pairs)
@@ -118,14 +118,13 @@ class EvidenceHead(nn.Module):
 
         Args:
             batch: of B rows.
-            log_weights: (B, K, L) of the history's items, log w_kl.
+            log_weights: (B, K, L) of the history's items, log w_kl, padded on the left.
 
         Returns:
             (U, K) logits of the batch's places; all other places have 0.
         """
-        position, item = batch.entry
-        by_position = log_weights.transpose(1, 2).flatten(0, 1)  # (B * L, K)
-        weight = (by_position[position] - self.source_exponent * self.log_degree[item, None]).exp()  # (S, K)
+        row, age, item = batch.entry
+        weight = (log_weights[row, :, -1 - age] - self.source_exponent * self.log_degree[item, None]).exp()  # (S, K)
         channel_weights = self.channel_weights()
         place, pair, entry = batch.met
         value = self.channels.product(channel_weights)[pair] * weight[entry]  # (E, K)

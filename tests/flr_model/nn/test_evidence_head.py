@@ -171,3 +171,10 @@ def test_a_catalogue_without_any_pair_counts_nothing():
         assert batch.place.shape == (2, 0)
         assert head(batch, decay(rows, 2)).shape == (0, 1)
         assert batch.seen.tolist() == [[0, 1], [0, 2]]
+
+
+def test_weights_of_narrower_histories_count_the_same(many):
+    rows = rows_of(many).newest(3)
+    head, weights = random_head(rows_of(many)), random_weights(rows)
+    batch = head.encode(rows, leave_out_own=True)
+    torch.testing.assert_close(head(batch, weights[..., -3:]), head(batch, weights))
