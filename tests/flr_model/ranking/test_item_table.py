@@ -1,17 +1,19 @@
 import numpy as np
 
 from flr_model.ranking.item_table import ItemTable
+from flr_model.ranking.lags import PaddedHistories
 from flr_model.titles.tokens import TextHistories
 
 VECTORS = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
-HISTORIES = np.array([[-1, 1], [0, 1]])
+HISTORIES = PaddedHistories(np.array([[-1, 1], [0, 1]]), np.array([[0, 0], [1, 0]]))
 
 
 def test_vectors_are_looked_up_and_padding_is_zero():
     inputs = ItemTable(VECTORS).inputs(HISTORIES)
     assert inputs["item_vectors"].tolist() == [[[0, 0], [3, 4]], [[1, 2], [3, 4]]]
     assert inputs["history_mask"].tolist() == [[0, 1], [1, 1]]
-    assert inputs.keys() == {"item_vectors", "history_mask"}
+    assert inputs["history_lag"].tolist() == [[0, 0], [1, 0]]
+    assert inputs.keys() == {"item_vectors", "history_mask", "history_lag"}
     assert VECTORS.tolist() == [[1, 2], [3, 4]]
 
 
