@@ -15,14 +15,15 @@ from flr_model.nn.recommender import Batch, TrainableRecommender
 from flr_model.nn.run import load_recommender, load_run
 from flr_model.nn.sampled_softmax import Softmax
 from flr_model.ranking.pair_events import PairEvents
-from flr_model.training.grpo import GrpoObjective, align, freeze_all_but_policy, trainable
+from flr_model.training.grpo import align, trainable
+from flr_model.training.policies import GatePolicy, Policy, policy_of
 from flr_model.training.state_cache import StateCache
 from flr_model.training.trainer import Samples
 from tests.builders import reseal
 
 
 def settings(**changes):
-    return AlignConfig(**{"batch_size": 64, "max_steps": 4, "learning_rate": 1e-3, **changes})
+    return AlignConfig(**{"batch_size": 64, "max_steps": 4, "learning_rate": 1e-3, "policy": "thought", **changes})
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Parts:
     """An objective outside of the training loop: its recommender, and a batch of 64 rows."""
 
     recommender: TrainableRecommender
-    objective: GrpoObjective
+    objective: Policy
     batch: Batch
 
     def steps(self, n, rate=1e-3):
@@ -53,10 +54,9 @@ def parts(tiny_run, tiny_dataset):
         loaded, rows = load_run(run), Dataset.open(tiny_dataset).rows("train")
         recommender = trainable(loaded, rows)
         recommender.head.softmax = softmax or recommender.head.softmax
-        freeze_all_but_policy(recommender)
         rows = rows.select(slice(0, 64))
         cache = StateCache(recommender, rows, megabytes=100)
-        objective = GrpoObjective(recommender, settings(**changes), cache).train()
+        objective = policy_of(recommender, settings(**changes), cache).train()
         return Parts(recommender, objective, Samples.of_rows(recommender, rows).batch(np.arange(64)))
 
     return make
@@ -132,7 +132,7 @@ def test_samples_lie_around_the_thought_and_the_first_is_it(parts):
 def test_kept_states_are_those_of_their_rows(parts):
     made = parts()
     numbers = torch.tensor([5, 0, 63])
-    histories = made.recommender.history_batch(HistoryInputs(made.batch.inputs.items[numbers]))
+    histories = made.recommender.history_batch(HistoryInputs(*(part[numbers] for part in made.batch.inputs[:2])))
     kept = made.objective._cache.get(numbers, histories)
     with torch.no_grad():
         computed = made.recommender.model.encode(histories)
@@ -141,28 +141,54 @@ def test_kept_states_are_those_of_their_rows(parts):
     torch.testing.assert_close(kept.mask, computed.mask)
 
 
-def candidate_logits(made):
-    return made.recommender.head.candidate_logits(made.batch.targets, len(made.recommender.catalog))
+def test_gates_move_to_the_factors_with_larger_rewards(parts):
+    made = parts(policy="gates")
+    assert isinstance(made.objective, GatePolicy)
+    head, batch = made.recommender.head, made.batch
+
+    def expected():
+        with torch.no_grad():
+            reading = made.recommender.read(batch.inputs)
+            rewards = head.factor_rewards("logprob", made.recommender.items, reading, batch.targets)
+        return (reading.thought.gates * rewards).sum(1).mean().item()
+
+    before = expected()
+    rewards = made.steps(12, rate=1e-2)
+    assert expected() > before + 0.03
+    assert rewards[0] == pytest.approx(before, abs=1e-4)
 
 
-def test_seen_items_are_masked_but_the_target(parts):
-    made = parts()
-    masked = torch.isinf(candidate_logits(made).logits[:, 0])
-    for row, history in enumerate(made.batch.inputs.items.tolist()):
-        seen = {item for item in history if item >= 0} - {int(made.batch.targets.item[row])}
-        assert set(torch.nonzero(masked[row]).flatten().tolist()) == seen
+def test_only_what_decides_on_the_gates_learns_under_their_policy(parts):
+    made = parts(policy="gates")
+    before = {name: weight.clone() for name, weight in made.recommender.state_dict().items()}
+    made.steps(2)
+    changed = {name for name, weight in made.recommender.state_dict().items() if not torch.equal(weight, before[name])}
+    gates = ("gate_bias", "mass_weight", "thought_gate.weight", "factor_gate.weight", "taste_gate.weight")
+    assert changed
+    assert changed <= {f"model.reasoner.{name}" for name in gates}
+
+
+def test_a_strong_kl_keeps_the_gates_where_they_were(parts):
+    free, held = parts(policy="gates"), parts(policy="gates", kl=1e4)
+    for made in (free, held):
+        made.steps(6, rate=1e-3)
+    moved = [made.objective(made.batch)["divergence"].item() for made in (free, held)]
+    assert moved[1] < 0.2 * moved[0]
 
 
 def test_a_large_catalogue_is_represented_by_a_sample(parts):
-    made = parts(softmax=Softmax(full_items=10, negatives=20))
-    shared = candidate_logits(made)
-    n_items = len(made.recommender.catalog)
-    assert len(shared.items) < n_items
-    torch.testing.assert_close(shared.items[shared.target], made.batch.targets.item)
-    everything = parts(softmax=Softmax(full_items=10, negatives=n_items))
-    evidence = everything.recommender.head.evidence(everything.batch.targets.evidence)
-    torch.testing.assert_close(candidate_logits(everything).logits[:, 0], evidence)
-    made.steps(1)
+    for policy in ("gates", "thought"):
+        made = parts(softmax=Softmax(full_items=10, negatives=20), policy=policy)
+        made.steps(1)
+        with torch.no_grad():
+            reading = made.recommender.read(made.batch.inputs)
+            predicted = made.recommender.head.predict(made.recommender.items, reading, made.batch.targets)
+        assert predicted.logits.shape[2] < len(made.recommender.catalog)
+
+
+def test_a_policy_that_the_decoder_lacks_is_refused(tiny_title_run, tmp_path):
+    with pytest.raises(ConfigError, match="--policy gates does not fit"):
+        align(tiny_title_run, tmp_path / "run", align=settings(policy="gates"))
 
 
 @pytest.mark.parametrize("reward", ["logprob", "ndcg"])
@@ -223,14 +249,20 @@ def test_rows_with_more_lags_are_counted_in_the_runs_own_buckets(tiny_run, tiny_
     np.testing.assert_allclose(baked.value, run.evidence.value, rtol=1e-5)
 
 
-def test_the_unperturbed_sample_is_decoded_as_the_thought_itself(tiny_run, tiny_dataset):
+def test_the_unperturbed_sample_is_rewarded_as_the_thought_itself(tiny_run, tiny_dataset):
     rows = Dataset.open(tiny_dataset).rows("train").select(slice(0, 8))
     recommender = trainable(load_run(tiny_run), rows)
+    head, items = recommender.head, recommender.items
+    batch = recommender.encode(rows, training=True)
     with torch.no_grad():
-        reading = recommender.read(recommender.encode(rows, training=False).inputs)
+        reading = recommender.read(batch.inputs)
         thoughts = reading.thought.thought[:, None].repeat(1, 3, 1)
         thoughts[:, 1:] += torch.randn(8, 2, thoughts.shape[-1])
-        vectors = recommender.head.user_vectors(recommender.model, reading, thoughts)
-        expected = recommender.head.decoder.queries(reading).sum(1)
-    torch.testing.assert_close(vectors[:, 0], expected)
-    assert (vectors[:, 1] - expected).abs().max() > 1e-4
+        for weight in (recommender.model.reasoner.query.weight, recommender.model.reasoner.thought_gate.weight):
+            torch.nn.init.normal_(weight, std=0.1)  # they start at zero, and thoughts would change nothing
+        reading = recommender.read(batch.inputs)
+        thoughts[:, 0] = reading.thought.thought
+        rewards = head.reward("logprob", recommender.model, items, reading, thoughts, batch.targets)
+        terms = head.loss_terms(recommender.model, items, reading, batch.targets)
+    assert rewards[:, 0].mean().item() == pytest.approx(-terms["cross_entropy"].item(), abs=1e-4)
+    assert (rewards[:, 1] - rewards[:, 0]).abs().max() > 1e-4
