@@ -60,8 +60,8 @@ def note(*given, **_):
     raise OSError("no network here")
 socket.getaddrinfo = socket.socket.connect = note
 from flr_model.errors import ArtifactError
-from flr_model.nn.backbone import load_backbone, load_head
-for load in (load_backbone, load_head):
+from flr_model.nn.backbone import load_backbone, load_output_embeddings
+for load in (load_backbone, load_output_embeddings):
     try:
         load("some/model")
     except ArtifactError as error:

@@ -20,7 +20,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def vectors(tiny_dataset, tiny_backbone):
-    return lambda: set_up(tiny_dataset, tiny_model(tiny_backbone), tiny_train()).recommender.unit_vectors.numpy()
+    return lambda: set_up(tiny_dataset, tiny_model(tiny_backbone), tiny_train()).recommender.items.unit_vectors.numpy()
 
 
 def damages(whole):
