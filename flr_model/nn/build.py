@@ -14,7 +14,7 @@ from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.catalog_head import CatalogHead
 from flr_model.nn.evidence_head import EvidenceHead
 from flr_model.nn.head import Head
-from flr_model.nn.history_encoders import ItemsEncoder, Prompt, TextEncoder
+from flr_model.nn.history_encoders import HistoryEncoder, ItemsEncoder, Prompt, TextEncoder
 from flr_model.nn.model import FactorizedModel
 from flr_model.nn.reasoner import Reasoner
 from flr_model.nn.recency import Recency
@@ -40,6 +40,7 @@ def build_model(
     *,
     n_lags: int,
     output_embeddings: Callable[[], Tensor | None],
+    encoder: HistoryEncoder | None = None,
 ) -> Network:
     """Build the untrained network of a configuration around a trunk.
 
@@ -49,17 +50,13 @@ def build_model(
         tokenizer: of the prompt.
         n_lags: buckets of lags that the evidence weighs.
         output_embeddings: gives them (V, d) where they are not the input embeddings, else None; only `title` asks.
+        encoder: of the histories, to share with another network of the same encoding; None makes one.
 
     Raises:
         ConfigError: if titles are to be written and the backbone names no end token.
     """
     writes = config.decoder == "title"
-    prompt = Prompt(*tokenizer.around(config.title.prompt)) if writes else None
-    encoder = (
-        ItemsEncoder(trunk, config.embedding_size, prompt)
-        if config.encoding == "items"
-        else TextEncoder(trunk, config.max_tokens, prompt)
-    )
+    encoder = encoder or _encoder(config, trunk, tokenizer)
     reasoner = Reasoner(
         trunk.width,
         config.embedding_size,
@@ -81,6 +78,13 @@ def build_model(
     items = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
     evidence = EvidenceHead(config.chosen_factors, n_lags, max_history=config.max_history)
     return Network(model, CatalogHead(items, evidence))
+
+
+def _encoder(config: ModelConfig, trunk: Trunk, tokenizer: TitleTokenizer) -> HistoryEncoder:
+    prompt = Prompt(*tokenizer.around(config.title.prompt)) if config.decoder == "title" else None
+    if config.encoding == "items":
+        return ItemsEncoder(trunk, config.embedding_size, prompt)
+    return TextEncoder(trunk, config.max_tokens, prompt)
 
 
 def end_token(lm_config: Any) -> int:

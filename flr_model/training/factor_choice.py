@@ -1,11 +1,12 @@
 """`--n-factors auto`: the smallest K that short trials cannot tell from the best one.
 
-The papers leave K to the person. A trial trains a model of each K on the same rows for at most one epoch and ranks the
-validation rows; more factors are only taken when the rows say that they rank better.
+The papers leave K to the person. Titles are read and pairs counted once; a trial trains a head of each K on the same
+rows for at most one epoch and ranks the validation rows; more factors are only taken when they rank better.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -21,12 +22,12 @@ from flr_model.evaluation import metrics
 from flr_model.evaluation.evaluate import rank_rows
 from flr_model.progress import SILENT, Progress
 from flr_model.training.objective import SftObjective
-from flr_model.training.setup import set_up
+from flr_model.training.setup import Setup, set_up
 from flr_model.training.trainer import Samples, Schedule, StageTrainer, rates_of
 
 logger = logging.getLogger(__name__)
 
-TRIED = (1, 2, 3, 4, 6)
+TRIED = (1, 2, 3, 4, 5, 6)
 TRIAL_STEPS = 100
 TRIAL_ROWS = 4096
 """Validation rows that decide, the first ones."""
@@ -63,9 +64,14 @@ def choose_n_factors(
     Raises:
         ArtifactError, ConfigError, DataError: as training would.
     """
+    set_seed(train.seed)
+    setup = set_up(data, replace(model, n_factors=TRIED[0]), train, progress=progress)
+    encoder = setup.recommender.model.encoder
+    untuned = copy.deepcopy({name: p for name, p in encoder.named_parameters() if p.requires_grad})
     gains = {}
     for k in TRIED:
-        gains[k] = _trial(data, replace(model, n_factors=k), train, progress)
+        gains[k] = _trial(setup, k, train, progress)
+        encoder.load_state_dict(untuned, strict=False)
         logger.info("trial of %d factors: validation NDCG@10 %.4f", k, gains[k].mean())
     return choose(gains, seed=train.seed)
 
@@ -89,22 +95,22 @@ def choose(gains: Mapping[int, npt.NDArray[np.float64]], *, seed: int) -> Factor
     return FactorChoice(chosen, trials, why)
 
 
-def _trial(data: Path, model: ModelConfig, train: TrainConfig, progress: Progress) -> npt.NDArray[np.float64]:
+def _trial(setup: Setup, n_factors: int, train: TrainConfig, progress: Progress) -> npt.NDArray[np.float64]:
     """Train shortly; return (R,) the NDCG@10 of the validation rows."""
-    set_seed(train.seed)
-    setup = set_up(data, model, train, progress=progress)
     assert setup.valid is not None
+    set_seed(train.seed)
+    recommender = setup.with_factors(n_factors, train)
     steps = min(TRIAL_STEPS, -(-len(setup.rows) // (train.batch_size * train.grad_accumulation)))
     with tempfile.TemporaryDirectory(prefix="flr-factors-") as folder:
         StageTrainer(
-            SftObjective(setup.recommender, train),
-            Samples.of_rows(setup.recommender, setup.rows),
+            SftObjective(recommender, train),
+            Samples.of_rows(recommender, setup.rows),
             validate=None,
             rates=rates_of(train),
             schedule=replace(Schedule.of(train), max_steps=steps),
             folder=Path(folder),
             progress=progress,
         ).run(resume=False)
-    present = setup.recommender.recommender()
+    present = recommender.recommender()
     ranks, _ = rank_rows(present, setup.valid.select(slice(0, TRIAL_ROWS)), present.catalog, EvalConfig())
     return metrics.ndcg(ranks, 10)

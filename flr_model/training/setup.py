@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,28 @@ class Setup:
     recommender: TrainableRecommender
     tuning: str
     epochs: int
+
+    def with_factors(self, n_factors: int, train: TrainConfig) -> TrainableRecommender:
+        """Return an untrained recommender with another K; it shares the trunk, the item vectors and the counts.
+
+        Args:
+            n_factors: K.
+            train: settings of the training.
+        """
+        present = self.recommender
+        model = replace(present.config, n_factors=n_factors)
+        events, unit = present.head.evidence.events, present.items.unit_vectors[:-1].cpu()
+        network = build_model(
+            model,
+            present.model.encoder.trunk,
+            present.tokenizer,
+            n_lags=len(events.lag_bounds) + 1,
+            output_embeddings=lambda: load_output_embeddings(model.backbone),
+            encoder=present.model.encoder,
+        )
+        network.model.reasoner.fit(unit, seed=train.seed)
+        network.head.attach(present.catalog, present.tokenizer, events, train)
+        return TrainableRecommender(model, present.catalog, network, unit, present.tokenizer)
 
 
 def set_up(
