@@ -56,8 +56,8 @@ OPTIONS = {
     "lora_rank backbone_learning_rate learning_rate residual_learning_rate reasoner_learning_rate "
     "scalar_learning_rate weight_decay warmup_steps grad_accumulation orthogonality diversity sparsity title_softmax "
     "full_softmax_items negatives precision",
-    "align": "run out data epochs max_rows batch_size learning_rate seed policy reward advantage group_size noise clip_low "
-    "clip_high kl refresh_steps max_steps valid_rows warmup_steps cache_mb",
+    "align": "run out data epochs max_rows batch_size learning_rate seed policy reward advantage group_size noise "
+    "clip_low clip_high kl refresh_steps max_steps valid_rows warmup_steps cache_mb",
     "eval": "source data out split match allow_seen max_rows guidance batch_size bootstrap seed",
     "export": "run out onnx data precision guidance tolerance max_ndcg_loss min_overlap max_size",
     "score": "bundle histories out items candidates user_col item_col time_col title_col form shards resume top_k "
