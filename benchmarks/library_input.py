@@ -20,7 +20,7 @@ def right_padded(rows: HistoryRows, length: int) -> tuple[Ints, Ints]:
     Returns:
         (R, L) numbers of the items, and (R,) how many of them each row has, at least 1.
     """
-    rows = rows.newest(length)
+    rows = rows.truncated(length)
     out = np.zeros((len(rows), length), np.int64)
     slot = np.arange(len(rows.items)) - np.repeat(rows.offsets[:-1], rows.lengths)
     out[rows.row_of_item(), slot] = rows.items + 1

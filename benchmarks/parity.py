@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=0, help="test rows, evenly spaced; 0: all")
     arguments = parser.parse_args()
     run, bundle = load_run(arguments.run), load_recommender(arguments.bundle)
-    rows = Dataset.of(run.manifest).rows("test").spread(arguments.rows)
+    rows = Dataset.of(run.manifest).rows("test").subsample(arguments.rows)
 
     table = Table(title=f"{len(rows):,} test rows", title_justify="left")
     for column in ("", "largest score difference", "identical top 10", "overlap", "NDCG@10", "beside"):

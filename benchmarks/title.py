@@ -49,7 +49,7 @@ class Reference:
         self.lm.lm_head.weight = torch.nn.Parameter(torch.from_numpy(recommender.reader.head))
         self.end = recommender.tree.end
         self.allowed: dict[tuple[int, ...], set[int]] = defaultdict(set)
-        for title in spelled(recommender.tree):
+        for title in tokenized(recommender.tree):
             for place, token in enumerate((*title, self.end)):
                 self.allowed[title[:place]].add(token)
         self.allowed = {beginning: sorted(tokens) for beginning, tokens in self.allowed.items()}
@@ -94,7 +94,7 @@ class Reference:
         return torch.cat([prompt, latent], dim=1), mask
 
 
-def spelled(tree: TitleTree) -> Lists:
+def tokenized(tree: TitleTree) -> Lists:
     """Return the tokens of every title of a tree, without the end token."""
     paths = tree.paths(np.arange(tree.n_titles))
     return [tuple(tree.token[path[path >= 0]][:-1].tolist()) for path in paths]
@@ -129,13 +129,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     run = load_run(arguments.run)
-    rows = Dataset.of(run.manifest, arguments.data).rows("valid").spread(arguments.rows)
+    rows = Dataset.of(run.manifest, arguments.data).rows("valid").subsample(arguments.rows)
     threads = torch.get_num_threads()
     recommenders = {
         "flr, torch": run.recommender(),
         "flr, ONNX Runtime": load_recommender(arguments.bundle, threads=threads),
     }
-    titles = spelled(recommenders["flr, torch"].tree)
+    titles = tokenized(recommenders["flr, torch"].tree)
     reference = Reference(recommenders["flr, torch"], arguments.run)
     results = {"transformers generate": timed(reference.lists, rows, arguments.batch)}
     for name, recommender in recommenders.items():

@@ -130,7 +130,7 @@ class OnnxWriter(OnnxReader):
         """The (V, d) output embeddings; rows stay on disk until they are used."""
         return self._head
 
-    def spell(self, titles: Sequence[str]) -> list[Ints]:
+    def tokenize(self, titles: Sequence[str]) -> list[Ints]:
         """Return the tokens of titles, without the end token."""
         return self._tokenizer.encode(titles)
 

@@ -118,10 +118,10 @@ def needs_extra(extra: str) -> Iterator[None]:
         raise MissingExtraError(package, extra) from error
 
 
-def counted(n: int, noun: str) -> str:
+def pluralize(n: int, noun: str) -> str:
     """Write a count with its noun.
 
-    >>> counted(1, "row"), counted(12_000, "row")
+    >>> pluralize(1, "row"), pluralize(12_000, "row")
     ('1 row', '12,000 rows')
     """
     return f"{n:,} {noun}" + ("" if n == 1 else "s")

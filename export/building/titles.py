@@ -83,7 +83,7 @@ def check_title_parity(
     odd = odd_titles(run.catalog.titles.tolist())
     vectors = [one.reader.encode_titles(odd) for one in (torchs, ours)]
     differences = {"item_vectors": largest_difference(*vectors), **_prompt_differences(torchs, ours)}
-    ranking = compare_rankings(torchs, ours, rows.spread(MOST_ROWS), progress=progress) if len(rows) else None
+    ranking = compare_rankings(torchs, ours, rows.subsample(MOST_ROWS), progress=progress) if len(rows) else None
     check_parity(differences, ranking, config.tolerance)
     if ranking is not None and ranking.top10_overlap < MIN_OVERLAP:
         raise GateError(f"ONNX finds only {100 * ranking.top10_overlap:.1f} % of the titles in torch's top 10 lists")

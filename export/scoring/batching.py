@@ -20,7 +20,7 @@ FIRST_POSITIONS = 4096
 MOST_POSITIONS = 1 << 20
 """On a GPU batches double from the first to the last of these while that pays."""
 
-PAYS = 0.95
+GROWTH_THRESHOLD = 0.95
 """A doubled batch pays if a position then takes at most this share of the time."""
 
 
@@ -55,18 +55,18 @@ class BatchLimit:
         self.grows = grows
         self._best = float("inf")
 
-    def took(self, positions: int, seconds: float) -> None:
+    def record(self, positions: int, seconds: float) -> None:
         """Learn how long a batch took; half-empty ones say nothing."""
         if not self.grows or positions <= self.positions // 2:
             return
         each = seconds / positions
-        if each > PAYS * self._best:
+        if each > GROWTH_THRESHOLD * self._best:
             self.grows = False
         elif self.positions < MOST_POSITIONS:
             self._best = each
             self.positions *= 2
 
-    def ran_out(self, positions: int) -> None:
+    def shrink(self, positions: int) -> None:
         """Learn that a batch of this many positions did not fit into memory."""
         self.positions = max(1, min(self.positions, positions // 2))
         self.grows = False

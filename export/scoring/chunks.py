@@ -22,7 +22,7 @@ import numpy as np
 
 from export.scoring.batching import BatchLimit, batches
 from export.scoring.inputs import Entry, HistoryFile
-from export.scoring.prefetch import ahead
+from export.scoring.prefetch import prefetch
 from flr_model.arrays import Ints
 from flr_model.config import ScoreConfig
 from flr_model.data.catalog import Catalog
@@ -131,7 +131,7 @@ class Scoring:
         While one chunk's last batches are computed, those of the next are under way.
         """
         waiting: deque[tuple[Chunk, list[Ints], list[Future[Ranking]]]] = deque()
-        with ThreadPoolExecutor(self.workers) as pool, closing(ahead(self.chunks(entries, skip))) as chunks:
+        with ThreadPoolExecutor(self.workers) as pool, closing(prefetch(self.chunks(entries, skip))) as chunks:
             try:
                 for chunk in chain(chunks, [None]):
                     if chunk is not None:
@@ -187,10 +187,10 @@ class Scoring:
         except MemoryError:
             if len(part) == 1:
                 raise
-            self.limit.ran_out(positions)
+            self.limit.shrink(positions)
             log.warning("out of memory with %d users at once; going on with halves", len(part))
             return _together([self._rank(chunk, half) for half in np.array_split(part, 2)])
-        self.limit.took(positions, time.perf_counter() - began)
+        self.limit.record(positions, time.perf_counter() - began)
         return ranking
 
 

@@ -17,7 +17,7 @@ class _Failure:
         self.error = error
 
 
-def ahead(source: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
+def prefetch(source: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
     """Run an iterator in a thread, at most ``depth`` items ahead of the consumer.
 
     Order is kept; an error of the source is raised at the place where its item would have come. Closing the generator

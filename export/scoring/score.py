@@ -21,7 +21,7 @@ from export.scoring.batching import FIRST_POSITIONS, BatchLimit
 from export.scoring.chunks import Chunk, Scoring, read_candidates, usable_cores, why_rejected
 from export.scoring.inputs import HistoryFile, Shard
 from export.scoring.outputs import Counts, Output, Reject, claimed
-from export.scoring.prefetch import ahead
+from export.scoring.prefetch import prefetch
 from export.scoring.sinks import result_columns, result_table
 from flr_model import __version__
 from flr_model.artifacts import MANIFEST
@@ -159,7 +159,7 @@ def _run(work: Scoring, source: HistoryFile, shard: Shard, output: Output, progr
     task: Task | None = None
     try:
         entries = filter(shard.holds, source.entries())
-        with ExitStack() as stack, closing(ahead(work.ranked(entries, output.counts.entries))) as stream:
+        with ExitStack() as stack, closing(prefetch(work.ranked(entries, output.counts.entries))) as stream:
             for chunk, ranking in stream:
                 if task is None:
                     total = source.n_users and -(-source.n_users // shard.count)

@@ -12,7 +12,7 @@ import numpy as np
 
 from flr_model.artifacts import DATASET, Manifest, fingerprint, open_folder, reading
 from flr_model.data.catalog import Catalog
-from flr_model.data.histories import PAD, Earlier, HistoryRows
+from flr_model.data.histories import PAD, HistoryRows, OlderItems
 from flr_model.errors import ArtifactError
 
 logger = logging.getLogger(__name__)
@@ -84,8 +84,8 @@ class Dataset:
         with reading(path, AGAIN):
             rows = HistoryRows.read(path)
         with reading(self.folder / EARLIER, AGAIN), np.load(self.folder / EARLIER, allow_pickle=False) as arrays:
-            earlier = Earlier(*(arrays[f"{split}_{field.name}"] for field in fields(Earlier)))
-        whole = replace(rows, earlier=earlier)
+            earlier = OlderItems(*(arrays[f"{split}_{field.name}"] for field in fields(OlderItems)))
+        whole = replace(rows, older=earlier)
         for items, lowest in ((whole.items, 0), (earlier.items, 0), (whole.target, PAD)):
             if len(items) and not lowest <= items.min() <= items.max() < len(self.catalog):
                 raise ArtifactError(f"{path} has items that the {len(self.catalog)} of the dataset lack", hint=AGAIN)
@@ -103,6 +103,6 @@ def write_rows(folder: Path, splits: Mapping[str, HistoryRows]) -> None:
     earlier: dict[str, Any] = {}
     for split, rows in splits.items():
         rows.write(folder / f"{split}.parquet")
-        arrays = vars(rows.earlier or Earlier.nothing(len(rows)))
+        arrays = vars(rows.older or OlderItems.empty(len(rows)))
         earlier |= {f"{split}_{name}": array for name, array in arrays.items()}
     np.savez_compressed(folder / EARLIER, **earlier)

@@ -23,8 +23,8 @@ PAD = -1
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """What users had before the items that their rows show: slices of an array that rows share.
+class OlderItems:
+    """What users have seen before the items that their rows show: slices of an array that rows share.
 
     Args:
         items: (N,) positions in the catalogue.
@@ -37,12 +37,12 @@ class Earlier:
     stop: Ints
 
     @classmethod
-    def nothing(cls, n_rows: int) -> Earlier:
+    def empty(cls, n_rows: int) -> OlderItems:
         """Return an empty slice for each row."""
         return cls(*(np.zeros(n, np.int64) for n in (0, n_rows, n_rows)))
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Earlier]) -> Earlier:
+    def concatenate(cls, parts: Sequence[OlderItems]) -> OlderItems:
         """Join the slices of several sets of rows."""
         shifts = np.cumsum([0, *(len(part.items) for part in parts[:-1])])
         return cls(
@@ -51,9 +51,9 @@ class Earlier:
             np.concatenate([part.stop + shift for part, shift in zip(parts, shifts, strict=True)]),
         )
 
-    def select(self, rows: Ints) -> Earlier:
+    def select(self, rows: Ints) -> OlderItems:
         """Return the slices of some rows."""
-        return Earlier(self.items, self.start[rows], self.stop[rows])
+        return OlderItems(self.items, self.start[rows], self.stop[rows])
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class HistoryRows:
         offsets: (R + 1,) row r is ``items[offsets[r]:offsets[r + 1]]``.
         target: (R,) position of the next item; PAD where unknown.
         target_time: (R,) seconds of the target; 0 where unknown.
-        earlier: what the users had before the history; None where the history is all.
+        earlier: items that the users have seen before the history; None where the history is all.
     """
 
     user_id: npt.NDArray[Any]
@@ -76,7 +76,7 @@ class HistoryRows:
     offsets: Ints
     target: Ints
     target_time: Ints
-    earlier: Earlier | None = None
+    older: OlderItems | None = None
 
     def __len__(self) -> int:
         return len(self.user_id)
@@ -114,9 +114,11 @@ class HistoryRows:
         lengths = np.concatenate([part.lengths for part in parts])
         names = ("user_id", "items", "times", "target", "target_time")
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        known = any(part.earlier is not None for part in parts)
-        earlier = Earlier.concatenate([part.earlier or Earlier.nothing(len(part)) for part in parts]) if known else None
-        return cls(**joined, offsets=offsets_of(lengths), earlier=earlier)
+        known = any(part.older is not None for part in parts)
+        earlier = (
+            OlderItems.concatenate([part.older or OlderItems.empty(len(part)) for part in parts]) if known else None
+        )
+        return cls(**joined, offsets=offsets_of(lengths), older=earlier)
 
     def select(self, index: npt.NDArray[Any] | slice) -> HistoryRows:
         """Return the rows of an index array, boolean mask or slice, in that order."""
@@ -131,16 +133,16 @@ class HistoryRows:
             offsets,
             self.target[rows],
             self.target_time[rows],
-            None if self.earlier is None else self.earlier.select(rows),
+            None if self.older is None else self.older.select(rows),
         )
 
-    def spread(self, limit: int | None) -> HistoryRows:
+    def subsample(self, limit: int | None) -> HistoryRows:
         """Return at most ``limit`` rows, evenly spaced; None returns all."""
         if limit is None or limit >= len(self):
             return self
         return self.select(np.linspace(0, len(self) - 1, limit).astype(np.int64))
 
-    def newest(self, limit: int) -> HistoryRows:
+    def truncated(self, limit: int) -> HistoryRows:
         """Return the rows with at most the ``limit`` newest items of each history."""
         if len(self) == 0 or self.lengths.max(initial=0) <= limit:
             return self
@@ -150,47 +152,47 @@ class HistoryRows:
         return replace(self, items=self.items[source], times=self.times[source], offsets=offsets)
 
     def cut(self, limit: int) -> HistoryRows:
-        """Return the rows with at most the ``limit`` newest items of each history; the others become `earlier`."""
-        kept = self.newest(limit)
-        return replace(kept, earlier=Earlier(self.items, self.offsets[:-1], self.offsets[1:] - kept.lengths))
+        """Return the rows with at most the ``limit`` newest items of each history; the others become `older`."""
+        kept = self.truncated(limit)
+        return replace(kept, older=OlderItems(self.items, self.offsets[:-1], self.offsets[1:] - kept.lengths))
 
     @property
     def whole_lengths(self) -> Ints:
-        """(R,) items that each row's user had, `earlier` included."""
-        return self.lengths if self.earlier is None else self.lengths + self.earlier.stop - self.earlier.start
+        """(R,) items that each row's user has seen, `older` included."""
+        return self.lengths if self.older is None else self.lengths + self.older.stop - self.older.start
 
     def whole(self) -> HistoryRows:
-        """Return the rows with `earlier` back in their histories, at unknown times."""
-        if self.earlier is None:
+        """Return the rows with `older` back in their histories, at unknown times."""
+        if self.older is None:
             return self
-        before = self.earlier.stop - self.earlier.start
+        before = self.older.stop - self.older.start
         offsets = offsets_of(before + self.lengths)
         old = ranges(offsets[:-1], before)
         items, times = np.zeros((2, offsets[-1]), np.int64)
-        items[old] = self.earlier.items[ranges(self.earlier.start, before)]
+        items[old] = self.older.items[ranges(self.older.start, before)]
         new = ranges(offsets[:-1] + before, self.lengths)
         items[new], times[new] = self.items, self.times
-        return replace(self, items=items, times=times, offsets=offsets, earlier=None)
+        return replace(self, items=items, times=times, offsets=offsets, older=None)
 
-    def had(self) -> tuple[Ints, Ints]:
-        """Return (H,) rows and (H,) items: all that the rows' users had, history and earlier, in no order."""
+    def seen(self) -> tuple[Ints, Ints]:
+        """Return (H,) rows and (H,) items: all that the rows' users have seen, history and older, in no order."""
         row, item = self.row_of_item(), self.items
-        if self.earlier is None:
+        if self.older is None:
             return row, item
-        lengths = self.earlier.stop - self.earlier.start
-        before = self.earlier.items[ranges(self.earlier.start, lengths)]
+        lengths = self.older.stop - self.older.start
+        before = self.older.items[ranges(self.older.start, lengths)]
         return np.concatenate([row, np.repeat(np.arange(len(self)), lengths)]), np.concatenate([item, before])
 
-    def had_target(self) -> npt.NDArray[np.bool_]:
-        """(R,) whether the row's user had the target before, in the history or earlier."""
+    def target_seen(self) -> npt.NDArray[np.bool_]:
+        """(R,) whether the row's user has seen the target before, in the history or older."""
         shown = _occurs(self.items, self.offsets[:-1], self.offsets[1:], self.target)
-        if self.earlier is None:
+        if self.older is None:
             return shown
-        return shown | _occurs(self.earlier.items, self.earlier.start, self.earlier.stop, self.target)
+        return shown | _occurs(self.older.items, self.older.start, self.older.stop, self.target)
 
     def padded(self, length: int) -> Ints:
         """Return (R, length) positions, padded on the left with PAD, the newest items kept."""
-        rows = self.newest(length)
+        rows = self.truncated(length)
         out = np.full((len(rows), length), PAD, np.int64)
         out[rows.row_of_item(), rows.slot_of_item(length)] = rows.items
         return out

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flr_model import columns
-from flr_model.errors import DataError, counted
+from flr_model.errors import DataError, pluralize
 from flr_model.files.events import Events, Ints
 from flr_model.files.header import find_columns, times_elsewhere
 from flr_model.files.reading import FLAGS, Reading
@@ -156,6 +156,6 @@ def _refuse_useless(events: Events, rejects: Rejects, found: Mapping[str, str], 
         )
     if len(events.users) == 1:
         raise DataError(
-            f"{path}: one user only in {counted(events.rows, 'row')} ({user} is {next(iter(events.users))!r})",
+            f"{path}: one user only in {pluralize(events.rows, 'row')} ({user} is {next(iter(events.users))!r})",
             hint="check --user-col; at least two users are needed to learn from some and test on others",
         )

@@ -16,7 +16,7 @@ import pandas as pd
 
 from flr_model import columns
 from flr_model.data.catalog import Catalog
-from flr_model.errors import DataError, counted
+from flr_model.errors import DataError, pluralize
 from flr_model.files.cells import CellError, as_id, as_text, shown
 from flr_model.files.csvfile import CsvFile
 from flr_model.files.dialect import is_known
@@ -85,7 +85,7 @@ def read_items(
         DataError: if the file cannot be read, lacks a column, too many rows lack an id, or an id has two titles.
     """
     if isinstance(table, CsvFile) and not table.dialect.header:
-        table, reading = _told_apart(table, reading, known)
+        table, reading = _infer_columns(table, reading, known)
     found = find_columns(table, (columns.ITEM, columns.TITLE), reading=reading, elsewhere=(columns.ITEM,))
     titles: dict[str, Counter[str]] = {}
     rejects, again, rows = Rejects(table.path), Rejects(table.path), 0
@@ -113,7 +113,7 @@ def read_items(
         logger.warning("%s: left out: %s", table.path, rejects.summary())
     best = [_commonest(counts) for counts in titles.values()]
     if renamed := sum(len(counts) > 1 for counts in titles.values()):
-        logger.warning("%s: %s with several titles; the commonest counts", table.path, counted(renamed, "item"))
+        logger.warning("%s: %s with several titles; the commonest counts", table.path, pluralize(renamed, "item"))
     ids = np.asarray(list(titles), object)
     return ItemFile(table.path, table.about, ids, np.asarray(best, object), rejects, found)
 
@@ -122,7 +122,7 @@ def _commonest(counts: Counter[str]) -> str:
     return max(counts, key=lambda title: (title != "", counts[title]))
 
 
-def _told_apart(table: CsvFile, reading: Reading, known: npt.NDArray[Any]) -> tuple[Table, Reading]:
+def _infer_columns(table: CsvFile, reading: Reading, known: npt.NDArray[Any]) -> tuple[Table, Reading]:
     """Name the columns of ids and titles by the ids that are known. The papers' files are such: title, tab, id."""
     names, title, given = table.names, reading.names.get(columns.TITLE), reading.names.get(columns.ITEM)
     told = title is not None and given in names and given != title
@@ -190,7 +190,7 @@ def build_catalog(file: ItemFile, used: npt.NDArray[Any], *, only_used: bool = F
         )
     untitled = titles == ""
     if count := int(untitled.sum()):
-        logger.warning("%s: no title for %s; the id stands for it", file.path, counted(count, "item"))
+        logger.warning("%s: no title for %s; the id stands for it", file.path, pluralize(count, "item"))
     return Catalog(ids, np.where(untitled, ids, titles)), count
 
 
@@ -202,13 +202,13 @@ def refuse_untitled(file: ItemFile, used: npt.NDArray[Any], place: str) -> None:
     """
     if not (file.titles != "").any():
         raise DataError(
-            f"{file.path}: the title column is empty in all of its {counted(len(file.titles), 'row')}",
+            f"{file.path}: the title column is empty in all of its {pluralize(len(file.titles), 'row')}",
             hint="name the column of the titles with --title-col",
         )
     bare = used[~pd.Index(used).isin(pd.Index(file.item_ids[file.titles != ""]))]
     if 2 * len(bare) > len(used):
         raise DataError(
-            f"{file.path}: no title for {len(bare):,} of the {counted(len(used), 'item')} of the {place}, "
+            f"{file.path}: no title for {len(bare):,} of the {pluralize(len(used), 'item')} of the {place}, "
             f"for instance {_some(bare)}; the ids in this file are like {_some(file.item_ids)}",
             hint="check --item-col and --title-col (of this file alone: items=NAME); are all files of one catalogue?",
         )
@@ -225,7 +225,7 @@ def _refuse_repeated(again: Rejects) -> None:
     repeated = [cell for _, cell in again.reasons]
     places = [f"{repeated[code]} again in line {line}" for line, code in zip(again.lines, again.codes, strict=True)]
     raise DataError(
-        f"{again.path}: {counted(len(repeated), 'item id')} more than once in the file ({', '.join(places[:3])})",
+        f"{again.path}: {pluralize(len(repeated), 'item id')} more than once in the file ({', '.join(places[:3])})",
         hint="keep one row per item; check --item-col. Orders that have the titles too are given without --items",
     )
 

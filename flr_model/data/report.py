@@ -17,7 +17,7 @@ import pandas as pd
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
 from flr_model.data.items import junk_titles
-from flr_model.errors import counted
+from flr_model.errors import pluralize
 from flr_model.files.times import TimeRule, day
 
 logger = logging.getLogger(__name__)
@@ -220,7 +220,7 @@ def _repeated_rows(splits: Mapping[str, HistoryRows], *, timed: bool) -> dict[st
                 "%s: %s of %s %s (same user, target and %s)",
                 name,
                 f"{count:,}",
-                counted(len(splits[name]), "row"),
+                pluralize(len(splits[name]), "row"),
                 "repeat another" if name == "train" else "are also training rows, which flatters results",
                 "time" if timed else "history",
             )
@@ -232,7 +232,7 @@ def _weak_splits(splits: Mapping[str, HistoryRows], warm: npt.NDArray[np.bool_])
     for name in ("valid", "test"):
         rows = splits[name]
         if len(rows) < FEW_ROWS:
-            logger.warning("%s: %s: figures of so few are mostly chance", name, counted(len(rows), "row"))
+            logger.warning("%s: %s: figures of so few are mostly chance", name, pluralize(len(rows), "row"))
         if len(rows) and not warm[rows.target].any():
             logger.warning("%s: no target is known from training", name)
 
@@ -256,7 +256,7 @@ def _describe_split(
         timestamp_ties=ties if timed else None,
         junk_targets=int(junk[rows.target].sum()),
         repeated_rows=repeated,
-        targets_in_history=int(rows.had_target().sum()),
+        targets_in_history=int(rows.target_seen().sum()),
     )
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from flr_model.arrays import ranges
 from flr_model.config import PrepareConfig
-from flr_model.data.histories import Earlier, HistoryRows
+from flr_model.data.histories import HistoryRows, OlderItems
 from flr_model.data.interactions import Interactions
 from flr_model.errors import DataError
 from flr_model.files.events import Ints
@@ -101,7 +101,7 @@ class Timeline:
             offsets=offsets,
             target=items[events],
             target_time=self.time[events] // MICROSECONDS,
-            earlier=Earlier(items, events - self.index[events], events - lengths),
+            older=OlderItems(items, events - self.index[events], events - lengths),
         )
 
 

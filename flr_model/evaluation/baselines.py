@@ -81,7 +81,7 @@ class Cooccurrence:
     def fit(cls, train: HistoryRows, n_items: int) -> Cooccurrence:
         """Count the pairs and the targets."""
         known = train.select(train.target != PAD)
-        near = known.newest(WINDOW)
+        near = known.truncated(WINDOW)
         target = near.target[near.row_of_item()]
         keys = np.concatenate([near.items * n_items + target, target * n_items + near.items])
         pairs, inverse = np.unique(keys, return_inverse=True)

@@ -166,7 +166,7 @@ def evaluate_with_baselines(
     """
     _check_same_items(recommender.catalog, dataset)
     train = dataset.rows("train")
-    rows = _with_targets(dataset.rows(config.split), config.split).spread(config.max_rows)
+    rows = _with_targets(dataset.rows(config.split), config.split).subsample(config.max_rows)
 
     def measure(scorer: Scorer) -> Evaluation:
         return evaluate(scorer, rows, train=train, catalog=dataset.catalog, config=config, progress=progress)
@@ -250,7 +250,7 @@ def _protocol(rows: HistoryRows, catalog: Catalog, config: EvalConfig) -> dict[s
         "candidates": len(pd.unique(catalog.titles)) if by_title else len(catalog),
         "seen": "allowed" if config.allow_seen else "removed",
         "rows": len(rows),
-        "targets_in_history": int(rows.had_target().sum()),
+        "targets_in_history": int(rows.target_seen().sum()),
         "bootstrap": config.bootstrap,
         "seed": config.seed,
     }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flr_model import columns
-from flr_model.errors import counted
+from flr_model.errors import pluralize
 from flr_model.files.cells import CellError, elements, find_separator, parse_list
 from flr_model.files.header import ambiguous
 from flr_model.files.reading import Reading
@@ -66,7 +66,7 @@ class ListReader:
             return kept, [0] * len(kept)
         times = elements(time_cell)
         if len(times) != len(items):
-            raise CellError(f"{counted(len(items), 'item')} but {counted(len(times), 'time')}")
+            raise CellError(f"{pluralize(len(items), 'item')} but {pluralize(len(times), 'time')}")
         read = [(self.rule.ticks(time), item) for time, item in zip(times, items, strict=True) if item]
         read.sort(key=lambda pair: pair[0])
         return [item for _, item in read], [time for time, _ in read]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flr_model.errors import DataError, counted
+from flr_model.errors import DataError, pluralize
 
 MOST_BROKEN = 0.1
 """A file with a larger share of rows that cannot be read is refused: it is read in the wrong way."""
@@ -82,7 +82,7 @@ class Rejects:
             count[0] += 1
             if count[0] <= 3:
                 shown.setdefault(what, []).append(f"line {line}: {cell}" if cell else f"line {line}")
-        return "; ".join(f"{what} in {counted(n, 'row')} ({', '.join(shown[what])})" for what, (n,) in kinds.items())
+        return "; ".join(f"{what} in {pluralize(n, 'row')} ({', '.join(shown[what])})" for what, (n,) in kinds.items())
 
 
 def write_rejects(path: Path, files: Iterable[Rejects]) -> None:

@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 import pyarrow as pa
 
-from flr_model.errors import DataError, counted
+from flr_model.errors import DataError, pluralize
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def _without_mark(path: Path, line: int, byte: int) -> str:
         logger.warning(
             "%s: bytes that are not UTF-8 in %s (%s), read as \ufffd; another encoding is named with --encoding",
             path,
-            counted(len(seen.broken), "line"),
+            pluralize(len(seen.broken), "line"),
             ", ".join(f"line {number}" for number in seen.broken[:3]),
         )
         return "utf-8"

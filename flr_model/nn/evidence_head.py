@@ -87,7 +87,7 @@ class EvidenceHead(nn.Module):
 
     def encode(self, rows: HistoryRows, *, leave_out_own: bool) -> EvidenceBatch:
         """Find what rows meet; with ``leave_out_own`` (training rows) also the own users' events."""
-        recent = rows.newest(self.max_history)
+        recent = rows.truncated(self.max_history)
         row = recent.row_of_item()
         entry = np.stack([row, ages(recent), recent.items])
         start = self.events.indptr[recent.items]
@@ -100,7 +100,7 @@ class EvidenceHead(nn.Module):
             found = self.events.own(recent)
             own_key = row[found.entry] * self.n_items + self.events.neighbour[found.pair]
             own = np.stack([np.searchsorted(places, own_key), found.entry, found.channel])
-        seen_row, seen_item = rows.had()
+        seen_row, seen_item = rows.seen()
         seen = np.unique(seen_row * self.n_items + seen_item)
         target = rows.target if leave_out_own else np.full(len(rows), PAD, np.int64)
         parts = (entry, np.stack([number, pair, of_entry]), own, self._split(places), self._split(seen), target)

@@ -48,7 +48,7 @@ class TorchWriter(TorchNetwork):
         """The (V, d) output embeddings; they must not change while this reader is in use."""
         return to_numpy(self.decoder.output_embeddings(self.model).detach())
 
-    def spell(self, titles: Sequence[str]) -> list[Ints]:
+    def tokenize(self, titles: Sequence[str]) -> list[Ints]:
         """Return the tokens of titles, without the end token."""
         return self.tokenizer.encode(titles)
 

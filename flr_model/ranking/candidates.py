@@ -33,7 +33,7 @@ class Candidates:
 
     def hidden(self, rows: HistoryRows) -> tuple[Ints, Ints]:
         """Return (H,) rows and (H,) seen items that are no candidates; an item may come twice."""
-        return (_NONE, _NONE) if self.allow_seen else rows.had()
+        return (_NONE, _NONE) if self.allow_seen else rows.seen()
 
     def select(self, index: Ints) -> Candidates:
         """Return the candidates of some rows."""

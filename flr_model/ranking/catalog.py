@@ -84,7 +84,7 @@ class CatalogRecommender:
 
     def mixture(self, rows: HistoryRows, states: UserStates) -> Mixture:
         """Return what the factors say of the catalogue, the pair counts included."""
-        row, item = rows.had()
+        row, item = rows.seen()
         seen = np.unique(row * len(self.vectors) + item)
         return Mixture(
             states.queries,

@@ -74,7 +74,7 @@ class Evidence:
             rows: R histories; only the newest L items count.
             weights: (R, K, L) of the history's items, padded on the left.
         """
-        recent = rows.newest(weights.shape[2])
+        recent = rows.truncated(weights.shape[2])
         row = recent.row_of_item()
         by_item = weights[row, :, recent.slot_of_item(weights.shape[2])].astype(np.float64)  # (S, K)
         start = self.indptr[recent.items]

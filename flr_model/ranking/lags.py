@@ -35,7 +35,7 @@ class PaddedHistories(NamedTuple):
     @classmethod
     def of(cls, rows: HistoryRows, length: int, bounds: Ints) -> PaddedHistories:
         """Pad the newest ``length`` items of each history."""
-        recent = rows.newest(length)
+        recent = rows.truncated(length)
         lags = np.zeros((len(rows), length), np.int64)
         lags[recent.row_of_item(), recent.slot_of_item(length)] = history_lags(recent, bounds)
         return cls(recent.padded(length), lags)

@@ -37,7 +37,7 @@ class Beams:
     column: Ints
 
     @classmethod
-    def beginning(cls, n_users: int, longest: int) -> Beams:
+    def start(cls, n_users: int, longest: int) -> Beams:
         """Return one beam a user that has written nothing."""
         zero, none, nothing = np.zeros(n_users), np.zeros(n_users, np.int64), np.full((n_users, longest), -1)
         return cls(np.arange(n_users), np.full(n_users, ROOT), zero, zero, none, nothing, nothing)
@@ -75,7 +75,7 @@ class Found:
     guided: Doubles
 
     @classmethod
-    def nothing(cls) -> Found:
+    def empty(cls) -> Found:
         """Return no title."""
         return cls(*(np.zeros(0, kind) for kind in (np.int64, np.int64, float, float, float)))
 

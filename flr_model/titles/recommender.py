@@ -34,7 +34,7 @@ LISTED = 20
 class Writer(Reader, TitleReader, Protocol):
     """A network that reads histories and writes titles."""
 
-    def spell(self, titles: Sequence[str]) -> list[Ints]:
+    def tokenize(self, titles: Sequence[str]) -> list[Ints]:
         """Return the tokens of titles, without the end token."""
 
 
@@ -116,7 +116,7 @@ class TitleRecommender:
             np.concatenate([self.vectors, self.reader.encode_titles(titles)]),
             self.evidence.extended(len(item_ids)),
             self.recency,
-            self.tree.with_items(self.reader.spell(titles)),
+            self.tree.with_items(self.reader.tokenize(titles)),
             self.model,
         )
 
@@ -145,7 +145,7 @@ class TitleRecommender:
         counts = self.evidence.counts(rows, self.recency.of(histories))
         scores = np.zeros((len(rows), len(self.catalog)), np.float32)
         scores[counts.row, counts.item] = counts.value[:, 0]
-        row, item = rows.had()
+        row, item = rows.seen()
         seen = np.zeros(scores.shape, bool)
         seen[row, item] = True
         scores[seen] += np.float32(self.evidence.seen)

@@ -122,8 +122,8 @@ class TitleSearch:
     def run(self) -> Found:
         """Search until no better title can come."""
         n_users = len(self._first)
-        beams = Beams.beginning(n_users, self.tree.longest)
-        found = Found.nothing()
+        beams = Beams.start(n_users, self.tree.longest)
+        found = Found.empty()
         while len(beams.user):
             # Users are independent: those who need no network go on alone, so that a reading serves as many as can be.
             waits = np.isin(beams.user, beams.user[self.tree.n_children(beams.node) > 1])

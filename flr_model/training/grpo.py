@@ -95,7 +95,7 @@ def _align(
     recommender = trainable(run, train).to(best_device())
     by_time = np.argsort(train.target_time, kind="stable")
     rows = train.select(np.sort(by_time[-(align.max_rows or len(train)) :]))
-    validate = validator(recommender.recommender, valid.spread(align.valid_rows))
+    validate = validator(recommender.recommender, valid.subsample(align.valid_rows))
     before = validate()
     sft = copy.deepcopy(recommender.model.state_dict())
     began = time.perf_counter()

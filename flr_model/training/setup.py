@@ -19,7 +19,7 @@ from flr_model.cache import cache_folder
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
-from flr_model.errors import ArtifactError, ConfigError, DataError, counted
+from flr_model.errors import ArtifactError, ConfigError, DataError, pluralize
 from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone, load_output_embeddings
 from flr_model.nn.build import build_model
 from flr_model.nn.item_encoder import ItemEncoder
@@ -150,7 +150,7 @@ def _fit_item_encoder(
     if n_cut := tokenizer.n_cut(titles):
         logger.warning(
             "%s longer than %d tokens, whose rest is not read (--title-tokens)",
-            counted(n_cut, "title"),
+            pluralize(n_cut, "title"),
             tokenizer.title_tokens,
         )
     states = title_states(item_encoder, titles, tokenizer, progress)

@@ -138,7 +138,7 @@ def _validate(setup: Setup, train: TrainConfig) -> Validate | None:
     """Return what ranks the validation rows; None for a refit, which trains on them."""
     if setup.valid is None:
         return None
-    return validator(setup.recommender.recommender, setup.valid.spread(train.valid_rows))
+    return validator(setup.recommender.recommender, setup.valid.subsample(train.valid_rows))
 
 
 def _figures(setup: Setup, fitted: Fitted) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def test_guidance_can_be_chosen_after_training(tiny_title_run, tiny_run, tmp_pat
 
 
 def test_seen_items_are_listed_when_they_are_allowed(bundle, tiny_dataset):
-    recommender, rows = load_recommender(bundle), Dataset.open(tiny_dataset).rows("valid").spread(10)
+    recommender, rows = load_recommender(bundle), Dataset.open(tiny_dataset).rows("valid").subsample(10)
     hidden, allowed = (recommender.scores(rows, Candidates(allow_seen=flag)) for flag in (False, True))
     own = rows.row_of_item(), rows.items
     assert np.isneginf(hidden[own]).all()

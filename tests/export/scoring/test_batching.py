@@ -25,32 +25,32 @@ def test_nobody_needs_no_batch():
 
 def test_on_a_cpu_the_limit_stays():
     limit = BatchLimit(100)
-    limit.took(100, 1.0)
+    limit.record(100, 1.0)
     assert limit.positions == 100
 
 
 def test_a_growing_limit_doubles_while_positions_get_cheaper():
     limit = BatchLimit(100, grows=True)
-    limit.took(100, 1.0)
-    limit.took(40, 0.1)  # a half-empty batch says nothing
+    limit.record(100, 1.0)
+    limit.record(40, 0.1)  # a half-empty batch says nothing
     assert limit.positions == 200
-    limit.took(200, 1.5)
+    limit.record(200, 1.5)
     assert limit.positions == 400
-    limit.took(400, 2.98)  # .00745 a position after .0075: it no longer pays
-    limit.took(400, 0.1)
+    limit.record(400, 2.98)  # .00745 a position after .0075: it no longer pays
+    limit.record(400, 0.1)
     assert limit.positions == 400
 
 
 def test_a_growing_limit_ends_somewhere():
     limit = BatchLimit(MOST_POSITIONS, grows=True)
-    limit.took(MOST_POSITIONS, 1.0)
+    limit.record(MOST_POSITIONS, 1.0)
     assert limit.positions == MOST_POSITIONS
 
 
 def test_the_limit_is_halved_when_memory_is_short_and_grows_no_more():
     limit = BatchLimit(100, grows=True)
-    limit.ran_out(100)
-    limit.took(50, 0.001)
+    limit.shrink(100)
+    limit.record(50, 0.001)
     assert limit.positions == 50
-    limit.ran_out(1)
+    limit.shrink(1)
     assert limit.positions == 1

@@ -4,11 +4,11 @@ from contextlib import closing
 
 import pytest
 
-from export.scoring.prefetch import ahead
+from export.scoring.prefetch import prefetch
 
 
 def test_items_come_in_order():
-    assert list(ahead(ahead(iter(range(20)), depth=1))) == list(range(20))
+    assert list(prefetch(prefetch(iter(range(20)), depth=1))) == list(range(20))
 
 
 def test_error_of_the_source_comes_after_the_items_before_it():
@@ -16,7 +16,7 @@ def test_error_of_the_source_comes_after_the_items_before_it():
         yield 1
         raise KeyError("x")
 
-    stream = ahead(source())
+    stream = prefetch(source())
     assert next(stream) == 1
     with pytest.raises(KeyError, match="x"):
         next(stream)
@@ -32,7 +32,7 @@ def test_closing_stops_every_thread_and_the_sources():
             closed.append(True)
 
     before = threading.active_count()
-    with closing(ahead(ahead(source()))) as stream:
+    with closing(prefetch(prefetch(source()))) as stream:
         assert next(stream) == 0
     assert threading.active_count() == before
     assert closed == [True]
@@ -40,7 +40,7 @@ def test_closing_stops_every_thread_and_the_sources():
 
 def test_source_runs_only_a_few_items_ahead():
     made = []
-    with closing(ahead(map(made.append, itertools.count()), depth=2)) as stream:
+    with closing(prefetch(map(made.append, itertools.count()), depth=2)) as stream:
         next(stream)
         threading.Event().wait(0.05)
     assert len(made) <= 5

@@ -59,7 +59,7 @@ def test_rows_are_selected_whole_and_in_order(index):
 
 
 def test_the_newest_items_are_kept():
-    newest = ROWS.newest(2)
+    newest = ROWS.truncated(2)
     assert lists(newest) == [[2, 3], [], [4]]
     assert newest.times.tolist() == [1001, 1002, 3000]
     assert newest.target.tolist() == ROWS.target.tolist()
@@ -109,11 +109,11 @@ def test_no_rows_can_be_selected_padded_and_cut():
     none = ROWS.select(slice(0, 0))
     assert len(none) == 0
     assert none.padded(3).shape == (0, 3)
-    assert len(none.newest(2)) == 0
+    assert len(none.truncated(2)) == 0
 
 
 def as_sets(rows):
-    row, item = rows.had()
+    row, item = rows.seen()
     return [set(item[row == number].tolist()) for number in range(len(rows))]
 
 
@@ -128,7 +128,7 @@ def test_joined_rows_keep_what_each_user_had():
     parts = [HistoryRows.from_lists([[0, 1, 2]]).cut(1), HistoryRows.from_lists([[3]])]
     parts.append(HistoryRows.from_lists([[4, 5], [6]]).cut(1))
     assert as_sets(HistoryRows.concatenate(parts)) == [{0, 1, 2}, {3}, {4, 5}, {6}]
-    assert HistoryRows.concatenate([parts[1], parts[1]]).earlier is None
+    assert HistoryRows.concatenate([parts[1], parts[1]]).older is None
 
 
 @given(histories, st.lists(st.integers(0, 9), min_size=6, max_size=6), st.integers(1, 4))
@@ -136,6 +136,6 @@ def test_targets_that_users_had_are_found_in_the_history_and_before_it(items, ta
     items = [[item % 10 for item in history] for history in items]
     rows = HistoryRows.from_lists(items, target=targets[: len(items)])
     expected = [target in history for history, target in zip(items, targets, strict=False)]
-    assert rows.had_target().tolist() == expected
-    assert rows.cut(limit).had_target().tolist() == expected
-    assert not HistoryRows.from_lists(items).had_target().any()
+    assert rows.target_seen().tolist() == expected
+    assert rows.cut(limit).target_seen().tolist() == expected
+    assert not HistoryRows.from_lists(items).target_seen().any()

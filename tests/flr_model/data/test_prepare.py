@@ -45,7 +45,7 @@ def test_dataset_folder_holds_the_rows(tmp_path, interactions, items):
 
 def test_items_before_the_history_that_a_row_shows_are_known_as_had(tmp_path, interactions, items):
     prepare(Sources(interactions=interactions, items=items), tmp_path / "d", PrepareConfig(max_history=2))
-    row, item = Dataset.open(tmp_path / "d").rows("test").had()
+    row, item = Dataset.open(tmp_path / "d").rows("test").seen()
     # u0 had the items of events 0, 2, ... 18, modulo 5, of which the row shows the last two; u1 those of 1, 3, ... 19
     assert sorted(item[row == 0].tolist()) == sorted([0, 2, 4, 1, 3] * 2)
     assert sorted(item[row == 1].tolist()) == sorted([1, 3, 0, 2, 4] * 2)
@@ -201,7 +201,7 @@ def test_ready_made_splits_are_kept_as_they_are(tmp_path, items):
     )
     dataset = Dataset.open(tmp_path / "d")
     assert dataset.rows("train").items.tolist() == [0, 1]
-    assert dataset.rows("train").had()[1].tolist() == [0, 1, 2]
+    assert dataset.rows("train").seen()[1].tolist() == [0, 1, 2]
     assert dataset.rows("valid").items.tolist() == [1]
     assert dataset.rows("valid").target.tolist() == [2]
     assert [split.timestamp_ties for split in report.splits.values()] == [1, 0, 1]

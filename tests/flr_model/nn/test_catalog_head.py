@@ -66,7 +66,7 @@ class Case:
 
     def mixture(self):
         """The same numbers, as they rank without torch."""
-        thought, (row, item) = self.reading.thought, self.rows.had()
+        thought, (row, item) = self.reading.thought, self.rows.seen()
         seen = np.unique(row * N_ITEMS + item)
         evidence = self.head.evidence.bake()
         return Mixture(

@@ -174,7 +174,7 @@ def test_a_catalogue_without_any_pair_counts_nothing():
 
 
 def test_weights_of_narrower_histories_count_the_same(many):
-    rows = rows_of(many).newest(3)
+    rows = rows_of(many).truncated(3)
     head, weights = random_head(rows_of(many)), random_weights(rows)
     batch = head.encode(rows, leave_out_own=True)
     torch.testing.assert_close(head(batch, weights[..., -3:]), head(batch, weights))

@@ -91,7 +91,7 @@ def test_recommendations_hide_the_whole_history_and_explain_themselves(recommend
 
 def test_what_was_had_before_the_history_is_hidden_too(recommender):
     row = HistoryRows.from_lists([[2, 0]])
-    assert recommender.recommend(row.newest(1), 4).items.tolist() == [[2, 1, 3, PAD]]
+    assert recommender.recommend(row.truncated(1), 4).items.tolist() == [[2, 1, 3, PAD]]
     assert recommender.recommend(row.cut(1), 4).items.tolist() == [[1, 3, PAD, PAD]]
 
 

@@ -14,13 +14,13 @@ def tree():
     return TitleTree.build(TITLES, np.asarray(POPULARITY), END)
 
 
-def spelled(tree, title):
+def tokenized(tree, title):
     path = tree.paths(np.asarray([title]))[0]
     return tree.token[path[path >= 0]].tolist()
 
 
 def test_every_distinct_title_is_a_path_that_ends(tree):
-    assert [spelled(tree, t) for t in range(tree.n_titles)] == [[1, 2, 3, 9], [1, 2, 4, 9], [1, 9], [5, 6, 9]]
+    assert [tokenized(tree, t) for t in range(tree.n_titles)] == [[1, 2, 3, 9], [1, 2, 4, 9], [1, 9], [5, 6, 9]]
     assert tree.end == END
 
 
@@ -61,7 +61,7 @@ def test_choices_are_the_places_with_an_alternative(tree):
 
 def test_more_items_are_less_popular_and_may_bring_new_titles(tree):
     wider = tree.with_items([np.asarray([5, 6]), np.asarray([1, 2])])
-    assert [spelled(wider, t) for t in range(wider.n_titles)] == [
+    assert [tokenized(wider, t) for t in range(wider.n_titles)] == [
         [1, 2, 3, 9], [1, 2, 4, 9], [1, 2, 9], [1, 9], [5, 6, 9],
     ]  # fmt: skip
     assert wider.items[wider.first_item[4] : wider.first_item[5]].tolist() == [3, 0, 5]
@@ -78,5 +78,5 @@ def test_a_random_catalogue_is_spelled_back():
     rng = np.random.default_rng(0)
     titles = [rng.integers(0, 4, rng.integers(1, 7)) for _ in range(300)]
     tree = TitleTree.build(titles, np.zeros(300), 7)
-    assert [spelled(tree, t)[:-1] for t in tree.title_of] == [title.tolist() for title in titles]
+    assert [tokenized(tree, t)[:-1] for t in tree.title_of] == [title.tolist() for title in titles]
     assert tree.n_titles == len({tuple(title) for title in titles})

@@ -71,7 +71,7 @@ def test_a_backbone_with_output_embeddings_of_its_own_keeps_them(tiny_dataset, t
     run = load_run(tmp_path / "run")
     assert torch.equal(run.head.decoder.untied, lm.lm_head.weight)
     torch.testing.assert_close(run.head.decoder.output_embeddings(run.model), lm.lm_head.weight, rtol=0.05, atol=0)
-    rows = Dataset.open(tiny_dataset).rows("valid").spread(20)
+    rows = Dataset.open(tiny_dataset).rows("valid").subsample(20)
     assert validator(run.recommender, rows)() == pytest.approx(report.valid)
 
 
