@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.runtime import load_recommender
+from export.runtime import load_bundle
 from flr_model.artifacts import BUNDLE, open_folder
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
@@ -57,7 +57,7 @@ def top_items(recs: Path) -> dict[str, list[str]]:
 
 def brute_force(bundle: Path, users: Path, wanted: list[str], *, threads: int) -> dict[str, list[str]]:
     """Rank all items for a few users in one plain matrix product and one sort."""
-    recommender = load_recommender(bundle, threads=threads)
+    recommender = load_bundle(bundle, threads=threads)
     with users.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["user_id"] in set(wanted)]
     items = [

@@ -13,7 +13,7 @@ from stages import console
 
 from export.building.parity import RankingParity, compare_rankings
 from export.bundle import Bundle
-from export.runtime import OnnxReader, load_recommender
+from export.runtime import OnnxReader, load_bundle
 from flr_model.data.dataset import Dataset
 from flr_model.nn.run import load_run
 from flr_model.ranking.catalog import CatalogRecommender
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--rows", type=int, default=0, help="test rows, evenly spaced; 0: all")
     arguments = parser.parse_args()
-    run, bundle = load_run(arguments.run), load_recommender(arguments.bundle)
+    run, bundle = load_run(arguments.run), load_bundle(arguments.bundle)
     rows = Dataset.of(run.manifest).rows("test").subsample(arguments.rows)
 
     table = Table(title=f"{len(rows):,} test rows", title_justify="left")

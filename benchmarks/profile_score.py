@@ -22,7 +22,7 @@ from rich.table import Table
 from stages import console
 
 from export.bundle import Bundle
-from export.runtime import load_recommender
+from export.runtime import load_bundle
 from export.scoring.batching import POSITIONS, batches
 from export.scoring.chunks import Scoring
 from export.scoring.inputs import HistoryFile
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("histories", type=Path)
     given = parser.parse_args()
-    recommender = load_recommender(given.bundle, threads=1)
+    recommender = load_bundle(given.bundle, threads=1)
     steps: collections.Counter[str] = collections.Counter()
 
     def timed(step: str, call: Callable[..., Any], *arguments: Any) -> Any:

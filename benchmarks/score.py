@@ -32,7 +32,7 @@ from stages import Stage, flr
 
 from export.building.parity import compare_rankings
 from export.bundle import Bundle
-from export.runtime import load_recommender
+from export.runtime import load_bundle
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking.lags import PaddedHistories
@@ -123,7 +123,7 @@ def int8_beside_fp32(bundle: Path, rows: HistoryRows) -> list[Bar]:
     """Compare the rankings of both graphs on the test rows, and their files."""
     if not (bundle / "reader.int8.onnx").exists():
         return [Bar("int8 beside fp32", "the gate refused int8: the bundle scores in fp32", "", None)]
-    recommender = load_recommender(bundle)
+    recommender = load_bundle(bundle)
     fp32, int8 = (parity.with_graph(recommender, bundle, name) for name in ("reader.onnx", "reader.int8.onnx"))
     found = compare_rankings(fp32, int8, rows)
     size = (bundle / "reader.int8.onnx").stat().st_size / (bundle / "reader.onnx").stat().st_size
@@ -172,7 +172,7 @@ def memory(few: Scored, many: Scored, n_few: int, n_many: int) -> list[Bar]:
 
 def arithmetic(bundle: Path, rows: HistoryRows, users_per_second: float) -> Bar:
     """Compare the arithmetic that the users take with the int8 products that these cores can do."""
-    recommender = load_recommender(bundle)
+    recommender = load_bundle(bundle)
     lengths, counts = np.unique(np.clip(rows.lengths, 1, recommender.max_history), return_counts=True)
     per_user = np.average([operations(bundle, int(length)) for length in lengths], weights=counts)
     per_user += 2 * recommender.vectors.size * recommender.n_factors

@@ -22,7 +22,7 @@ from rich.table import Table
 from stages import console
 from transformers import AutoModelForCausalLM
 
-from export.runtime import load_recommender
+from export.runtime import load_bundle
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.run import load_run
@@ -133,7 +133,7 @@ def main() -> None:
     threads = torch.get_num_threads()
     recommenders = {
         "flr, torch": run.recommender(),
-        "flr, ONNX Runtime": load_recommender(arguments.bundle, threads=threads),
+        "flr, ONNX Runtime": load_bundle(arguments.bundle, threads=threads),
     }
     titles = tokenized(recommenders["flr, torch"].tree)
     reference = Reference(recommenders["flr, torch"], arguments.run)

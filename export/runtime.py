@@ -46,6 +46,8 @@ class OnnxReader:
         tokenizer: ``tokenizer.json``; loaded only when text is read.
         model: the shape of the model.
         threads: of one call; 0 takes all cores. Several calls at once, with one thread each, are faster.
+        arena: keep memory between calls; only where batches have about the same number of positions, as those of items
+            have: with text and titles, which vary, an arena only grows.
 
     Raises:
         ArtifactError: if a graph cannot be loaded.
@@ -53,14 +55,20 @@ class OnnxReader:
     """
 
     def __init__(
-        self, reader: Path, item_encoder: Path, tokenizer: Path, model: ModelConfig, *, threads: int = 0
+        self,
+        reader: Path,
+        item_encoder: Path,
+        tokenizer: Path,
+        model: ModelConfig,
+        *,
+        threads: int = 0,
+        arena: bool = False,
     ) -> None:
         self.model = model
         self._threads = threads
         self._encoder_path = item_encoder
         self._tokenizer_path = tokenizer
-        # Batches of items have about the same number of positions; text and titles vary, and there an arena only grows.
-        self._reader = open_session(reader, threads=threads, arena=model.encoding == "items")
+        self._reader = open_session(reader, threads=threads, arena=arena)
         self._tokens: dict[str, Ints] = {}
 
     def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
@@ -69,7 +77,7 @@ class OnnxReader:
 
     def feeds(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Make the graph's inputs of B histories."""
-        text = partial(self._text, titles=titles) if self.model.encoding == "text" else None
+        text = partial(self._text, titles=titles) if self._reads_text else None
         return ItemTable(vectors, text).inputs(histories)
 
     def encode_titles(self, titles: Sequence[str]) -> Floats:
@@ -84,6 +92,10 @@ class OnnxReader:
         if vectors is None:
             raise ValueError("no titles to encode")
         return vectors
+
+    @cached_property
+    def _reads_text(self) -> bool:
+        return "input_ids" in {node.name for node in self._reader.get_inputs()}
 
     @cached_property
     def _encoder(self) -> Any:
@@ -159,9 +171,7 @@ SHOWN = ("gates", "attention", "weights", "factors")
 """Outputs of the graph that reads histories, for either decoder."""
 
 
-def load_recommender(
-    bundle: Path, *, threads: int = 0, guidance: float | None = None, index: str = "exact"
-) -> Recommender:
+def load_bundle(bundle: Path, *, threads: int = 0, guidance: float | None = None, index: str = "exact") -> Recommender:
     """Open a bundle folder for scoring; item vectors stay on disk until they are used.
 
     On a GPU the fp32 graph is used: the int8 products exist for processors only.
@@ -199,7 +209,8 @@ def load_recommender(
         tree, recency = _read_title_files(bundle, len(catalog))
         return TitleRecommender(writer, catalog, vectors, evidence, recency, tree, model)
     graph = bundle / "reader.onnx" if on_gpu() else opened.reader
-    reader = OnnxReader(graph, opened.item_encoder, tokenizer, model, threads=threads)
+    arena = model.encoding == "items"
+    reader = OnnxReader(graph, opened.item_encoder, tokenizer, model, threads=threads, arena=arena)
     if index == "ann":
         from export.scoring.index import FaissIndex
 

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("flr_model/nn", "flr_model/training", "export/building")
-BUILDERS = {"build_model", "load_run", "exporter_of"}
+FOLDERS = (
+    *("flr_model/data", "flr_model/evaluation", "flr_model/nn", "flr_model/ranking", "flr_model/titles"),
+    *("flr_model/training", "export", "export/building", "export/scoring", "flr_cli", "flr_cli/commands"),
+)
+BUILDERS = {"build_model", "load_run", "load_bundle", "exporter_of"}
 VARIANTS = {
     *("Head", "CatalogHead", "TitleHead", "CatalogDecoder", "TitleDecoder"),
     *("HistoryEncoder", "ItemsEncoder", "TextEncoder"),

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from export.runtime import load_recommender
+from export.runtime import load_bundle
 from export.scoring.chunks import Scoring, why_rejected
 from export.scoring.inputs import wide_entry
 from export.scoring.outputs import REJECT_COLUMNS
@@ -41,7 +41,7 @@ class BatchScorer:
     """
 
     def __init__(self, bundle: Path, config: ScoreConfig, names: tuple[str, ...]) -> None:
-        self._work = Scoring(load_recommender(bundle, threads=1), config)
+        self._work = Scoring(load_bundle(bundle, threads=1), config)
         self._names = names
         self._reader = ListReader(rule=TimeRule() if len(names) > 2 else None)
         self._schema = result_schema(result_columns(self._work.recommender.n_factors)).append(

@@ -84,7 +84,7 @@ def score_file(
     """Recommend items for every user of a file.
 
     Args:
-        recommender: what `export.runtime.load_recommender` returns, or a torch one.
+        recommender: what `export.runtime.load_bundle` returns, or a torch one.
         histories: CSV or Parquet, long or wide form (`export.scoring.inputs`). Every item of a user is history.
         out: CSV, or Parquet if it ends so; what cannot be scored goes to ``<out>.rejects.csv``.
         config: how many items, which of them, and how.

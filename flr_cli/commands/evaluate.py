@@ -54,7 +54,7 @@ def evaluate(
 
 def _load(source: Path, manifest: Manifest, guidance: float | None) -> Recommender:
     if manifest.kind == "bundle":
-        from export.runtime import load_recommender as load_bundle
+        from export.runtime import load_bundle
 
         return load_bundle(source, guidance=guidance)
     with needs_extra("train"):

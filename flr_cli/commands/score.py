@@ -41,12 +41,12 @@ def score(
     """
     # Batches are ranked side by side, one core each; numpy's own threads would only get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from export.runtime import load_recommender
+    from export.runtime import load_bundle
     from export.scoring.inputs import Shard
     from export.scoring.score import score_file
 
     report = score_file(
-        load_recommender(bundle, threads=1, index=score.index),
+        load_bundle(bundle, threads=1, index=score.index),
         histories,
         out,
         config=score,

@@ -56,7 +56,11 @@ def build_model(
         ConfigError: if titles are to be written and the backbone names no end token.
     """
     writes = config.decoder == "title"
-    encoder = encoder or _encoder(config, trunk, tokenizer)
+    prompt = Prompt(*tokenizer.around(config.title.prompt)) if writes else None
+    if encoder is None and config.encoding == "items":
+        encoder = ItemsEncoder(trunk, config.embedding_size, prompt)
+    elif encoder is None:
+        encoder = TextEncoder(trunk, config.max_tokens, prompt)
     reasoner = Reasoner(
         trunk.width,
         config.embedding_size,
@@ -78,13 +82,6 @@ def build_model(
     items = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
     evidence = EvidenceHead(config.chosen_factors, n_lags, max_history=config.max_history)
     return Network(model, CatalogHead(items, evidence))
-
-
-def _encoder(config: ModelConfig, trunk: Trunk, tokenizer: TitleTokenizer) -> HistoryEncoder:
-    prompt = Prompt(*tokenizer.around(config.title.prompt)) if config.decoder == "title" else None
-    if config.encoding == "items":
-        return ItemsEncoder(trunk, config.embedding_size, prompt)
-    return TextEncoder(trunk, config.max_tokens, prompt)
 
 
 def end_token(lm_config: Any) -> int:

@@ -4,7 +4,7 @@ import types
 import numpy as np
 import pytest
 
-from export.runtime import choose_providers, load_recommender, open_session, run
+from export.runtime import choose_providers, load_bundle, open_session, run
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, MissingExtraError
 from flr_model.ranking.lags import PaddedHistories
@@ -17,7 +17,7 @@ def bundle(tmp_path):
     return write_toy_bundle(tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("make", [lambda folder: toy_recommender(), load_recommender], ids=["numpy", "onnx"])
+@pytest.mark.parametrize("make", [lambda folder: toy_recommender(), load_bundle], ids=["numpy", "onnx"])
 def test_recommendations_are_those_worked_out_by_hand(bundle, make):
     ranking = make(bundle).recommend(HistoryRows.from_lists([[0], [1, 3]]), 3)
     assert ranking.items.tolist() == [[2, 4, 5], [5, 0, 2]]
@@ -35,34 +35,34 @@ def test_recommendations_are_those_worked_out_by_hand(bundle, make):
 def test_onnx_reader_agrees_with_numpy_for_any_batch(bundle, lengths):
     histories = PaddedHistories.of(HistoryRows.from_lists([list(range(n)) for n in lengths]), MAX_HISTORY, np.zeros(1))
     expected = ToyReader().read(histories, VECTORS, TITLES)
-    states = load_recommender(bundle).reader.read(histories, VECTORS, TITLES.tolist())
+    states = load_bundle(bundle).reader.read(histories, VECTORS, TITLES.tolist())
     for name in ("queries", "gates", "attention", "weights", "factors"):
         np.testing.assert_allclose(getattr(states, name), getattr(expected, name), atol=1e-6)
 
 
 def test_only_the_newest_items_are_read_but_all_are_hidden(bundle):
-    ranking = load_recommender(bundle).recommend(HistoryRows.from_lists([[0, 1, 3, 5]]), 6)
+    ranking = load_bundle(bundle).recommend(HistoryRows.from_lists([[0, 1, 3, 5]]), 6)
     assert ranking.items[0].tolist() == [2, 4, -1, -1, -1, -1]
     # Item a, the only even one, is the fourth newest of three that are read.
     assert ranking.scores[0, 0] == ranking.scores[0, 1] == pytest.approx(np.log(toy_joint([1, 3, 5])[:, 2].sum()))
 
 
 def test_text_reader_gets_the_tokens_of_the_titles(tmp_path):
-    recommender = load_recommender(write_toy_bundle(tmp_path / "text", encoding="text"))
+    recommender = load_bundle(write_toy_bundle(tmp_path / "text", encoding="text"))
     rows = HistoryRows.from_lists([[0], [4, 1], []])
     assert recommender.states(rows.select(slice(0, 2))).factors[:, 0, 0].tolist() == [1 + 3, 1 + 5 + 2 + 3]
     assert recommender.states(rows.select(slice(0, 1))).factors[:, 0, 0].tolist() == [4]
 
 
 def test_new_items_are_scored_from_their_titles_whatever_their_length(bundle):
-    recommender = load_recommender(bundle).with_items(["g", "h", "i"], ["even more of odd", "", "even"])
+    recommender = load_bundle(bundle).with_items(["g", "h", "i"], ["even more of odd", "", "even"])
     assert recommender.vectors[6:].tolist() == [[1, 1], [0, 0], [1, 0]]
     ranking = recommender.recommend(HistoryRows.from_lists([[0]]), 2)
     assert recommender.catalog.item_ids[ranking.items[0]].tolist() == ["g", "i"]
 
 
 def test_item_vectors_stay_on_disk(bundle):
-    vectors = load_recommender(bundle).vectors
+    vectors = load_bundle(bundle).vectors
     assert type(vectors) is np.ndarray
     assert isinstance(vectors.base, np.memmap)
 
@@ -82,7 +82,7 @@ def test_on_a_gpu_the_fp32_graph_is_used(tmp_path, monkeypatch):
     (bundle / "reader.int8.onnx").touch()
     for gpu in (False, True):
         monkeypatch.setattr("export.runtime.on_gpu", lambda gpu=gpu: gpu)
-        load_recommender(bundle)
+        load_bundle(bundle)
     assert opened == ["reader.int8.onnx", "reader.onnx"]
 
 
@@ -136,7 +136,7 @@ def test_session_gets_the_threads_and_no_memory_pattern(monkeypatch, tmp_path):
 def test_missing_onnxruntime_names_the_extra(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError) as caught:
-        load_recommender(bundle)
+        load_bundle(bundle)
     assert "onnxruntime" in caught.value.message
     assert "flr[cpu]" in caught.value.hint
 
@@ -145,7 +145,7 @@ def test_damaged_graph_is_an_artifact_error(bundle):
     (bundle / "reader.onnx").write_bytes(b"no graph")
     reseal(bundle)
     with pytest.raises(ArtifactError, match=r"reader\.onnx cannot be loaded"):
-        load_recommender(bundle)
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize("name", ["item_vectors.npy", "evidence.npz", "items.parquet"])
@@ -153,14 +153,14 @@ def test_damaged_array_is_an_artifact_error(bundle, name):
     content = (bundle / name).read_bytes()
     (bundle / name).write_bytes(content[: len(content) // 3])
     with pytest.raises(ArtifactError, match=rf"{name} is damaged"):
-        load_recommender(bundle)
+        load_bundle(bundle)
     reseal(bundle)
     with pytest.raises(ArtifactError, match="cannot be read"):
-        load_recommender(bundle)
+        load_bundle(bundle)
 
 
 def test_parts_of_different_size_are_refused(bundle):
     np.save(bundle / "item_vectors.npy", VECTORS[:-1])
     reseal(bundle)
     with pytest.raises(ArtifactError, match=f"{len(IDS)} items, 5 item vectors"):
-        load_recommender(bundle)
+        load_bundle(bundle)

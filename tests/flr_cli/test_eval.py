@@ -52,12 +52,12 @@ def make(folder, layout, dataset):
 def loaders(dataset, monkeypatch):
     """Loaders of runs and bundles that give a recommender for which item 1 follows item 0."""
 
-    def load_recommender(folder, **_):
+    def load(folder, **_):
         vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
         return CatalogRecommender(LastItemReader(), dataset.catalog, vectors, no_evidence(3), max_history=3)
 
     for module in ("export.runtime", "flr_model.nn.run"):
-        monkeypatch.setitem(sys.modules, module, SimpleNamespace(load_recommender=load_recommender))
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(load_recommender=load, load_bundle=load))
 
 
 @pytest.fixture

@@ -146,11 +146,11 @@ def test_scoring_imports_neither_torch_nor_transformers(bundle, histories, tmp_p
         "import sys\n"
         "for name in ('torch', 'transformers', 'optimum', 'scipy'): sys.modules[name] = None\n"
         "from export.scoring.score import score_file\n"
-        "from export.runtime import load_recommender\n"
+        "from export.runtime import load_bundle\n"
         "from flr_model.config import ScoreConfig\n"
         "from pathlib import Path\n"
         "bundle, histories, out = map(Path, sys.argv[1:])\n"
-        "score_file(load_recommender(bundle), histories, out, config=ScoreConfig())\n"
+        "score_file(load_bundle(bundle), histories, out, config=ScoreConfig())\n"
     )
     arguments = [str(bundle), str(histories), str(tmp_path / "recs.csv")]
     subprocess.run([sys.executable, "-c", program, *arguments], check=True, cwd=_root())

@@ -10,7 +10,7 @@ pytest.importorskip("onnxruntime")
 
 from export.building import gates, quantize
 from export.bundle import Bundle
-from export.runtime import load_recommender
+from export.runtime import load_bundle
 from flr_model.artifacts import BUNDLE, open_folder
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
@@ -77,16 +77,14 @@ def test_parity_is_measured_and_stored(bundle):
 def test_the_bundle_ranks_as_the_run_does(tiny_run, tmp_path, valid):
     out = tmp_path / "b"
     export(tiny_run, out)
-    np.testing.assert_allclose(
-        load_recommender(out).scores(valid), load(tiny_run).recommender().scores(valid), atol=1e-4
-    )
+    np.testing.assert_allclose(load_bundle(out).scores(valid), load(tiny_run).recommender().scores(valid), atol=1e-4)
 
 
 def test_text_histories_rank_as_in_the_run(tiny_text_run, tmp_path, valid):
     out = tmp_path / "b"
     report = export(tiny_text_run, out)
     assert report.parity["fp32"]["ranking"]["top10_overlap"] > 0.999
-    ours, torchs = load_recommender(out).recommend(valid, 5), load(tiny_text_run).recommender().recommend(valid, 5)
+    ours, torchs = load_bundle(out).recommend(valid, 5), load(tiny_text_run).recommender().recommend(valid, 5)
     for name in ("items", "because"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(torchs, name))
     for name in ("scores", "shares", "counted"):
@@ -112,7 +110,7 @@ def test_a_new_title_gets_the_vector_that_torch_gives_it(tiny_run, tmp_path):
     out = tmp_path / "b"
     export(tiny_run, out)
     titles = ["a title that nobody knew", "", "x", "very " * 60]
-    ours, torchs = (r.reader.encode_titles(titles) for r in (load_recommender(out), load(tiny_run).recommender()))
+    ours, torchs = (r.reader.encode_titles(titles) for r in (load_bundle(out), load(tiny_run).recommender()))
     np.testing.assert_allclose(ours, torchs, atol=1e-4)
 
 
@@ -156,7 +154,7 @@ def test_int8_that_is_too_large_falls_back_to_fp32(tiny_run, tmp_path, caplog):
 
 
 def test_int8_of_a_user_does_not_depend_on_who_else_is_in_the_batch(bundle, valid):
-    scorer = load_recommender(bundle)
+    scorer = load_bundle(bundle)
     whole = scorer.states(valid).queries
     for row in (0, 3):
         alone = scorer.states(valid.select(slice(row, row + 1))).queries[0]
@@ -190,4 +188,4 @@ def test_weights_too_large_for_protobuf_lie_beside_the_graph(tiny_run, tmp_path,
     assert (out / "reader.onnx_data").exists()
     assert report.sizes["reader.onnx"] > (out / "reader.onnx").stat().st_size
     out.rename(tmp_path / "moved")
-    assert np.isfinite(load_recommender(tmp_path / "moved").scores(valid)).all()
+    assert np.isfinite(load_bundle(tmp_path / "moved").scores(valid)).all()

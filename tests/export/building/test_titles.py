@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("optimum.exporters.onnx")
 pytest.importorskip("onnxruntime")
 
-from export.runtime import load_recommender
+from export.runtime import load_bundle
 from flr_cli.app import main
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
@@ -161,7 +161,7 @@ def test_guidance_can_be_chosen_after_training(tiny_title_run, tiny_run, tmp_pat
         reports[weight] = json.loads(capsys.readouterr().out)["metrics"]["NDCG@10"]
     assert reports["0"] != reports["1"]
     export(tiny_title_run, tmp_path / "b", ExportConfig(guidance=1.0))
-    assert load_recommender(tmp_path / "b").model.title.guidance == 1.0
+    assert load_bundle(tmp_path / "b").model.title.guidance == 1.0
     assert main(["eval", str(tmp_path / "b"), "--json", "--quiet", "--max-rows", "40"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["NDCG@10"] == pytest.approx(reports["1"])
     assert main(["eval", str(tiny_run), "--guidance", "0.5"]) == 2
@@ -169,7 +169,7 @@ def test_guidance_can_be_chosen_after_training(tiny_title_run, tiny_run, tmp_pat
 
 
 def test_seen_items_are_listed_when_they_are_allowed(bundle, tiny_dataset):
-    recommender, rows = load_recommender(bundle), Dataset.open(tiny_dataset).rows("valid").subsample(10)
+    recommender, rows = load_bundle(bundle), Dataset.open(tiny_dataset).rows("valid").subsample(10)
     hidden, allowed = (recommender.scores(rows, Candidates(allow_seen=flag)) for flag in (False, True))
     own = rows.row_of_item(), rows.items
     assert np.isneginf(hidden[own]).all()
@@ -193,4 +193,4 @@ def test_a_damaged_file_is_an_error_that_names_it(bundle, tmp_path, name):
     shutil.copytree(bundle, tmp_path / "b")
     (tmp_path / "b" / name).write_bytes(b"no")
     with pytest.raises(ArtifactError, match=name):
-        load_recommender(tmp_path / "b")
+        load_bundle(tmp_path / "b")

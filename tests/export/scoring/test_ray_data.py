@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
-from export.runtime import load_recommender
+from export.runtime import load_bundle
 from export.scoring.ray_data import BatchScorer, score_dataset
 from export.scoring.score import score_file
 from flr_model import columns
@@ -40,7 +40,7 @@ def key(row):
 def check_same(rows, bundle, folder):
     """The rows hold what `score_file` gives for the same users: recommendations and rejects."""
     out = folder / "recs.csv"
-    report = score_file(load_recommender(bundle, threads=1), folder / "users.parquet", out, config=CONFIG)
+    report = score_file(load_bundle(bundle, threads=1), folder / "users.parquet", out, config=CONFIG)
     with out.open(newline="") as file:
         expected = sorted(csv.DictReader(file), key=key)
     found = sorted((row for row in rows if row["reason"] is None), key=key)

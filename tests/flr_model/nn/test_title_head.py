@@ -23,7 +23,11 @@ def test_what_guides_the_search_is_what_training_counted():
     n_lags = len(events.lag_bounds) + 1
     torch.manual_seed(0)
     head = TitleHead(
-        TitleDecoder(), EvidenceHead(1, n_lags, max_history=LENGTH), Recency(1, LENGTH, n_lags), end_token=0
+        TitleDecoder(),
+        EvidenceHead(1, n_lags, max_history=LENGTH),
+        Recency(1, LENGTH, n_lags),
+        end_token=0,
+        whole_vocabulary=False,
     )
     head.evidence.attach(events)
     for parameter in head.parameters():
