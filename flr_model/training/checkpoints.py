@@ -34,9 +34,11 @@ class CheckpointSeal(TrainerCallback):  # type: ignore[misc]
     """Marks every checkpoint as complete when all its files are written."""
 
     def on_save(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Seal the checkpoint of this step; of several processes, the one that writes does."""
+        """Seal the checkpoint of this step when every process has written its part; the first one does."""
+        args.distributed_state.wait_for_everyone()
         if args.should_save:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        args.distributed_state.wait_for_everyone()
 
 
 class CheckpointedTrainer(Trainer):  # type: ignore[misc]

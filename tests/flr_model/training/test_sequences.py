@@ -103,7 +103,7 @@ def test_the_trunk_learns_the_order_and_leaves_the_head_alone(setup, tmp_path):
     rows = setup.valid
     with torch.no_grad():
         reading = recommender.read(recommender.encode(rows, training=False).inputs)
-        predicted = reading.last @ learned.states / 32**0.5 + learned.last_item * reading.vectors[:, -1]
+        predicted = reading.last @ learned.states / 32**0.5 + learned.last_item * reading.history.vectors[:, -1]
         scores = predicted @ recommender.items().T
     ranks = (scores >= scores.gather(1, torch.from_numpy(rows.target)[:, None])).sum(1)
     assert (ranks <= 5).float().mean() > 0.6  # the next title of the shelf follows with 85 %; chance is 8 %
