@@ -34,7 +34,7 @@ from flr_model.files.tables import open_table
 from flr_model.ranking.candidates import Candidates
 from flr_model.ranking.recommender import Ranking, Recommender
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FIRST_CHUNK = 256
 """Entries of the first chunk: the first results are on disk early. Later chunks double up to ``batch_size``."""
@@ -90,7 +90,7 @@ def read_candidates(path: Path, catalog: Catalog, reading: Reading | None = None
     if problems:
         raise DataError(f"{path} has {len(problems)} bad lines: {'; '.join(problems[:3])}", hint="correct these lines")
     if unknown:
-        log.warning("%s: %d candidates are unknown items and left out", path, unknown)
+        logger.warning("%s: %d candidates are unknown items and left out", path, unknown)
     return found
 
 
@@ -188,7 +188,7 @@ class Scoring:
             if len(part) == 1:
                 raise
             self.limit.shrink(positions)
-            log.warning("out of memory with %d users at once; going on with halves", len(part))
+            logger.warning("out of memory with %d users at once; going on with halves", len(part))
             return _together([self._rank(chunk, half) for half in np.array_split(part, 2)])
         self.limit.record(positions, time.perf_counter() - began)
         return ranking

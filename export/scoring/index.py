@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from flr_model.errors import MissingExtraError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -58,7 +58,7 @@ class FaissIndex:
         index: Any = faiss.index_factory(vectors.shape[1], f"IVF{n_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1
         index.nprobe = LISTS_READ
-        log.info("indexing %s items in %s lists", f"{len(vectors):,}", f"{n_lists:,}")
+        logger.info("indexing %s items in %s lists", f"{len(vectors):,}", f"{n_lists:,}")
         index.train(np.ascontiguousarray(vectors[sample]))
         return cls(index).extended(vectors)
 

@@ -35,7 +35,7 @@ from flr_model.ranking.recommender import Ranking, Recommender
 if TYPE_CHECKING:
     from flr_model.data.items import ItemFile
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,62 @@ class ScoreReport:
     users_per_second: float
     out: Path
     rejects: Path | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is scored, and how; the arguments are those of `score_file`."""
+
+    recommender: Recommender
+    histories: Path
+    config: ScoreConfig
+    files: FilesConfig
+    form: str
+    items: Path | None
+    candidates: Path | None
+    shard: Shard
+    bundle: Path | None
+
+    def inputs(self) -> tuple[Path | None, ...]:
+        """Return all that is read."""
+        return self.bundle, self.histories, self.items, self.candidates
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same for an interrupted run to be resumed."""
+        bundle = self.bundle
+        return {
+            "the bundle": None if bundle is None else hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
+            "the histories": _stamp(self.histories),
+            "--items": _stamp(self.items),
+            "--candidates": _stamp(self.candidates),
+            "--shards": f"{self.shard.number}/{self.shard.count}",
+            "the columns": {**self.files.as_dict(), "form": self.form},
+            "settings": {name: value for name, value in self.config.as_dict().items() if name != "threads"},
+            "flr": __version__,
+        }
+
+    def reading(self, of: str, like: str) -> Reading:
+        """Return how a file is read: as asked for, or as the bundle remembers of the file that it is like."""
+        memory: dict[str, Any] = {}
+        if self.bundle is not None:
+            memory = json.loads((self.bundle / MANIFEST).read_text("utf-8"))["content"].get("reading", {})
+        return Reading.of(self.files, of, memory.get(like))
+
+    def source(self) -> HistoryFile:
+        """Open the histories."""
+        return HistoryFile.open(self.histories, self.reading("histories", "interactions"), self.form)
+
+    def run(self, source: HistoryFile, output: Output, progress: Progress) -> None:
+        """Rank what is not done yet."""
+        recommender = self.recommender
+        if self.items is not None:
+            known = _read_items(self.items, self.reading("items", "items"), recommender)
+            recommender = _with_new_items(recommender, known)
+        allowed = None
+        if self.candidates is not None:
+            reading = self.reading("candidates", "interactions")
+            allowed = read_candidates(self.candidates, recommender.catalog, reading)
+        _run(Scoring(recommender, self.config, allowed, *_means(self.config)), source, self.shard, output, progress)
 
 
 def score_file(
@@ -107,43 +163,14 @@ def score_file(
         NothingToDo: if there is nothing to resume, because the result is finished.
     """
     started = time.monotonic()
-    files, part = files or FilesConfig(), shard or Shard()
-    memory = {} if bundle is None else json.loads((bundle / MANIFEST).read_text("utf-8"))["content"].get("reading", {})
-    source = HistoryFile.open(histories, Reading.of(files, "histories", memory.get("interactions")), form)
-    item_file = (
-        None if items is None else _read_items(items, Reading.of(files, "items", memory.get("items")), recommender)
-    )
-    identity = {
-        "the bundle": None if bundle is None else hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
-        "the histories": _stamp(histories),
-        "--items": _stamp(items),
-        "--candidates": _stamp(candidates),
-        "--shards": f"{part.number}/{part.count}",
-        "the columns": {**files.as_dict(), "form": form},
-        "settings": {name: value for name, value in config.as_dict().items() if name != "threads"},
-        "flr": __version__,
-    }
-    inputs = (bundle, histories, items, candidates)
-    with claimed(out, identity, inputs=inputs, overwrite=overwrite, resume=resume) as output:
+    job = Job(recommender, histories, config, files or FilesConfig(), form, items, candidates, shard or Shard(), bundle)
+    source = job.source()
+    with claimed(out, job.identity(), inputs=job.inputs(), overwrite=overwrite, resume=resume) as output:
         before = output.counts.users
         if not output.done:
-            if item_file is not None:
-                recommender = _with_new_items(recommender, item_file)
-            allowed = None
-            if candidates is not None:
-                reading = Reading.of(files, "candidates", memory.get("interactions"))
-                allowed = read_candidates(candidates, recommender.catalog, reading)
-            _run(Scoring(recommender, config, allowed, *_means(config)), source, part, output, progress)
+            job.run(source, output, progress)
         output.finish()
-    report = _report(out, output.rejects, output.counts, before, time.monotonic() - started)
-    log.info(
-        "%s: %s users = %s scored + %s rejected; %s rows in %.1f s, %s users/s",
-        out,
-        *(f"{n:,}" for n in (report.users, report.scored, report.rejected, report.rows)),
-        report.seconds,
-        f"{report.users_per_second:,.0f}",
-    )
-    return report
+    return _report(out, output.rejects, output.counts, before, time.monotonic() - started)
 
 
 def _means(config: ScoreConfig) -> tuple[int, BatchLimit]:
@@ -220,7 +247,7 @@ def _check(path: Path, counts: Counts, *, whole: bool) -> None:
     if counts.users != counts.scored + counts.rejected:
         raise FlrError(f"{counts.users} users were read, but {counts.scored} scored and {counts.rejected} rejected")
     if counts.unknown:
-        log.warning(
+        logger.warning(
             "%d interactions are with unknown items, for instance %s; --items FILE with their titles lets them count",
             counts.unknown,
             ", ".join(counts.unknown_samples),
@@ -242,9 +269,9 @@ def _read_items(items: Path, reading: Reading, recommender: Recommender) -> Item
 def _with_new_items(recommender: Recommender, file: ItemFile) -> Recommender:
     new = recommender.catalog.positions(file.item_ids) == PAD
     titled = new & (file.titles != "")
-    log.info("%s: %d items are new and scored from their titles", file.path, titled.sum())
+    logger.info("%s: %d items are new and scored from their titles", file.path, titled.sum())
     if untitled := file.item_ids[new & ~titled].tolist():
-        log.warning(
+        logger.warning(
             "%s: %d new items have no title, for instance %s", file.path, len(untitled), ", ".join(untitled[:3])
         )
     return recommender.with_items(file.item_ids[titled].tolist(), file.titles[titled].tolist())
@@ -263,7 +290,7 @@ def _stamp(path: Path | None) -> str | None:
 
 
 def _report(out: Path, rejects: Path | None, counts: Counts, before: int, seconds: float) -> ScoreReport:
-    return ScoreReport(
+    report = ScoreReport(
         users=counts.users,
         scored=counts.scored,
         rejected=counts.rejected,
@@ -276,3 +303,11 @@ def _report(out: Path, rejects: Path | None, counts: Counts, before: int, second
         out=out,
         rejects=rejects if counts.rejected or counts.broken_lines else None,
     )
+    logger.info(
+        "%s: %s users = %s scored + %s rejected; %s rows in %.1f s, %s users/s",
+        out,
+        *(f"{n:,}" for n in (report.users, report.scored, report.rejected, report.rows)),
+        report.seconds,
+        f"{report.users_per_second:,.0f}",
+    )
+    return report

@@ -36,8 +36,7 @@ def score(
 ) -> None:
     """Recommend items for every user of a file, also users and items never seen in training.
 
-    In long form all of a user's rows are history; in wide form each row gets its own list. Rows that cannot be scored
-    go to OUT.rejects.csv with their reason.
+    Long form: all of a user's rows are history. Wide form: each row gets its own list. Rejects go to OUT.rejects.csv.
     """
     # Batches are ranked side by side, one core each; numpy's own threads would only get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -45,8 +44,9 @@ def score(
     from export.scoring.inputs import Shard
     from export.scoring.score import score_file
 
+    recommender = load_bundle(bundle, threads=1, index=score.index)
     report = score_file(
-        load_bundle(bundle, threads=1, index=score.index),
+        recommender,
         histories,
         out,
         config=score,
@@ -63,6 +63,6 @@ def score(
     if json:
         console.emit_json(report)
         return
-    shown = {name.replace("_", " "): value for name, value in vars(report).items() if value is not None}
-    rows = [(name, f"{value:,.1f}" if isinstance(value, float) else value) for name, value in shown.items()]
+    shown = [(name.replace("_", " "), value) for name, value in vars(report).items() if value is not None]
+    rows = [(name, f"{value:,.1f}" if isinstance(value, float) else value) for name, value in shown]
     console.table("Scored", ("", "value"), rows)

@@ -145,9 +145,8 @@ class TitleRecommender:
         counts = self.evidence.counts(rows, self.recency.of(histories))
         scores = np.zeros((len(rows), len(self.catalog)), np.float32)
         scores[counts.row, counts.item] = counts.value[:, 0]
-        row, item = rows.seen()
         seen = np.zeros(scores.shape, bool)
-        seen[row, item] = True
+        seen[rows.seen()] = True
         scores[seen] += np.float32(self.evidence.seen)
         return scores
 

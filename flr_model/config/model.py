@@ -1,0 +1,123 @@
+"""The shape of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from flr_model.config.settings import MODEL, READING, TITLE_ONLY, TITLES, Settings, setting
+from flr_model.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TitleConfig(Settings):
+    """The title decoder, a part of the model's settings that has a table of its own."""
+
+    table: ClassVar[str] = "title"
+
+    prompt: str = setting(
+        "Chosen so far:\n{history}Chosen next:\n",
+        "prompt in which the history is read, with {history} once",
+        panel=TITLES,
+        only=TITLE_ONLY,
+    )
+    title_softmax: str = setting(
+        "catalog",
+        "softmax over the tokens that continue a title of the catalogue, or over the whole vocabulary",
+        choices=("catalog", "vocabulary"),
+        panel=TITLES,
+        only=TITLE_ONLY,
+    )
+    beams: int = setting(10, "beam width of the search", low=1, panel=TITLES, only=TITLE_ONLY)
+    guidance: float = setting(
+        0.0,
+        "weight of the co-occurrence evidence in the search; the rest is the language model's",
+        low=0.0,
+        high=1.0,
+        panel=TITLES,
+        only=TITLE_ONLY,
+    )
+
+    def problems(self) -> list[str]:
+        """The prompt must have a place for the history."""
+        return [] if self.prompt.count("{history}") == 1 else ["--prompt must contain {history} once"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Settings):
+    """The shape of the model (docs/method.md)."""
+
+    table: ClassVar[str] = "model"
+
+    backbone: str = setting(
+        "smollm2-135m", "causal language model: name of a fetched asset, Hugging Face id, or folder"
+    )
+    encoding: str = setting(
+        "items", "encoding of histories: one position per item, or the titles as text", choices=("items", "text")
+    )
+    decoder: str = setting(
+        "catalog",
+        "what is predicted: a score of each item of the catalogue, or the tokens of a title",
+        choices=("catalog", "title"),
+    )
+    n_factors: int | None = setting(4, "number of factors, K; auto: chosen in short trials", low=1, high=64, auto=0)
+    layers: int | None = setting(
+        2, "read histories with the first N layers of the backbone; auto: all", low=1, auto=0, panel=READING
+    )
+    item_layers: int | None = setting(
+        None, "read titles with the first N layers of the backbone; auto: all", low=1, auto=0, panel=READING
+    )
+    title_prompt: str = setting(
+        "Title: {title}\nCategory:", "prompt in which the backbone reads a title, with {title} once", panel=READING
+    )
+    title_tokens: int = setting(48, "largest number of tokens of a title, first kept", low=1, panel=READING)
+    max_history: int = setting(20, "largest number of history items read, newest kept", low=1, panel=READING)
+    max_tokens: int = setting(
+        256,
+        "largest number of tokens of a history, newest kept",
+        low=8,
+        panel=READING,
+        only=("encoding", ("text",)),
+    )
+    refine_steps: int = setting(2, "refinement steps of the latent thought, T", low=1, high=16, panel=MODEL)
+    latent_tokens: int = setting(1, "latent tokens appended to the history, N", low=0, high=16, panel=MODEL)
+    embedding_size: int = setting(512, "width of the item vectors", low=2, panel=MODEL)
+    dropout: float = setting(0.1, "dropout rate of the factors", low=0.0, high=0.9, panel=MODEL)
+    title: TitleConfig = field(default=TitleConfig(), metadata={"nested": True})
+    """Settings of the title decoder; the defaults, and without a meaning, with ``decoder`` catalog."""
+
+    def parts(self) -> list[Settings]:
+        """Return this and, for the title decoder, its settings."""
+        return [self, self.title] if self.decoder == "title" else [self]
+
+    @property
+    def chosen_factors(self) -> int:
+        """The number of factors, of a model that is built.
+
+        Raises:
+            ValueError: if it is left to training.
+        """
+        if self.n_factors is None:
+            raise ValueError("the number of factors is not chosen yet")
+        return self.n_factors
+
+    def with_guidance(self, weight: float | None) -> ModelConfig:
+        """Return the settings with another weight of the evidence in the search for titles; None keeps them.
+
+        Raises:
+            ConfigError: if there is no search to guide.
+        """
+        if weight is None:
+            return self
+        if self.decoder != "title":
+            raise ConfigError("--guidance is for runs and bundles of --decoder title")
+        return replace(self, title=replace(self.title, guidance=weight))
+
+    def problems(self) -> list[str]:
+        """The prompt must have a place for the title, and the title decoder a thought to start from."""
+        checks = {
+            "--title-prompt must contain {title} once": self.title_prompt.count("{title}") == 1,
+            "--decoder title needs --latent-tokens of 1 or more": self.decoder != "title" or self.latent_tokens > 0,
+            "the settings in [title] are for --decoder title": self.decoder == "title" or self.title == TitleConfig(),
+        }
+        return [problem for problem, holds in checks.items() if not holds]

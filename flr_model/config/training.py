@@ -1,0 +1,130 @@
+"""Settings of `flr train` and `flr align`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from flr_model.config.settings import LENGTH, LOSS, OPTIMIZER, PERFORMANCE, POLICY, TUNING, Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Settings):
+    """Supervised fine-tuning."""
+
+    table: ClassVar[str] = "train"
+
+    tuning: str = setting(
+        "auto",
+        "training of the backbone: sequences (first, on whole sequences), frozen (none), lora or full (with the head); "
+        "auto: chosen by the size of the data",
+        choices=("auto", "sequences", "frozen", "lora", "full"),
+    )
+    epochs: int | None = setting(
+        None, "passes over the training rows; auto: 3, or 1 where users have many rows", low=1, auto=0
+    )
+    batch_size: int = setting(128, "rows per step and device", low=1)
+    seed: int = setting(0, "seed of initial weights, order of the rows and dropout", low=0)
+    max_steps: int | None = setting(None, "stop after this many steps; auto: no limit", low=1, auto=0, panel=LENGTH)
+    patience: int = setting(2, "stop after this many epochs without a better validation NDCG@10", low=1, panel=LENGTH)
+    valid_rows: int | None = setting(
+        None, "validation rows ranked after each epoch, evenly spaced; auto: all", low=1, auto=0, panel=LENGTH
+    )
+    sequence_epochs: int = setting(
+        4,
+        "passes over the users' sequences before the head is trained",
+        low=1,
+        panel=TUNING,
+        only=("tuning", ("auto", "sequences")),
+    )
+    forecast: float | None = setting(
+        None,
+        "weight of the backbone's own next-item prediction in the score; auto: chosen on the validation rows",
+        low=0.0,
+        auto=-1.0,
+        panel=TUNING,
+        only=("tuning", ("auto", "sequences")),
+    )
+    lora_rank: int = setting(8, "rank of the LoRA matrices", low=1, panel=TUNING, only=("tuning", ("auto", "lora")))
+    backbone_learning_rate: float = setting(
+        1e-4,
+        "learning rate of the backbone",
+        low=0.0,
+        panel=TUNING,
+        only=("tuning", ("auto", "sequences", "lora", "full")),
+    )
+    learning_rate: float = setting(1e-3, "learning rate of the item maps", low=0.0, panel=OPTIMIZER)
+    residual_learning_rate: float = setting(5e-4, "learning rate of the per-item residuals", low=0.0, panel=OPTIMIZER)
+    reasoner_learning_rate: float = setting(
+        3e-5, "learning rate of the reasoner and of its map into item space", low=0.0, panel=OPTIMIZER
+    )
+    scalar_learning_rate: float = setting(
+        2e-2, "learning rate of the head's scalars (slopes, scales, kernels)", low=0.0, panel=OPTIMIZER
+    )
+    weight_decay: float = setting(0.01, "weight decay of the matrices", low=0.0, panel=OPTIMIZER)
+    warmup_steps: int = setting(50, "steps of linear warm-up before the cosine schedule", low=0, panel=OPTIMIZER)
+    grad_accumulation: int = setting(1, "batches whose gradients are summed in a step", low=1, panel=OPTIMIZER)
+    orthogonality: float = setting(0.01, "weight of the squared cosines between factors", low=0.0, panel=LOSS)
+    diversity: float = setting(0.1, "weight of the cosines between the factors' attention", low=0.0, panel=LOSS)
+    sparsity: float = setting(0.05, "weight of the entropy of the gates", low=0.0, panel=LOSS)
+    full_softmax_items: int = setting(50_000, "largest catalogue trained with the full softmax", low=1, panel=LOSS)
+    negatives: int = setting(4096, "sampled negatives per step for larger catalogues", low=1, panel=LOSS)
+    precision: str = setting(
+        "auto",
+        "precision of training; auto: bf16 on a GPU that supports it, else fp32",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        panel=PERFORMANCE,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignConfig(Settings):
+    """Latent group-relative policy optimization."""
+
+    table: ClassVar[str] = "align"
+
+    epochs: int = setting(1, "passes over the training rows", low=1)
+    max_rows: int | None = setting(3_000, "training rows to align on, newest kept; auto: all", low=1, auto=0)
+    batch_size: int = setting(256, "users per step", low=1)
+    learning_rate: float = setting(3e-4, "learning rate of the reasoner and the latent map", low=0.0)
+    seed: int = setting(0, "seed of the order of the rows and of the noise", low=0)
+    policy: str = setting(
+        "auto",
+        "what the rewards move: gates, by the rewards of the factors; thought, by those of perturbed thoughts; "
+        "auto: gates, with --decoder title thought",
+        choices=("auto", "gates", "thought"),
+        panel=POLICY,
+    )
+    reward: str = setting(
+        "auto",
+        "reward: log-probability of the true next item, NDCG of its rank, or negative perplexity of its title; "
+        "auto: logprob, with --decoder title perplexity",
+        choices=("auto", "logprob", "ndcg", "perplexity"),
+        panel=POLICY,
+    )
+    advantage: str = setting(
+        "group",
+        "baseline of the rewards: mean of the unperturbed ones in the batch, of those with targets of like "
+        "popularity, or of the user's own group",
+        choices=("batch", "popularity", "group"),
+        panel=POLICY,
+    )
+    group_size: int = setting(8, "latent samples per user, G; the first is unperturbed", low=2, panel=POLICY)
+    noise: float = setting(
+        0.5, "standard deviation of the noise, relative to the thought's root mean square", low=0.0, panel=POLICY
+    )
+    clip_low: float = setting(0.2, "lower clip of the probability ratio", low=0.0, high=1.0, panel=POLICY)
+    clip_high: float = setting(0.28, "upper clip of the probability ratio", low=0.0, panel=POLICY)
+    kl: float = setting(0.0, "weight of the KL divergence from the SFT policy", low=0.0, panel=POLICY)
+    refresh_steps: int = setting(4, "steps between updates of the sampling policy", low=1, panel=POLICY)
+    max_steps: int | None = setting(None, "stop after this many steps; auto: no limit", low=1, auto=0, panel=LENGTH)
+    valid_rows: int | None = setting(
+        None, "validation rows ranked before and after, evenly spaced; auto: all", low=1, auto=0, panel=LENGTH
+    )
+    warmup_steps: int = setting(5, "steps of linear warm-up before the cosine schedule", low=0, panel=LENGTH)
+    cache_mb: int = setting(
+        2048,
+        "memory for cached states of the backbone, in MB; larger ones are computed at every step",
+        low=0,
+        panel=PERFORMANCE,
+    )
