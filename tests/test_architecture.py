@@ -60,3 +60,13 @@ def test_only_builders_ask_which_head_or_encoding_it_is(folder):
     assert files
     found = {path.name: list(questions(ast.parse(path.read_text(encoding="utf-8")))) for path in files}
     assert not {name: lines for name, lines in found.items() if lines}
+
+
+def test_files_and_functions_stay_short():
+    for package in ("flr_cli", "flr_model", "export"):
+        for path in (ROOT / package).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert len(text.splitlines()) <= 300, path
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef):
+                    assert node.end_lineno - node.lineno < 50, (path, node.name)

@@ -22,6 +22,7 @@ from export.scoring.chunks import Chunk, Scoring, read_candidates, usable_cores,
 from export.scoring.inputs import HistoryFile, Shard
 from export.scoring.outputs import Counts, Output, Reject, claimed
 from export.scoring.prefetch import prefetch
+from export.scoring.report import ScoreReport, report_of
 from export.scoring.sinks import result_columns, result_table
 from flr_model import __version__
 from flr_model.artifacts import MANIFEST
@@ -36,33 +37,6 @@ if TYPE_CHECKING:
     from flr_model.data.items import ItemFile
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ScoreReport:
-    """What was scored.
-
-    Args:
-        users: of the input; ``scored`` of them have recommendations, ``rejected`` are in the rejects file.
-        broken_lines: lines of the long form that were of no use, in the rejects file too.
-        rows: recommendations written.
-        unknown_interactions: with items that neither the bundle nor ``--items`` knows.
-        resumed_from: users that an interrupted run had dealt with.
-        seconds: of this run; users_per_second: of this run.
-        out: the result. rejects: the rejects file, None if nothing was rejected.
-    """
-
-    users: int
-    scored: int
-    rejected: int
-    broken_lines: int
-    rows: int
-    unknown_interactions: int
-    resumed_from: int
-    seconds: float
-    users_per_second: float
-    out: Path
-    rejects: Path | None
 
 
 @dataclass(frozen=True)
@@ -170,7 +144,7 @@ def score_file(
         if not output.done:
             job.run(source, output, progress)
         output.finish()
-    return _report(out, output.rejects, output.counts, before, time.monotonic() - started)
+    return report_of(out, output.rejects, output.counts, before, time.monotonic() - started)
 
 
 def _means(config: ScoreConfig) -> tuple[int, BatchLimit]:
@@ -287,27 +261,3 @@ def _stamp(path: Path | None) -> str | None:
         return None
     parts = [path] if path.is_file() else sorted(path.iterdir())
     return "; ".join(f"{part.stat().st_size} bytes, changed at {part.stat().st_mtime_ns}" for part in parts)
-
-
-def _report(out: Path, rejects: Path | None, counts: Counts, before: int, seconds: float) -> ScoreReport:
-    report = ScoreReport(
-        users=counts.users,
-        scored=counts.scored,
-        rejected=counts.rejected,
-        broken_lines=counts.broken_lines,
-        rows=counts.rows,
-        unknown_interactions=counts.unknown,
-        resumed_from=before,
-        seconds=seconds,
-        users_per_second=(counts.users - before) / max(seconds, 1e-9),
-        out=out,
-        rejects=rejects if counts.rejected or counts.broken_lines else None,
-    )
-    logger.info(
-        "%s: %s users = %s scored + %s rejected; %s rows in %.1f s, %s users/s",
-        out,
-        *(f"{n:,}" for n in (report.users, report.scored, report.rejected, report.rows)),
-        report.seconds,
-        f"{report.users_per_second:,.0f}",
-    )
-    return report

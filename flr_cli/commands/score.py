@@ -64,5 +64,4 @@ def score(
         console.emit_json(report)
         return
     shown = [(name.replace("_", " "), value) for name, value in vars(report).items() if value is not None]
-    rows = [(name, f"{value:,.1f}" if isinstance(value, float) else value) for name, value in shown]
-    console.table("Scored", ("", "value"), rows)
+    console.table("Scored", ("", "value"), [(n, f"{v:,.1f}" if isinstance(v, float) else v) for n, v in shown])
