@@ -90,9 +90,9 @@ class AlignConfig(Settings):
     seed: int = setting(0, "seed of the order of the rows and of the noise", low=0)
     policy: str = setting(
         "auto",
-        "what the rewards move: gates, by the rewards of the factors; thought, by those of perturbed thoughts; "
-        "auto: gates, with --decoder title thought",
-        choices=("auto", "gates", "thought"),
+        "what the rewards move: the thought, by those of perturbed ones, or the gates, by the rewards of the factors; "
+        "auto: thought",
+        choices=("auto", "thought", "gates"),
         panel=POLICY,
     )
     reward: str = setting(

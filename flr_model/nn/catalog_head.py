@@ -53,7 +53,7 @@ class CatalogHead(Head):
     """
 
     rewards = ("logprob", "ndcg")
-    policies = ("gates", "thought")
+    policies = ("thought", "gates")
     scores_items = True
 
     def __init__(self, decoder: CatalogDecoder, evidence: EvidenceHead) -> None:

@@ -81,7 +81,7 @@ class Head(nn.Module, ABC):
     """What alignment can reward a thought for, the default first."""
 
     policies: ClassVar[tuple[str, ...]]
-    """What alignment can move, the default first: the gates of the factors, or the thought."""
+    """What alignment can move, the default first: the thought, or the gates of the factors."""
 
     scores_items: ClassVar[bool]
     """Whether items are scored by their vectors, which learn through that; histories then have one fixed width."""
