@@ -156,10 +156,8 @@ class Reasoner(nn.Module):
             start: (B, d) z_0.
             history: of B users.
         """
-        thought, read = (
-            self.norm(start),
-            torch.zeros_like(self.centre).expand(start.shape[0], -1, -1),
-        )  # a tracer takes len() for a constant
+        thought = self.norm(start)
+        read = torch.zeros_like(self.centre).expand(start.shape[0], -1, -1)  # a tracer takes len() for a constant
         for _ in range(self.refine_steps):
             seen = self.conclude(thought, read, history)
             update = (seen.gates[..., None] * seen.factors).sum(1)
