@@ -35,7 +35,7 @@ def test_the_commands_for_ones_own_data_work_as_written(tmp_path, tiny_raw, tiny
             settings = ["--config", "tiny.toml"] if words[0] == "train" else []
             assert main([*words, *settings]) == 0, words
             ran.append(words[0])
-    assert ran == ["prepare", "train", "align", "eval", "export", "score"]
+    assert ran == ["prepare", "train", "eval", "export", "score"]
     recs = pd.read_csv("recs.csv")
     header = re.search(r"^ +(user_id,rank.*)$", README.read_text(encoding="utf-8"), re.MULTILINE)[1].split(",")
     parts = [name for name in recs.columns if name.startswith("factor_")]
