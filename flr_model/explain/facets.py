@@ -25,7 +25,10 @@ from flr_model.ranking.recommender import Recommender, UserStates
 from flr_model.ranking.topk import best_items, take
 
 SHOWN = 3
-"""Recommendations of one factor alone; as many history items as this name a facet."""
+"""Recommendations of one factor alone; at most as many history items name a facet."""
+
+NAMING = 0.2
+"""Titles name a facet that have at least this part of the first one's attention, or probability."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Facet:
 
     Args:
         factor: its number, from 1, as in the columns of `flr score`.
-        name: made of the titles that it looks at and recommends.
+        name: made of the titles that it looks at and recommends most.
         gate: its weight in the prediction; the gates add up to 1.
         looks_at: the history items by attention, largest first; they add up to 1.
         recommends: the best unseen items by this factor alone.
@@ -167,7 +170,8 @@ def _facets(catalog: Catalog, row: HistoryRows, states: UserStates, mixture: Mix
         for items, chances in zip(best, probabilities, strict=True)
     ]
     titles = [
-        [part.title for part in seen[:SHOWN]] + [choice.title for choice in new]
+        [part.title for part in seen[:SHOWN] if part.share >= NAMING * seen[0].share]
+        + [choice.title for choice in new if choice.probability >= NAMING * new[0].probability]
         for seen, new in zip(looks_at, recommends, strict=True)
     ]
     names = name_facets(titles, catalog.titles.tolist())

@@ -28,20 +28,23 @@ WEIGHTS = np.asarray([[1, 0, 0], [0, 0, 0]], np.float32)
 class Reader:
     """The same answer for all."""
 
+    def __init__(self, attention=ATTENTION):
+        self.attention = attention
+
     def read(self, histories, vectors, titles):
         length = histories.items.shape[1]
         wide = [(0, 0), (max(length - 3, 0), 0)]
-        attention, weights = (np.pad(table, wide)[None, :, -length:] for table in (ATTENTION, WEIGHTS))
+        attention, weights = (np.pad(table, wide)[None, :, -length:] for table in (self.attention, WEIGHTS))
         queries = np.log(np.asarray([[[3, 1], [1, 3]]], np.float32))
         return UserStates(queries, np.asarray([[0.75, 0.25]], np.float32), attention, weights, queries)
 
 
-def recommender(kind=CatalogRecommender, max_history=4):
+def recommender(kind=CatalogRecommender, max_history=4, reader=None):
     one = np.ones(2, np.float32)
     evidence = Evidence(
         np.asarray([0, 1, 1, 1, 1]), np.asarray([3]), np.ones((1, 2), np.float32), one, one, 0.0, np.zeros(1, np.int64)
     )
-    return kind(Reader(), CATALOG, VECTORS, evidence, max_history=max_history)
+    return kind(reader or Reader(), CATALOG, VECTORS, evidence, max_history=max_history)
 
 
 def row(history=HISTORY):
@@ -63,6 +66,12 @@ def test_a_facet_has_its_gate_what_it_looks_at_and_what_it_recommends_alone():
     assert alone[0] == [("q", "blue notes", 3 / 9), ("s", "green day", 2 / 9)]  # what was seen is left out
     assert alone[1] == [("s", "green day", 3 / 8), ("q", "blue notes", 1 / 8)]
     assert (one.name, two.name) == ("blue, train, red", "red, house, blue")
+
+
+def test_titles_that_a_factor_hardly_looks_at_do_not_name_it():
+    one = np.asarray([[0.5, 0.1, 0.4], [0.1, 0.9, 0.0]], np.float32)
+    names = [facet.name for facet in explain(recommender(reader=Reader(one)), row(), top_k=1).facets]
+    assert names == ["blue, train, notes", "red, house, green"]
 
 
 def test_a_reason_takes_the_probability_apart():
