@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from flr_cli import console
-from flr_cli.commands import align, doctor, evaluate, export, fetch, init, prepare, score, train
+from flr_cli.commands import align, doctor, evaluate, explain, export, fetch, init, prepare, score, train
 from flr_model import __version__
 from flr_model.errors import ConfigError, FlrError, SystemFault
 
@@ -62,6 +62,7 @@ app.command("align")(align.align)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("score")(score.score)
+app.command("explain")(explain.explain)
 app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)
 

@@ -7,7 +7,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (
-    *("flr_model/data", "flr_model/evaluation", "flr_model/nn", "flr_model/ranking", "flr_model/titles"),
+    *(
+        "flr_model/data",
+        "flr_model/evaluation",
+        "flr_model/explain",
+        "flr_model/nn",
+        "flr_model/ranking",
+        "flr_model/titles",
+    ),
     *("flr_model/training", "export", "export/building", "export/scoring", "flr_cli", "flr_cli/commands"),
 )
 BUILDERS = {"build_model", "load_run", "load_bundle", "exporter_of"}

@@ -140,7 +140,7 @@ def test_light_modules_import_without_the_heavy_packages():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_bundle_is_scored_without_the_heavy_packages_or_pandas_whose_import_takes_long(tmp_path):
+def test_a_bundle_is_scored_and_explained_without_the_heavy_packages_or_pandas_whose_import_takes_long(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")  # to build the bundle
     from tests.export.toy import write_toy_bundle
@@ -148,7 +148,9 @@ def test_a_bundle_is_scored_without_the_heavy_packages_or_pandas_whose_import_ta
     write_toy_bundle(tmp_path / "bundle")
     (tmp_path / "histories.csv").write_text("user_id,item_id,timestamp\nu,a,1\n")
     bundle, histories, out = (str(tmp_path / name) for name in ("bundle", "histories.csv", "recs.csv"))
-    arguments = ["score", bundle, histories, "--out", out]
-    done = python(without(*sorted(HEAVY), "pandas") + f"from flr_cli.app import main\nsys.exit(main({arguments!r}))")
+    score = ["score", bundle, histories, "--out", out]
+    explain = ["explain", bundle, "--user", "u", "--histories", histories]
+    code = f"from flr_cli.app import main\nsys.exit(main({score!r}) or main({explain!r}))"
+    done = python(without(*sorted(HEAVY), "pandas") + code)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "recs.csv").read_text().startswith("user_id,rank,item_id,title,score")

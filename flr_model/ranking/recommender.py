@@ -18,7 +18,9 @@ from flr_model.arrays import Floats, Ints
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
+from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.lags import PaddedHistories
+from flr_model.ranking.mixture import Mixture
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,10 @@ class Recommender(Scorer, Protocol):
         """The M items that can be recommended."""
 
     @property
+    def evidence(self) -> Evidence:
+        """What was bought together."""
+
+    @property
     def max_history(self) -> int:
         """L, the newest items of a history that the network reads."""
 
@@ -102,6 +108,9 @@ class Recommender(Scorer, Protocol):
 
     def factor_scores(self, rows: HistoryRows) -> Floats | None:
         """Return (B, K, M) logarithms of g_k P_k(i), whose sum over factors is the prediction; None without."""
+
+    def mixture(self, rows: HistoryRows, states: UserStates) -> Mixture | None:
+        """Return what the factors say of the catalogue; None where no factor ranks alone."""
 
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
         """Rank the candidates of each row and explain the best ``top_k`` of them."""

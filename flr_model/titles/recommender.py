@@ -88,6 +88,9 @@ class TitleRecommender:
     def factor_scores(self, rows: HistoryRows) -> None:
         """Return None: the factors share one thought, and none ranks alone."""
 
+    def mixture(self, rows: HistoryRows, states: UserStates) -> None:
+        """Return None, likewise."""
+
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
         """Search for the best titles of each row and explain them.
 
@@ -121,7 +124,6 @@ class TitleRecommender:
         )
 
     def _recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates) -> Ranking:
-        # rows of similar length come together
         histories = PaddedHistories.of(rows, columns_for(rows, self.max_history), self.evidence.lag_bounds)
         prompted = self.reader.prompt(histories, self.vectors, self._titles)
         eligible = Eligible.of(self.tree, rows, candidates)
@@ -145,9 +147,8 @@ class TitleRecommender:
         counts = self.evidence.counts(rows, self.recency.of(histories))
         scores = np.zeros((len(rows), len(self.catalog)), np.float32)
         scores[counts.row, counts.item] = counts.value[:, 0]
-        seen = np.zeros(scores.shape, bool)
-        seen[rows.seen()] = True
-        scores[seen] += np.float32(self.evidence.seen)
+        row, item = np.unique(np.stack(rows.seen()), axis=1)
+        scores[row, item] += np.float32(self.evidence.seen)
         return scores
 
 
@@ -286,9 +287,8 @@ def _ranking(found: Found, parts: Shares, users: UserStates, history: Ints, top_
     shape = (len(users.gates), top_k)
     items, scores = np.full(shape, PAD, np.int64), np.full(shape, -np.inf, np.float32)
     items[user, place], scores[user, place] = item, language + guided
-    shares = np.zeros((*shape, users.gates.shape[1]), np.float32)
+    shares, counted = np.zeros((*shape, users.gates.shape[1]), np.float32), np.zeros(shape, np.float32)
     shares[user, place] = users.gates[user]
-    counted = np.zeros(shape, np.float32)
     counted[user, place] = guided / np.minimum(language + guided, -1e-9)
     looked_at = np.matmul(users.gates[:, None], users.attention)[:, 0]  # (B, L), all titles come of one thought
     carrier = np.take_along_axis(history[:, ::-1], looked_at[:, ::-1].argmax(axis=1)[:, None], axis=1)

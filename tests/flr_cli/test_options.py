@@ -63,6 +63,7 @@ OPTIONS = {
     "export": "run out onnx data precision guidance tolerance max_ndcg_loss min_overlap max_size",
     "score": f"bundle histories out items candidates {FILES} form shards resume top_k allow_seen strict index threads "
     "batch_size",
+    "explain": f"bundle user histories item {FILES} form top_k",
     "init": "out",
     "doctor": "",
 }

@@ -153,6 +153,12 @@ def test_run_and_bundle_are_evaluated_alike(bundle, tiny_title_run, tiny_dataset
     assert reports[0]["diagnostics"]["factor_usage"] == pytest.approx(reports[1]["diagnostics"]["factor_usage"])
 
 
+def test_a_bundle_whose_factors_rank_nothing_alone_is_not_explained(bundle, histories, capsys):
+    user = read(histories)[0]["user_id"]
+    assert main(["explain", str(bundle), "--user", user, "--histories", str(histories)]) == 2
+    assert "--decoder title cannot be explained" in capsys.readouterr().err
+
+
 def test_guidance_can_be_chosen_after_training(tiny_title_run, tiny_run, tmp_path, capsys):
     reports = {}
     for weight in ("0", "1"):
