@@ -30,8 +30,8 @@ def score(
     files: FilesConfig,
     items: Annotated[Path | None, typer.Option(help="CSV or Parquet of items and titles, for new items.")] = None,
     candidates: Annotated[Path | None, typer.Option(help="Pairs of user and item; rank only these.")] = None,
-    only_items: Annotated[Path | None, typer.Option(help="Item ids; recommend nothing else.")] = None,
-    exclude_items: Annotated[Path | None, typer.Option(help="Item ids that are never recommended.")] = None,
+    only_items: Annotated[Path | None, typer.Option(help="File of item ids; recommend only these.")] = None,
+    exclude_items: Annotated[Path | None, typer.Option(help="File of item ids; never recommend these.")] = None,
     form: Annotated[str, typer.Option(help="Of the histories: auto, long or wide.")] = "auto",
     shards: Annotated[str | None, typer.Option(help="Score one part of the users, for instance 2/8.")] = None,
     resume: Annotated[

@@ -78,7 +78,7 @@ class Mixture:
             columns = np.arange(scores.shape[1])
             if offered is not None:
                 columns = np.flatnonzero(offered[start : start + len(columns)])
-                scores = scores[:, columns]
+                scores = scores.take(columns, axis=1)
             if not len(columns):
                 continue
             places = best_items(scores, top_k)
