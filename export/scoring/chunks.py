@@ -23,7 +23,7 @@ import numpy as np
 from export.scoring.batching import BatchLimit, batches
 from export.scoring.inputs import Entry, HistoryFile
 from export.scoring.prefetch import prefetch
-from flr_model.arrays import Ints
+from flr_model.arrays import Bools, Ints
 from flr_model.config import ScoreConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
@@ -102,6 +102,7 @@ class Scoring:
         recommender: ranks.
         config: how many items, which of them, and in what chunks.
         candidates: of each user; None means all items.
+        offered: (M,) the items that anybody can be given; None means all.
         workers: batches ranked at once.
         limit: size of a batch.
     """
@@ -109,6 +110,7 @@ class Scoring:
     recommender: Recommender
     config: ScoreConfig
     candidates: UserCandidates | None = None
+    offered: Bools | None = None
     workers: int = 1
     limit: BatchLimit = field(default_factory=BatchLimit)
 
@@ -167,7 +169,7 @@ class Scoring:
         users = [entries[number].user for number in members]
         rows = HistoryRows.from_lists(known_items, user_id=users, times=known_times)
         allowed = None if self.candidates is None else [self.candidates[user] for user in users]
-        candidates = Candidates(allow_seen=self.config.allow_seen, allowed=allowed)
+        candidates = Candidates(self.config.allow_seen, allowed, self.offered)
         return Chunk(entries, rows, members, candidates, reasons, unknown)
 
     def _no_use(self, entry: Entry, n_known: int) -> str:

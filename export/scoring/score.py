@@ -23,6 +23,7 @@ from export.scoring.inputs import HistoryFile, Shard
 from export.scoring.outputs import Counts, Output, Reject, claimed
 from export.scoring.prefetch import prefetch
 from export.scoring.report import ScoreReport, report_of
+from export.scoring.rules import ItemRules
 from export.scoring.sinks import result_columns, result_table
 from flr_model import __version__
 from flr_model.artifacts import MANIFEST
@@ -31,6 +32,7 @@ from flr_model.data.histories import PAD
 from flr_model.errors import DataError, FlrError, Interrupted
 from flr_model.files.reading import Reading
 from flr_model.progress import SILENT, Progress, Task
+from flr_model.ranking.catalog import index_serves
 from flr_model.ranking.recommender import Ranking, Recommender
 
 if TYPE_CHECKING:
@@ -50,12 +52,13 @@ class Job:
     form: str
     items: Path | None
     candidates: Path | None
+    rules: ItemRules
     shard: Shard
     bundle: Path | None
 
     def inputs(self) -> tuple[Path | None, ...]:
         """Return all that is read."""
-        return self.bundle, self.histories, self.items, self.candidates
+        return self.bundle, self.histories, self.items, self.candidates, self.rules.only, self.rules.exclude
 
     def identity(self) -> dict[str, Any]:
         """Return what must be the same for an interrupted run to be resumed."""
@@ -65,6 +68,8 @@ class Job:
             "the histories": _stamp(self.histories),
             "--items": _stamp(self.items),
             "--candidates": _stamp(self.candidates),
+            "--only-items": _stamp(self.rules.only),
+            "--exclude-items": _stamp(self.rules.exclude),
             "--shards": f"{self.shard.number}/{self.shard.count}",
             "the columns": {**self.files.as_dict(), "form": self.form},
             "settings": {name: value for name, value in self.config.as_dict().items() if name != "threads"},
@@ -82,8 +87,11 @@ class Job:
         """Open the histories."""
         return HistoryFile.open(self.histories, self.reading("histories", "interactions"), self.form)
 
-    def run(self, source: HistoryFile, output: Output, progress: Progress) -> None:
-        """Rank what is not done yet."""
+    def run(self, source: HistoryFile, output: Output, progress: Progress) -> int:
+        """Rank what is not done yet, and return how many users were done before."""
+        before = output.counts.users
+        if output.done:
+            return before
         recommender = self.recommender
         if self.items is not None:
             known = _read_items(self.items, self.reading("items", "items"), recommender)
@@ -92,7 +100,14 @@ class Job:
         if self.candidates is not None:
             reading = self.reading("candidates", "interactions")
             allowed = read_candidates(self.candidates, recommender.catalog, reading)
-        _run(Scoring(recommender, self.config, allowed, *_means(self.config)), source, self.shard, output, progress)
+        offered = self.rules.offered(recommender.catalog, lambda role: self.reading(role, "interactions"))
+        if self.config.index == "ann" and not index_serves(offered, self.config.top_k):
+            logger.warning(
+                "--index ann is not used: it would miss items, since --only-items and --exclude-items leave out so many"
+            )
+        work = Scoring(recommender, self.config, allowed, offered, *_means(self.config))
+        _run(work, source, self.shard, output, progress)
+        return before
 
 
 def score_file(
@@ -105,6 +120,7 @@ def score_file(
     form: str = "auto",
     items: Path | None = None,
     candidates: Path | None = None,
+    rules: ItemRules | None = None,
     shard: Shard | None = None,
     bundle: Path | None = None,
     overwrite: bool = False,
@@ -122,11 +138,11 @@ def score_file(
         form: of the histories: auto, long or wide.
         items: titles by which items that the recommender does not know are used and recommended.
         candidates: pairs of user and item; only these are ranked, and a user without any is rejected.
+        rules: which items may be recommended to anybody.
         shard: the part of the users to score; None scores all.
         bundle: the bundle's folder, so that ``resume`` notices another one.
         overwrite: replace an existing result.
-        resume: go on where an interrupted run with the same arguments (but threads, which change no result) stopped,
-            if there is one; CSV only.
+        resume: go on where an interrupted run with the same arguments (threads aside) stopped, if any; CSV only.
         progress: told of users.
 
     Raises:
@@ -137,12 +153,11 @@ def score_file(
         NothingToDo: if there is nothing to resume, because the result is finished.
     """
     started = time.monotonic()
-    job = Job(recommender, histories, config, files or FilesConfig(), form, items, candidates, shard or Shard(), bundle)
+    given = files or FilesConfig(), form, items, candidates, rules or ItemRules(), shard or Shard(), bundle
+    job = Job(recommender, histories, config, *given)
     source = job.source()
     with claimed(out, job.identity(), inputs=job.inputs(), overwrite=overwrite, resume=resume) as output:
-        before = output.counts.users
-        if not output.done:
-            job.run(source, output, progress)
+        before = job.run(source, output, progress)
         output.finish()
     return report_of(out, output.rejects, output.counts, before, time.monotonic() - started)
 

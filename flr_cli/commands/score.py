@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,19 +13,25 @@ from flr_cli.options import RUN_PANEL, JsonOpt, OutOpt, OverwriteOpt, command, s
 from flr_cli.progress import ConsoleProgress
 from flr_model.config import FilesConfig, ScoreConfig
 
+if TYPE_CHECKING:
+    from export.scoring.report import ScoreReport
+
+HistoriesArg = Annotated[
+    Path, typer.Argument(help="CSV (gz too) or Parquet: a row per interaction, or a row per user with a list of items.")
+]
+
 
 @command(ScoreConfig, FilesConfig)
 def score(
     bundle: Annotated[Path, typer.Argument(help="Bundle made by `flr export --onnx`.")],
-    histories: Annotated[
-        Path,
-        typer.Argument(help="CSV (gz too) or Parquet: a row per interaction, or a row per user with a list of items."),
-    ],
+    histories: HistoriesArg,
     out: OutOpt,
     score: ScoreConfig,
     files: FilesConfig,
     items: Annotated[Path | None, typer.Option(help="CSV or Parquet of items and titles, for new items.")] = None,
     candidates: Annotated[Path | None, typer.Option(help="Pairs of user and item; rank only these.")] = None,
+    only_items: Annotated[Path | None, typer.Option(help="File of item ids; recommend only these.")] = None,
+    exclude_items: Annotated[Path | None, typer.Option(help="File of item ids; never recommend these.")] = None,
     form: Annotated[str, typer.Option(help="Of the histories: auto, long or wide.")] = "auto",
     shards: Annotated[str | None, typer.Option(help="Score one part of the users, for instance 2/8.")] = None,
     resume: Annotated[
@@ -42,11 +48,11 @@ def score(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from export.runtime import load_bundle
     from export.scoring.inputs import Shard
+    from export.scoring.rules import ItemRules
     from export.scoring.score import score_file
 
-    recommender = load_bundle(bundle, threads=1, index=score.index)
     report = score_file(
-        recommender,
+        load_bundle(bundle, threads=1, index=score.index),
         histories,
         out,
         config=score,
@@ -54,6 +60,7 @@ def score(
         form=form,
         items=items,
         candidates=candidates,
+        rules=ItemRules(only_items, exclude_items),
         shard=None if shards is None else Shard.parse(shards),
         bundle=bundle,
         overwrite=overwrite,
@@ -62,6 +69,10 @@ def score(
     )
     if json:
         console.emit_json(report)
-        return
+    else:
+        _show(report)
+
+
+def _show(report: ScoreReport) -> None:
     shown = [(name.replace("_", " "), value) for name, value in vars(report).items() if value is not None]
     console.table("Scored", ("", "value"), [(n, f"{v:,.1f}" if isinstance(v, float) else v) for n, v in shown])

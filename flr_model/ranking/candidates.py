@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flr_model.arrays import Bools, Ints
 from flr_model.data.histories import HistoryRows
-
-Ints = npt.NDArray[np.int64]
 
 _NONE = np.zeros(0, np.int64)
 
@@ -26,10 +25,12 @@ class Candidates:
     Args:
         allow_seen: keep what a row's user interacted with.
         allowed: per row the positions to choose from, ascending and distinct, None for all; None means all for all.
+        offered: (M,) the items that anybody can be given; None means all.
     """
 
     allow_seen: bool = False
     allowed: Sequence[Ints | None] | None = None
+    offered: Bools | None = None
 
     def hidden(self, rows: HistoryRows) -> tuple[Ints, Ints]:
         """Return (H,) rows and (H,) seen items that are no candidates; an item may come twice."""
@@ -42,6 +43,8 @@ class Candidates:
     def mask(self, scores: npt.NDArray[Any], rows: HistoryRows) -> npt.NDArray[Any]:
         """Set the (B, M) scores of all that is no candidate to -inf, in place, and return them."""
         scores[self.hidden(rows)] = -np.inf
+        if self.offered is not None:
+            scores[:, ~self.offered] = -np.inf
         for row, own in enumerate(self.allowed or ()):
             if own is not None:
                 kept = scores[row, own]

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from flr_model.arrays import Floats, Ints
+from flr_model.arrays import Bools, Floats, Ints
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
@@ -22,6 +22,14 @@ from flr_model.ranking.recommender import Ranking, Reader, UserStates, columns_f
 
 NEAR = 30
 """Items that an approximate index is asked for, per place of the ranking."""
+
+
+def index_serves(offered: Bools | None, top_k: int) -> bool:
+    """Say whether an index finds enough: it is asked for as many items more as are not offered.
+
+    Where that would more than double the search, the whole catalogue is ranked.
+    """
+    return offered is None or int((~offered).sum()) <= NEAR * top_k
 
 
 class ItemIndex(Protocol):
@@ -101,30 +109,34 @@ class CatalogRecommender:
         Args:
             rows: B histories.
             top_k: items per user.
-            candidates: of each row; with an index, all means those that it finds near, and those with counts.
+            candidates: of each row; with an index that serves, all means those that it finds near, and those with
+                counts.
         """
         states = self.states(rows)
         mixture = self.mixture(rows, states)
-        hidden, allowed = candidates.hidden(rows), candidates.allowed
+        hidden, allowed, offered = candidates.hidden(rows), candidates.allowed, candidates.offered
         if allowed is not None:
-            best = mixture.best_of(hidden, top_k, allowed)
-        elif self.index is not None:
-            best = mixture.best_of(hidden, top_k, self._near(mixture, hidden[0], top_k), estimate=True)
+            best = mixture.best_of(hidden, top_k, allowed, offered)
+        elif self.index is not None and index_serves(offered, top_k):
+            near = self._near(mixture, hidden[0], top_k, 0 if offered is None else int((~offered).sum()))
+            best = mixture.best_of(hidden, top_k, near, offered, estimate=True)
         else:
-            best = mixture.best(hidden, top_k)
+            best = mixture.best(hidden, top_k, offered)
         shares = mixture.shares(best.items)
         parts = Parts.of(self.evidence, mixture, states, rows, best.items)
         return Ranking(best.items, best.scores, shares, parts.counted(shares), parts.because(shares))
 
-    def _near(self, mixture: Mixture, hidden: Ints, top_k: int) -> list[Ints]:
+    def _near(self, mixture: Mixture, hidden: Ints, top_k: int, not_offered: int) -> list[Ints]:
         """Candidates of an approximate index: items near any factor's query, and all that were counted.
 
-        ``hidden`` has a user's number once for every item that it must not be given.
+        ``hidden`` has a user's number once for every item that it must not be given, and nobody is given another
+        ``not_offered`` ones.
         """
         assert self.index is not None
         n, k, width = mixture.queries.shape
         most = int(np.bincount(hidden).max(initial=0))
-        near = self.index.search(mixture.queries.reshape(n * k, width), max(NEAR * top_k, top_k + most)).reshape(n, -1)
+        wanted = max(NEAR * top_k, top_k + most) + not_offered
+        near = self.index.search(mixture.queries.reshape(n * k, width), wanted).reshape(n, -1)
         starts = np.searchsorted(mixture.counts.row, np.arange(n + 1))
         return [
             np.union1d(line[line != PAD], mixture.counts.item[starts[user] : starts[user + 1]])

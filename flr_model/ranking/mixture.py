@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flr_model.arrays import Floats, Ints
+from flr_model.arrays import Bools, Floats, Ints
 from flr_model.data.histories import PAD
 from flr_model.ranking.evidence import FactorCounts
 from flr_model.ranking.topk import Best, best_items, better, take
@@ -60,28 +60,41 @@ class Mixture:
     seen: tuple[Ints, Ints]
     seen_logit: float
 
-    def best(self, hidden: tuple[Ints, Ints], top_k: int) -> Best:
+    def best(self, hidden: tuple[Ints, Ints], top_k: int, offered: Bools | None = None) -> Best:
         """Rank the whole catalogue.
 
         Args:
             hidden: rows and items that are no candidates.
             top_k: k; at most M places are returned.
+            offered: (M,) the items that are candidates of anybody; None for all.
 
         Returns:
             The best items and the logarithms of their probabilities.
         """
         top_k = min(top_k, len(self.vectors))
-        best = None
+        best = None if offered is None else Best.nothing(len(self.queries), top_k)
         for start, scores in self._log_probabilities():
             scores[within(start, scores.shape[1], *hidden)] = -np.inf
-            items = best_items(scores, top_k)
-            here = Best(np.where(items == PAD, PAD, items + start), take(scores, items))
+            columns = np.arange(scores.shape[1])
+            if offered is not None:
+                columns = np.flatnonzero(offered[start : start + len(columns)])
+                scores = scores.take(columns, axis=1)
+            if not len(columns):
+                continue
+            places = best_items(scores, top_k)
+            here = Best(np.where(places == PAD, PAD, columns[places] + start), take(scores, places))
             best = here if best is None else better(best, here, top_k)
         assert best is not None
         return best
 
     def best_of(
-        self, hidden: tuple[Ints, Ints], top_k: int, candidates: Sequence[Ints | None], *, estimate: bool = False
+        self,
+        hidden: tuple[Ints, Ints],
+        top_k: int,
+        candidates: Sequence[Ints | None],
+        offered: Bools | None = None,
+        *,
+        estimate: bool = False,
     ) -> Best:
         """Rank given candidates by their probability among the whole catalogue, as `best` would.
 
@@ -89,17 +102,19 @@ class Mixture:
             hidden: rows and items that are no candidates.
             top_k: k; at most M places are returned.
             candidates: positions for each user, ascending and distinct; None for all.
+            offered: (M,) those of them that may be ranked; None for all.
             estimate: normalise the factors by the candidates and a sample of the other items, not by all of them; for
                 candidates that hold whatever has a large probability.
         """
         n, top_k = len(self.queries), min(top_k, len(self.vectors))
         if estimate:
             self.__dict__["normalizers"] = self._estimated(candidates)
-        best = Best(np.full((n, top_k), PAD, np.int64), np.full((n, top_k), -np.inf, np.float32))
+        best = Best.nothing(n, top_k)
         hidden_items = hidden[1][np.argsort(hidden[0], kind="stable")]
         hidden_of_user = np.searchsorted(np.sort(hidden[0]), np.arange(n + 1))
         for user, given in enumerate(candidates):
             own = np.arange(len(self.vectors)) if given is None else given
+            own = own if offered is None else own[offered[own]]
             own = np.setdiff1d(own, hidden_items[hidden_of_user[user] : hidden_of_user[user + 1]])
             if not len(own):
                 continue

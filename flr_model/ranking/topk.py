@@ -20,6 +20,11 @@ class Best(NamedTuple):
     items: Ints
     scores: Floats
 
+    @classmethod
+    def nothing(cls, rows: int, top_k: int) -> Best:
+        """Return places that are all empty."""
+        return cls(np.full((rows, top_k), PAD, np.int64), np.full((rows, top_k), -np.inf, np.float32))
+
 
 def best_items(scores: Floats, top_k: int) -> Ints:
     """Return (B, k) positions of the highest scores, best first; equal scores in order of position.

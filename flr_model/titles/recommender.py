@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from flr_model.arrays import Floats, Ints
 from flr_model.config import ModelConfig
@@ -21,6 +20,7 @@ from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.lags import PaddedHistories, RecencyWeights
 from flr_model.ranking.recommender import Ranking, Reader, UserStates, columns_for, widened
 from flr_model.titles.beams import Doubles, Found, by_user
+from flr_model.titles.eligible import Eligible
 from flr_model.titles.search import TitleReader, TitleSearch
 from flr_model.titles.tree import TitleTree
 
@@ -180,63 +180,6 @@ class Guidance:
         mass = self.below[user, self.tree.last_title[node]] - self.below[user, self.tree.first_title[node]]
         logs: Doubles = np.log(np.maximum(mass, 1e-30))
         return logs
-
-
-@dataclass(frozen=True)
-class Eligible:
-    """Which titles each user can be given: those with an item that is a candidate and not hidden.
-
-    Keys are ``user * n + number``, sorted.
-
-    Args:
-        tree: of the titles.
-        restricted: (B,) whether a user has candidates of its own.
-        hidden_items: keys of items that a user must not be given. hidden_titles: of titles with no other items.
-        allowed_items: keys of a restricted user's candidates that are not hidden. allowed_titles: of their titles.
-    """
-
-    tree: TitleTree
-    restricted: npt.NDArray[np.bool_]
-    hidden_items: Ints
-    hidden_titles: Ints
-    allowed_items: Ints
-    allowed_titles: Ints
-
-    @classmethod
-    def of(cls, tree: TitleTree, rows: HistoryRows, candidates: Candidates) -> Eligible:
-        """Combine the histories and the candidates of B users."""
-        n_items, n_titles = len(tree.items), tree.n_titles
-        row, item = candidates.hidden(rows)
-        hidden = np.unique(row * n_items + item)
-        title_key = hidden // n_items * n_titles + tree.title_of[hidden % n_items]
-        titles, count = np.unique(title_key, return_counts=True)
-        gone = titles[count == np.diff(tree.first_item)[titles % n_titles]]
-        own = candidates.allowed or [None] * len(rows)
-        keys = [user * n_items + np.unique(items) for user, items in enumerate(own) if items is not None]
-        allowed = np.setdiff1d(np.concatenate([*keys, np.zeros(0, np.int64)]), hidden).astype(np.int64)
-        return cls(
-            tree,
-            np.asarray([items is not None for items in own], bool),
-            hidden,
-            gone,
-            allowed,
-            np.unique(allowed // n_items * n_titles + tree.title_of[allowed % n_items]),
-        )
-
-    def any_left(self, user: Ints, node: Ints) -> npt.NDArray[np.bool_]:
-        """Return (n,) whether a title under the node is eligible for the user."""
-        first, last = (user * self.tree.n_titles + ends[node] for ends in (self.tree.first_title, self.tree.last_title))
-
-        def within(keys: Ints) -> Ints:
-            return np.searchsorted(keys, last) - np.searchsorted(keys, first)
-
-        some_allowed, all_hidden = within(self.allowed_titles) > 0, within(self.hidden_titles) == last - first
-        return np.where(self.restricted[user], some_allowed, ~all_hidden)
-
-    def items(self, user: Ints, item: Ints) -> npt.NDArray[np.bool_]:
-        """Return (n,) whether an item is eligible for the user."""
-        key = user * len(self.tree.items) + item
-        return np.where(self.restricted[user], np.isin(key, self.allowed_items), ~np.isin(key, self.hidden_items))
 
 
 @dataclass(frozen=True)

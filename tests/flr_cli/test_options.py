@@ -61,8 +61,8 @@ OPTIONS = {
     "clip_low clip_high kl refresh_steps max_steps valid_rows warmup_steps cache_mb",
     "eval": "source data out split match allow_seen max_rows guidance batch_size bootstrap seed",
     "export": "run out onnx data precision guidance tolerance max_ndcg_loss min_overlap max_size",
-    "score": f"bundle histories out items candidates {FILES} form shards resume top_k allow_seen strict index threads "
-    "batch_size",
+    "score": f"bundle histories out items candidates only_items exclude_items {FILES} form shards resume top_k "
+    "allow_seen strict index threads batch_size",
     "explain": f"bundle user histories item {FILES} form top_k",
     "init": "out",
     "doctor": "",

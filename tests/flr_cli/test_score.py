@@ -61,6 +61,22 @@ def test_every_option_reaches_the_library(flr, bundle, tmp_path, capsys):
     assert {row["item_id"] for row in rows} == {"y"}
 
 
+def test_rules_hold_for_all_users(flr, bundle, histories, tmp_path, capsys):
+    (tmp_path / "season.txt").write_text("c\ne\nf\n")
+    (tmp_path / "gone.csv").write_text("sku;stock\nf;0\nold;0\n")
+    command = ["score", str(bundle), str(histories), "-o", str(tmp_path / "recs.csv"), "--item-col", "exclude=sku"]
+    rules = ["--only-items", str(tmp_path / "season.txt"), "--exclude-items", str(tmp_path / "gone.csv")]
+    assert flr([*command, *rules]) == 0
+    assert "unknown ids, which are left out: 1 of 2, for instance old" in " ".join(capsys.readouterr().err.split())
+    rows = list(csv.DictReader((tmp_path / "recs.csv").open()))
+    assert [(row["user_id"], row["item_id"]) for row in rows] == [("u", "c"), ("u", "e"), ("v", "c"), ("v", "e")]
+    (tmp_path / "gone.csv").write_text("old\n")
+    assert flr([*command, *rules, "--overwrite"]) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "none of its ids is known (1 id, for instance old)" in said
+    assert "--item-col exclude=NAME" in said
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -108,6 +108,33 @@ def test_only_candidates_are_ranked_with_their_probability_among_all_items(recom
     assert empty.items.tolist() == empty.because.tolist() == [[PAD, PAD], [PAD, PAD]]
 
 
+def test_what_is_not_offered_is_no_candidate_and_scores_stay(recommender):
+    offered = np.asarray([True, True, False, True])
+    candidates = Candidates(offered=offered)
+    scores, unseen = recommender.scores(ROWS, candidates), recommender.scores(ROWS, UNSEEN)
+    np.testing.assert_array_equal(scores, np.where(offered, unseen, -np.inf))
+    ranking = recommender.recommend(ROWS, 4, candidates.select(np.asarray([0, 1])))
+    assert 2 not in ranking.items
+    row, place = np.nonzero(ranking.items != PAD)
+    assert len(row) == np.isfinite(scores).sum()
+    np.testing.assert_allclose(ranking.scores[row, place], scores[row, ranking.items[row, place]], rtol=1e-5)
+
+
+def test_an_index_is_asked_for_as_many_more_as_are_not_offered_unless_they_are_too_many(recommender, monkeypatch):
+    index = Index(VECTORS)
+    near = CatalogRecommender(StubReader(), recommender.catalog, VECTORS, EVIDENCE, max_history=2, index=index)
+    near.recommend(ROWS, 1)
+    candidates = Candidates(offered=np.asarray([True, True, False, True]))
+    ranking = near.recommend(ROWS, 1, candidates)
+    (_, before), (_, asked) = index.asked
+    assert asked == before + 1
+    assert 2 not in ranking.items
+    monkeypatch.setattr("flr_model.ranking.catalog.NEAR", 0)
+    exact = near.recommend(ROWS, 1, candidates)
+    assert len(index.asked) == 2
+    assert exact.items.tolist() == recommender.recommend(ROWS, 1, candidates).items.tolist()
+
+
 def test_top_k_beyond_the_catalogue_gives_all_items(recommender):
     assert recommender.recommend(ROWS, 100).items.shape == (2, 4)
 

@@ -73,6 +73,26 @@ def test_candidates_keep_their_probability_among_the_whole_catalogue(case, k):
     np.testing.assert_allclose(best.scores, scores, rtol=1e-4)
 
 
+@pytest.mark.parametrize("block", [1, B * K * 13, 1 << 22])
+@pytest.mark.parametrize("k", [1, 5, 60])
+@pytest.mark.parametrize("share", [0, 0.05, 0.5, 1])
+def test_what_is_offered_in_blocks_ranks_as_masking_all_scores_does(case, monkeypatch, block, k, share):
+    found, hidden, joint = case
+    monkeypatch.setattr(mixture, "BLOCK_LOGITS", block)
+    offered = np.random.default_rng(2).random(M) < share
+    closed = np.tile(~offered, (B, 1))
+    closed[hidden] = True
+    expected = ranked(joint.sum(1), np.nonzero(closed), k)
+    closed[:, 1::2] = True
+    even = ranked(joint.sum(1), np.nonzero(closed), k)
+    for best, (items, scores) in (
+        (found.best(hidden, k, offered), expected),
+        (found.best_of(hidden, k, [np.arange(0, M, 2)] * B, offered), even),
+    ):
+        assert best.items.tolist() == items.tolist()
+        np.testing.assert_allclose(best.scores, scores, rtol=1e-4)
+
+
 def test_shares_add_up_to_one_and_are_the_factors_parts_of_the_probability(case):
     found, _, joint = case
     items = np.asarray([[user, 3 * user + 1, PAD] for user in range(B)])

@@ -6,7 +6,8 @@ import pytest
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking.candidates import UNSEEN, Candidates
 from flr_model.ranking.recommender import UserStates
-from flr_model.titles.recommender import Eligible, Guidance
+from flr_model.titles.eligible import Eligible
+from flr_model.titles.recommender import Guidance
 from flr_model.titles.search import Prompted, TitleSearch
 from flr_model.titles.tree import TitleTree
 
@@ -131,6 +132,19 @@ def test_only_candidates_are_found():
     found, _ = search(TREE.n_titles, eligible=Eligible.of(TREE, rows([[], [], []]), Candidates(allowed=own)))
     assert set(found.title[found.user == 0]) == set(TREE.title_of[[3, 8]])
     assert np.bincount(found.user, minlength=3).tolist() == [len(set(TREE.title_of[[3, 8]])), TREE.n_titles, 0]
+
+
+def test_only_titles_with_an_item_that_is_offered_and_left_are_found():
+    offered = RNG.random(len(TREE.items)) < 0.3
+    history, own = [np.flatnonzero(offered)[::2].tolist(), [], []], [None, None, np.arange(0, len(TREE.items), 2)]
+    eligible = Eligible.of(TREE, rows(history), Candidates(allowed=own, offered=offered))
+    found, _ = search(TREE.n_titles, eligible=eligible)
+    left = np.tile(offered, (N_USERS, 1))
+    left[0, history[0]] = False
+    left[2, 1::2] = False
+    for user, items in enumerate(left):
+        assert sorted(found.title[found.user == user]) == np.unique(TREE.title_of[items]).tolist()
+        assert eligible.items(np.full(len(items), user), np.arange(len(items))).tolist() == items.tolist()
 
 
 def test_guidance_mixes_the_probabilities_of_titles():
