@@ -7,6 +7,7 @@ from pathlib import Path
 
 from export.scoring.chunks import Scoring
 from export.scoring.inputs import Entry, HistoryFile, Shard
+from export.scoring.rules import ItemRules
 from export.scoring.score import Job
 from flr_model.config import FilesConfig, ScoreConfig
 from flr_model.data.histories import HistoryRows
@@ -41,7 +42,9 @@ def read_user(
     Raises:
         DataError: if the file cannot be read, has no such user, or nothing usable of it.
     """
-    job = Job(recommender, histories, ScoreConfig(), files or FilesConfig(), form, None, None, Shard(), bundle)
+    job = Job(
+        recommender, histories, ScoreConfig(), files or FilesConfig(), form, None, None, ItemRules(), Shard(), bundle
+    )
     entry = find_user(job.source(), user)
     (chunk,) = Scoring(recommender, job.config).chunks(iter([entry]))
     if chunk.reasons:
