@@ -97,8 +97,10 @@ def flr(*arguments, hook="", **options):
     )
 
 
+# A background job of a script starts with Ctrl-C ignored, and so would its children.
 SLOW = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from flr_cli.commands import doctor
 def slow():
     print("begun", flush=True)

@@ -51,7 +51,7 @@ def test_a_dry_run_of_a_choice_plans_the_largest_model_that_would_be_tried(tmp_p
     for k in ("6", "auto"):
         assert main([*words, "--n-factors", k]) == 0
         plans[k] = json.loads(capsys.readouterr().out)
-    assert plans["auto"]["n_factors"].startswith("6: the largest of 1, 2, 3, 4, 6")
+    assert plans["auto"]["n_factors"].startswith("6: the largest of 1, 2, 3, 4, 5, 6")
     assert plans["auto"]["parameters"] == plans["6"]["parameters"]
     assert plans["6"]["n_factors"] == "6"
 
