@@ -50,6 +50,7 @@ class Claim:
         try:
             new.mkdir()
             yield new
+            _set_permissions(new)
             replace(new, self.path)
         finally:
             if new.exists():
@@ -139,6 +140,14 @@ def check_target(
     except OSError as error:
         raise _unwritable(path, error, owned=owned) from error
     return target
+
+
+def _set_permissions(folder: Path) -> None:
+    """Give every file the permissions of the folder; some libraries write files that only their owner can read."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _resolved(path: Path) -> Path:

@@ -329,3 +329,14 @@ def test_killed_at_any_step_leaves_the_old_or_the_new_and_the_next_clears_up(tmp
             break
     assert done.returncode == 0
     assert count > 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_what_one_may_read_of_a_folder_of_results_one_may_read_of_its_files(tmp_path):
+    with claim(tmp_path / "run", "run") as place, place.folder() as folder:
+        (folder / "parts").mkdir()
+        for name in ("head.bin", "parts/model.bin"):
+            (folder / name).write_bytes(b"weights")
+            (folder / name).chmod(0o600)
+    expected = (tmp_path / "run").stat().st_mode & 0o666
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "run").rglob("*") if path.is_file()} == {expected}
