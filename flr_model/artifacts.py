@@ -139,7 +139,7 @@ def open_folder(folder: Path, *kinds: str) -> Manifest:
     body = _read_body(folder)
     if body["kind"] not in kinds:
         raise ArtifactError(
-            f"{folder} is a {body['kind']}, this command wants a {' or '.join(kinds)}",
+            f"{folder}: expected a {' or '.join(kinds)}, got a {body['kind']}",
             hint=" or ".join(f"make one with `{LAYOUTS[kind].made_by}`" for kind in kinds),
         )
     layout = LAYOUTS[body["kind"]]

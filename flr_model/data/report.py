@@ -239,8 +239,8 @@ def _weak_splits(splits: Mapping[str, HistoryRows], warm: npt.NDArray[np.bool_])
 
 def _keys(rows: HistoryRows, *, timed: bool) -> pd.DataFrame:
     histories = (rows.items[start:stop].tobytes() for start, stop in pairwise(rows.offsets.tolist()))
-    told_apart = rows.target_time if timed else np.fromiter(histories, object, count=len(rows))
-    return pd.DataFrame({"user": rows.user_id, "target": rows.target, "told_apart": told_apart})
+    occasion = rows.target_time if timed else np.fromiter(histories, object, count=len(rows))
+    return pd.DataFrame({"user": rows.user_id, "target": rows.target, "occasion": occasion})
 
 
 def _describe_split(

@@ -13,7 +13,7 @@ from torch import nn
 
 Group = Literal[
     "item_maps",  # maps and scales in item space
-    "item_residuals",  # what single items learn beyond their titles
+    "item_residuals",  # per-item residuals
     "reasoner",  # all that reads the backbone's states
     "projection",  # the map from item vectors into the backbone
     "scalars",  # slopes, scales, kernels, biases of the factors

@@ -39,7 +39,7 @@ def test_incomplete_bundle_names_what_is_missing(folder):
 
 def test_folder_of_another_kind_is_refused(folder):
     Manifest("dataset").write(folder)
-    with pytest.raises(ArtifactError, match="is a dataset, this command wants a bundle"):
+    with pytest.raises(ArtifactError, match="expected a bundle, got a dataset"):
         Bundle.open(folder)
 
 

@@ -147,7 +147,7 @@ def test_a_dataset_that_is_gone_asks_for_the_flag(bundle, dataset, tmp_path, cap
 
 def test_a_dataset_in_place_of_a_run_is_refused(dataset, capsys):
     assert main(["eval", str(dataset.folder)]) == 3
-    assert "is a dataset, this command wants a run or bundle" in capsys.readouterr().err
+    assert "expected a run or bundle, got a dataset" in capsys.readouterr().err
 
 
 def test_an_unknown_split_is_a_usage_error(bundle, capsys):

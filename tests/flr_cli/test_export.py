@@ -47,7 +47,7 @@ def test_a_refused_export_exits_with_4_and_leaves_no_trace(tiny_run, tmp_path, c
 
 def test_a_dataset_in_place_of_a_run_is_refused(tiny_dataset, tmp_path, capsys):
     assert main(["export", str(tiny_dataset), "--out", str(tmp_path / "b")]) == 3
-    assert "wants a run" in capsys.readouterr().err
+    assert "expected a run" in capsys.readouterr().err
 
 
 def test_without_the_exporter_the_extra_is_named(tiny_run, tmp_path, monkeypatch, capsys):

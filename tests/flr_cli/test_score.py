@@ -132,7 +132,7 @@ def test_folder_of_the_wrong_kind_is_code_3(flr, histories, tmp_path, capsys):
     Manifest("dataset").write(tmp_path / "data")
     assert flr(["score", str(tmp_path / "data"), str(histories), "-o", str(tmp_path / "recs.csv")]) == 3
     streams = capsys.readouterr()
-    assert "is a dataset, this command wants a bundle" in streams.err
+    assert "expected a bundle, got a dataset" in streams.err
     assert "flr export --onnx" in streams.err
 
 

@@ -125,5 +125,5 @@ def test_align_writes_a_run_and_says_what_it_kept(tmp_path, tiny_run, capsys):
 def test_align_of_a_dataset_says_what_makes_a_run(tmp_path, tiny_dataset, capsys):
     assert main(["align", str(tiny_dataset), "--out", str(tmp_path / "aligned")]) == 3
     error = capsys.readouterr().err
-    assert "is a dataset, this command wants a run" in error
+    assert "expected a run, got a dataset" in error
     assert "flr train" in error

@@ -44,7 +44,7 @@ def test_a_manifest_survives_writing_and_reading(dataset):
 
 
 def test_a_folder_of_another_kind_is_refused_with_the_command_that_makes_the_right_one(dataset):
-    with pytest.raises(ArtifactError, match="is a dataset, this command wants a run or bundle") as caught:
+    with pytest.raises(ArtifactError, match="expected a run or bundle, got a dataset") as caught:
         open_folder(dataset, "run", "bundle")
     assert "flr train" in caught.value.hint
 

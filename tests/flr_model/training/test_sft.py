@@ -258,7 +258,7 @@ def test_a_dataset_without_training_rows_is_an_error(tmp_path, tiny_backbone):
 
 
 def test_a_folder_of_another_kind_is_an_error(tiny_run, tmp_path, tiny_backbone):
-    with pytest.raises(ArtifactError, match="is a run, this command wants a dataset"):
+    with pytest.raises(ArtifactError, match="expected a dataset, got a run"):
         train(tiny_run, tmp_path / "run", model=tiny_model(tiny_backbone), train=tiny_train())
 
 
