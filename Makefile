@@ -23,7 +23,7 @@ demo: install
 	$(BIN)/python benchmarks/demo.py --folder $(DEMO)
 
 test: install check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
 check: install
 	$(BIN)/ruff check .

@@ -16,12 +16,10 @@ from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, ConfigError, DataError
 from flr_model.evaluation.validation import validator
 from flr_model.nn.run import Run, load_recommender, load_run
-from flr_model.training import tuning
+from flr_model.training import sft, tuning
 from flr_model.training.sft import train
 from flr_model.training.tuning import choose_epochs
 from tests.builders import TITLES, catalog_of, reseal, tiny_model, tiny_train, write_dataset
-
-RATES = ("learning_rate", "reasoner_learning_rate", "scalar_learning_rate")
 
 
 @pytest.fixture
@@ -185,11 +183,24 @@ def test_a_refit_repeats_the_tuning_although_its_rows_are_enough_for_another(fit
     assert (first.tuning, again.tuning) == ("frozen", "frozen")
 
 
-def test_early_stopping_keeps_the_best_epoch(fit, tmp_path):
-    ruinous = {"epochs": 6, "patience": 1, **dict.fromkeys(RATES, 1.0)}
-    report = fit(tmp_path / "run", settings=ruinous)
-    assert report.steps < 6 * math.ceil(report.rows / 64)
-    assert report.best_epoch * math.ceil(report.rows / 64) < report.steps
+def test_early_stopping_keeps_the_best_epoch(fit, tmp_path, monkeypatch):
+    seen = []
+
+    def scripted(recommender, rows):
+        """Validation that falls after the second epoch, whatever the weights are; it notes them."""
+
+        def validate():
+            seen.append(recommender.__self__.head.decoder.item_map.detach().clone())
+            return {"NDCG@10": (0.1, 0.2, 0.3, 0.25, 0.3)[len(seen) - 1], "HR@10": 0.5}
+
+        return validate
+
+    monkeypatch.setattr(sft, "validator", scripted)
+    report = fit(tmp_path / "run", settings={"epochs": 6, "patience": 1, "tuning": "frozen"})
+    _, first, second, third, kept = seen
+    assert (report.steps, report.best_epoch) == (3 * math.ceil(report.rows / 64), 2)
+    assert not any(torch.equal(kept, other) for other in (first, third))
+    assert torch.equal(kept, second)
 
 
 @pytest.mark.parametrize("tuning", ["lora", "full"])
