@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 Past = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values (B, heads, P, width) of every layer for P positions."""
+
+LENGTH_GROUPS = 4
+"""Histories of a batch are read in so many groups of like length."""
 
 
 def best_device() -> torch.device:
@@ -141,6 +145,33 @@ class Trunk(nn.Module):
         )
         return output.last_hidden_state, _as_past(output.past_key_values) if keep else None
 
+    def read_by_length(self, embeddings: Tensor, mask: Tensor, *, keep: bool) -> tuple[Tensor, Past | None]:
+        """Run histories, those of like length together, so that hardly any padding is read.
+
+        Args:
+            embeddings: (B, S, d), padded on the left.
+            mask: (B, S) 1 where a position is real.
+            keep: return keys and values for a later call.
+
+        Returns:
+            What a call on all at once returns, but for rounding; zero at padding that was not read.
+        """
+        if _is_tracing() or len(mask) < 2 * LENGTH_GROUPS:
+            whole: tuple[Tensor, Past | None] = self(embeddings, mask, keep=keep)
+            return whole
+        length = mask.sum(1)
+        order = length.argsort()
+        width, states, past = mask.shape[1], [], []
+        for group in order.chunk(LENGTH_GROUPS):
+            longest = max(int(length[group[-1]]), 1)
+            read, kept = self(embeddings[group, -longest:], mask[group, -longest:], keep=keep)
+            states.append(F.pad(read, (0, 0, width - longest, 0)))
+            past.append([[F.pad(part, (0, 0, width - longest, 0)) for part in layer] for layer in kept or ()])
+        back = order.argsort()
+        layers = [zip(*layer, strict=True) for layer in zip(*past, strict=True)]
+        together = tuple((torch.cat(keys)[back], torch.cat(values)[back]) for keys, values in layers)
+        return torch.cat(states)[back], together if keep else None
+
     def extend(self, embeddings: Tensor, positions: Tensor, mask: Tensor, past: Past) -> tuple[Tensor, Past]:
         """Run positions after the cached ones, where each sees what the mask says.
 
@@ -186,6 +217,10 @@ def _not_here(name: str, error: Exception) -> ArtifactError:
         hint=f"name a folder with a model, one of {', '.join(ASSETS)} (`flr fetch`), or a Hugging Face id that is in "
         f"its cache (`hf download {name}` brings it; flr itself uses no network)",
     )
+
+
+def _is_tracing() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _as_past(cache: DynamicCache) -> Past:

@@ -175,7 +175,7 @@ class HistoryEncoder(nn.Module, ABC):
         history = self.embed(batch)
         if self.prompt is not None:
             return self.prompt.read(self.trunk, history, keep=keep)
-        states, past = self.trunk(history.embeddings, history.mask, keep=keep)
+        states, past = self.trunk.read_by_length(history.embeddings, history.mask, keep=keep)
         return EncodedHistory(states, history.mask, history.slot, past)
 
 

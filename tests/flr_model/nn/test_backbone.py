@@ -111,3 +111,18 @@ def test_code_that_comes_with_a_backbone_is_not_run(tmp_path, no_network):
     (folder / "c.py").write_text("raise SystemExit('this must not run')\n")
     with pytest.raises(ArtifactError, match="cannot load the backbone"):
         load_backbone(str(folder))
+
+
+def test_reading_by_length_gives_the_states_and_the_cache_of_reading_all_at_once(trunk):
+    length = torch.tensor([3, 0, 9, 1, 2, 2, 7, 9, 4, 1, 1, 6])
+    mask = (torch.arange(10) >= 10 - length[:, None]).long()
+    embeddings = torch.randn(len(length), 10, WIDTH, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        states, past = trunk(embeddings, mask, keep=True)
+        grouped, cache = trunk.read_by_length(embeddings, mask, keep=True)
+    torch.testing.assert_close(grouped[mask > 0], states[mask > 0])
+    assert len(cache) == len(past)
+    for layer, expected in zip(cache, past, strict=True):
+        for part, whole in zip(layer, expected, strict=True):
+            torch.testing.assert_close(part.transpose(1, 2)[mask > 0], whole.transpose(1, 2)[mask > 0])
+    assert grouped[0, :4].eq(0).all()  # padding is not read
