@@ -5,12 +5,9 @@ BIN = $(VENV)/bin
 DEMO ?= demo
 CDS ?= ../shared/data/cds
 BENCH ?= bench
-RELIABILITY = tests/test_offline.py tests/test_dependencies.py tests/flr_model/test_artifacts.py tests/flr_model/test_writing.py \
-	tests/flr_model/data/test_dataset_of.py tests/flr_model/nn/test_run.py tests/flr_model/assets \
-	tests/flr_model/training/test_checkpoints.py tests/flr_model/training/test_resume.py tests/flr_model/training/test_setup.py \
-	tests/export/test_runtime.py tests/export/scoring/test_outputs.py tests/export/scoring/test_resume.py tests/flr_cli/test_eval.py
+COUNT ?= 10000
 
-.PHONY: install demo test check reliability format bench bench-score clean
+.PHONY: install demo test check fuzz reliability oldest format bench bench-score clean
 
 install: $(VENV)/.installed
 
@@ -30,9 +27,13 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Kills, damage, full disks, two processes, links, no network: docs/reliability.md.
+# Whatever a file or a folder holds: `make fuzz COUNT=100000`.
+fuzz: install
+	OMP_NUM_THREADS=1 FLR_FUZZ=$(COUNT) $(BIN)/python -m pytest -n logical -m fault tests/fuzz
+
+# Kills, damage, full disks, two processes, no network, and the fuzzer, with a count of each: docs/reliability.md.
 reliability: install
-	$(BIN)/python -m pytest $(RELIABILITY)
+	OMP_NUM_THREADS=1 FLR_FUZZ=$(COUNT) $(BIN)/python -m pytest -n logical -m fault
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from export.bundle import AGAIN, TITLE_HEAD, TITLE_RECENCY, TITLE_STEP, TITLE_TREE, Bundle
 from flr_model.arrays import Floats, Ints
+from flr_model.artifacts import reading
 from flr_model.config import ModelConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD
@@ -132,10 +132,8 @@ class OnnxWriter(OnnxReader):
         super().__init__(reader, item_encoder, tokenizer, model, threads=threads)
         self._step = open_session(reader.parent / TITLE_STEP, threads=threads, arena=False)
         head = reader.parent / TITLE_HEAD
-        try:
+        with reading(head, AGAIN):
             self._head = np.asarray(np.load(head, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{head} cannot be read: {error}", hint=AGAIN) from None
 
     @property
     def head(self) -> Floats:
@@ -191,13 +189,13 @@ def load_bundle(bundle: Path, *, threads: int = 0, guidance: float | None = None
     model = opened.model.with_guidance(guidance)
     if index == "ann" and model.decoder == "title":  # a search for titles looks at no item's vector
         raise ConfigError("--index ann is for bundles of --decoder catalog")
-    try:
+    with reading(bundle / "items.parquet", AGAIN):
         catalog = Catalog.read(bundle / "items.parquet")
+    with reading(bundle / "item_vectors.npy", AGAIN):
         # asarray: a plain view on the mapped file, so that results of arithmetic are plain arrays too
         vectors = np.asarray(np.load(bundle / "item_vectors.npy", mmap_mode="r", allow_pickle=False))
+    with reading(bundle / "evidence.npz", AGAIN):
         evidence = Evidence.read(bundle / "evidence.npz")
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise ArtifactError(f"{bundle} has a file that cannot be read: {error}", hint=AGAIN) from None
     if not len(vectors) == len(catalog) == evidence.n_items:
         raise ArtifactError(
             f"{bundle} has {len(catalog)} items, {len(vectors)} item vectors and evidence of {evidence.n_items} items",
@@ -221,13 +219,10 @@ def load_bundle(bundle: Path, *, threads: int = 0, guidance: float | None = None
 
 
 def _read_title_files(bundle: Path, n_items: int) -> tuple[TitleTree, RecencyWeights]:
-    try:
-        name = TITLE_TREE
-        tree = TitleTree.read(bundle / name)
-        name = TITLE_RECENCY
-        recency = RecencyWeights.read(bundle / name)
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise ArtifactError(f"{bundle / name} cannot be read: {error}", hint=AGAIN) from None
+    with reading(bundle / TITLE_TREE, AGAIN):
+        tree = TitleTree.read(bundle / TITLE_TREE)
+    with reading(bundle / TITLE_RECENCY, AGAIN):
+        recency = RecencyWeights.read(bundle / TITLE_RECENCY)
     if len(tree.items) != n_items:
         raise ArtifactError(f"{bundle} has {n_items} items, but a tree of the titles of {len(tree.items)}", hint=AGAIN)
     return tree, recency

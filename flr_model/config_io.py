@@ -55,7 +55,7 @@ def read_tables(path: Path) -> dict[str, dict[str, Any]]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist", hint="name an existing TOML file with --config") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of text, of numbers and lists that Python will not take
         raise ConfigError(f"{path} is not TOML: {error}") from None
     tables = current(tables)
     known = {config.table: {f.name for f in own_fields(config)} for config in ALL}

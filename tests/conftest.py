@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import socket
+from collections import Counter
 
 import pytest
 
@@ -12,6 +13,27 @@ if importlib.util.find_spec("torch") is None:
 # Before anything imports huggingface_hub, which reads them once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_modifyitems(items):
+    """Let each report carry the fault that its test tries."""
+    for item in items:
+        if mark := item.get_closest_marker("fault"):
+            item.user_properties.append(("fault", mark.args[0]))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print how often each fault was tried, with `-m fault`."""
+    if config.option.markexpr != "fault":
+        return
+    tried = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        known = dict(report.user_properties)
+        if "fault" in known:
+            tried[known["fault"]] += known.get("tried", 1)
+    terminalreporter.section("faults tried, and met as promised")
+    for fault, times in tried.most_common():
+        terminalreporter.line(f"{fault:<14} {times:>7,}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.fault("versions")
+
 packaging = pytest.importorskip("packaging.requirements")
 tomllib = pytest.importorskip("tomllib")
 

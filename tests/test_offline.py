@@ -9,9 +9,12 @@ import pytest
 
 from flr_model.offline import SWITCHES
 
+pytestmark = pytest.mark.fault("network")
+
 ROOT = Path(__file__).parents[1]
 FAKE = """
 import os
+
 with open(os.environ["RECORD"], "a") as file:
     file.write(os.environ.get("ORT_DISABLE_TELEMETRY", "unset") + "\\n")
 def get_available_providers():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, ClassVar
 
 from flr_model.config.settings import FILES, Settings, setting
@@ -75,13 +77,27 @@ class FilesConfig(Settings):
     def problems(self) -> list[str]:
         """Formats and encodings must exist."""
         problems = []
-        if self.time_format is not None and self.time_format not in TIME_FORMATS and "%" not in self.time_format:
+        if self.time_format is not None and self.time_format not in TIME_FORMATS and not _is_pattern(self.time_format):
             problems.append(
-                f"--time-format is {self.time_format!r}, not one of auto, {', '.join(TIME_FORMATS)}; nor a %-pattern"
+                f"--time-format is {self.time_format!r}, not one of auto, {', '.join(TIME_FORMATS)}; nor a pattern of "
+                "dates such as %d.%m.%y"
             )
         for name in (self.encoding or "auto").replace("=", ",").split(",")[-1:]:
             try:
                 "".encode("utf-8" if name == "auto" else name)
-            except LookupError:
+            except (LookupError, ValueError):  # ValueError: of codecs that are no encodings of text
                 problems.append(f"--encoding is {name!r}, which Python does not know")
         return problems
+
+
+def _is_pattern(text: str) -> bool:
+    """Say whether dates can be written and read by a pattern.
+
+    >>> _is_pattern("%d.%m.%y"), _is_pattern("%Q"), _is_pattern("%Y %Y"), _is_pattern("day first")
+    (True, False, False, False)
+    """
+    try:
+        moment = datetime(2000, 12, 31, tzinfo=timezone.utc)
+        return "%" in text and bool(datetime.strptime(moment.strftime(text), text))
+    except (ValueError, re.error):
+        return False

@@ -126,7 +126,7 @@ def _infer_columns(table: CsvFile, reading: Reading, known: npt.NDArray[Any]) ->
     """Name the columns of ids and titles by the ids that are known. The papers' files are such: title, tab, id."""
     names, title, given = table.names, reading.names.get(columns.TITLE), reading.names.get(columns.ITEM)
     told = title is not None and given in names and given != title
-    if told or (title not in names if title is not None else len(names) != 2):
+    if told or len(names) < 2 or (title not in names if title is not None else len(names) != 2):
         return table, reading  # as it is told, or refused by `find_columns`
     hits = {name: _hits(table, name, known) for name in names if name != title}
     if title is None and not any(hits.values()):

@@ -38,7 +38,7 @@ class JsonFile:
         """Take the names from the first records.
 
         Raises:
-            DataError: if the file is damaged or its first line is not an object.
+            DataError: if the file is damaged, its first line is not an object, or its objects are empty.
         """
         encoding = find_encoding(path, reading.encoding)
         names: dict[str, None] = {}
@@ -48,6 +48,8 @@ class JsonFile:
                     f"{path}: line {number} is not a JSON object", hint="write one JSON object per line, or a CSV file"
                 )
             names.update(dict.fromkeys(map(_clean, record or ())))
+        if not names:
+            raise DataError(f"{path} has only empty objects", hint="check how the file was made")
         return cls(path, tuple(names), encoding)
 
     def rows(self, names: Sequence[str]) -> Iterator[Row]:

@@ -62,15 +62,15 @@ class ParquetFile:
         """Read the schema.
 
         Raises:
-            DataError: if the file is damaged, has no rows, or two columns of one name.
+            DataError: if the file is damaged, has no rows or no columns, or two columns of one name.
         """
         try:
             with pq.ParquetFile(path) as file:
                 rows, names = file.metadata.num_rows, tuple(file.schema_arrow.names)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(f"{path} is not a readable Parquet file: {error}", hint="make the file again") from None
-        if rows == 0:
-            raise DataError(f"{path} has no rows", hint="check how the file was made")
+        if rows == 0 or not names:
+            raise DataError(f"{path} has no {'columns' if rows else 'rows'}", hint="check how the file was made")
         if distinct(names) != names:
             twice = next(name for name in names if names.count(name) > 1)
             raise DataError(f"{path} has several columns named {twice!r}", hint="give each column a name of its own")

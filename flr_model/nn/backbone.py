@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, PreTrainedModel
@@ -20,7 +21,7 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from flr_model.assets.wheels import ASSETS, asset_path
-from flr_model.errors import ArtifactError, ConfigError
+from flr_model.errors import ArtifactError, ConfigError, FlrError
 from flr_model.nn.parameter_groups import Groups
 
 logger = logging.getLogger(__name__)
@@ -70,12 +71,11 @@ def load_backbone(name: str, *, layers: int | None = None) -> Backbone:
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        config = AutoConfig.from_pretrained(place, local_files_only=True)
-        _truncate(config, layers)
-        lm = AutoModel.from_pretrained(place, config=config, dtype=torch.float32, local_files_only=True)
-        tokenizer_json = Path(cached_file(place, "tokenizer.json", local_files_only=True))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _not_here(name, error) from error
+        with _loading(name):
+            config = AutoConfig.from_pretrained(place, local_files_only=True)
+            _truncate(config, layers)
+            lm = AutoModel.from_pretrained(place, config=config, dtype=torch.float32, local_files_only=True)
+            tokenizer_json = Path(cached_file(place, "tokenizer.json", local_files_only=True))
     finally:
         transformers_logging.set_verbosity(verbosity)
     lm.config.use_cache = False
@@ -201,22 +201,32 @@ def load_output_embeddings(name: str) -> Tensor | None:
         ArtifactError: as `load_backbone`.
     """
     place = str(asset_path(name)) if name in ASSETS else name
-    try:
+    with _loading(name):
         if AutoConfig.from_pretrained(place, local_files_only=True).tie_word_embeddings:
             return None
         lm = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _not_here(name, error) from error
     head: Tensor = lm.get_output_embeddings().weight.detach()
     return head
 
 
-def _not_here(name: str, error: Exception) -> ArtifactError:
-    return ArtifactError(
-        f"cannot load the backbone {name!r}: {str(error).splitlines()[0]}",
-        hint=f"name a folder with a model, one of {', '.join(ASSETS)} (`flr fetch`), or a Hugging Face id that is in "
-        f"its cache (`hf download {name}` brings it; flr itself uses no network)",
-    )
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Turn whatever the libraries raise on a model that is missing, damaged or none into an error that names it.
+
+    Raises:
+        ArtifactError: instead.
+    """
+    try:
+        yield
+    except (FlrError, MemoryError):
+        raise
+    except Exception as error:  # of all kinds, without a common base
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ArtifactError(
+            f"cannot load the backbone {name!r}: {reason[0]}",
+            hint=f"name a folder with a model, one of {', '.join(ASSETS)} (`flr fetch`), or a Hugging Face id that is "
+            f"in its cache (`hf download {name}` brings it; flr itself uses no network)",
+        ) from error
 
 
 def _is_tracing() -> bool:

@@ -28,6 +28,7 @@ def meeting(monkeypatch, capsys):
     return meeting
 
 
+@pytest.mark.fault("system")
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -63,6 +64,7 @@ def test_an_error_of_usage_names_the_help_of_the_command(capsys):
     assert "try: flr train --help" in said
 
 
+@pytest.mark.fault("terminal")
 def test_escapes_of_arguments_do_not_reach_the_terminal(capsys):
     assert main(["eval", "\x1b[2Jrun"]) == 3
     said = capsys.readouterr().err
@@ -80,6 +82,7 @@ def test_verbose_and_the_log_file_have_the_traceback(tmp_path, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.fault("system")
 def test_a_log_file_that_cannot_be_written_is_named(tmp_path, capsys):
     assert main(["doctor", "--log-file", str(tmp_path / "no" / "flr.log")]) == 3
     assert "flr.log" in capsys.readouterr().err
@@ -109,6 +112,7 @@ doctor.examine = slow
 """
 
 
+@pytest.mark.fault("killed")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_says_what_remains_and_how_to_go_on(number):
     process = flr("doctor", hook=SLOW)
@@ -119,6 +123,7 @@ def test_a_stopped_command_says_what_remains_and_how_to_go_on(number):
     assert said.decode() == "error: stopped before the end; nothing was written\ntry: run the same command again\n"
 
 
+@pytest.mark.fault("terminal")
 @pytest.mark.parametrize("arguments", [["doctor"], ["init"], ["doctor", "--json"], ["--version"]])
 def test_a_closed_pipe_is_no_error(arguments):
     reading, writing = os.pipe()
@@ -130,6 +135,7 @@ def test_a_closed_pipe_is_no_error(arguments):
     assert (process.returncode, process.stderr) == (0, b"")
 
 
+@pytest.mark.fault("terminal")
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_a_narrow_console_gets_every_character_escaped(encoding):
     report = {"cache": "Звезда", "packages": [], "assets": {}}

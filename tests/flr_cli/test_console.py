@@ -9,6 +9,8 @@ from rich.console import Console
 from flr_cli import console
 from flr_model.errors import DataError
 
+pytestmark = pytest.mark.fault("terminal")
+
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\u2066\x7f\r"
 
 

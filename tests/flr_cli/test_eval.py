@@ -117,6 +117,7 @@ def test_ranks_are_written_and_not_replaced_unasked(bundle, tmp_path, capsys):
     assert main(["eval", str(bundle), "--out", str(out), "--overwrite"]) == 0
 
 
+@pytest.mark.fault("outputs")
 def test_ranks_replace_no_input_and_no_other_form_is_promised(bundle, dataset, tmp_path, capsys):
     (tmp_path / "flr.parquet").write_text("[eval]\nbootstrap = 0\n")
     for out, more, message in [
@@ -131,6 +132,7 @@ def test_ranks_replace_no_input_and_no_other_form_is_promised(bundle, dataset, t
         assert (out.read_bytes() if out.exists() else None) == before
 
 
+@pytest.mark.fault("two processes")
 def test_a_second_evaluation_onto_the_same_file_is_refused_before_it_ranks(bundle, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("flr_model.evaluation.evaluate.evaluate_with_baselines", None)
     with claim(tmp_path / "ranks.parquet", FILE):

@@ -291,7 +291,13 @@ def test_settings_of_one_file_alone(place, capsys):
 
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
-    [("--time-format", "dmy", "--time-format is 'dmy'"), ("--encoding", "items=latin-99", "--encoding is 'latin-99'")],
+    [
+        ("--time-format", "dmy", "--time-format is 'dmy'"),
+        ("--time-format", "%d.%Q", "--time-format is '%d.%Q'"),
+        ("--time-format", "%Y %Y", "--time-format is '%Y %Y'"),
+        ("--encoding", "items=latin-99", "--encoding is 'latin-99'"),
+        ("--encoding", "undefined", "--encoding is 'undefined'"),
+    ],
 )
 def test_impossible_settings_of_files_are_usage_errors(place, capsys, flag, value, message):
     assert _prepare("--overwrite", flag, value) == 2

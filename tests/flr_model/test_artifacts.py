@@ -19,6 +19,8 @@ from flr_model.artifacts import (
 from flr_model.errors import ArtifactError, DataError
 from tests.builders import reseal
 
+pytestmark = pytest.mark.fault("damaged")
+
 
 @pytest.fixture
 def dataset(tmp_path):
@@ -100,7 +102,7 @@ def test_a_path_that_is_no_folder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", DATASET.files)
-def test_every_flipped_bit_of_a_file_is_noticed(dataset, name):
+def test_every_flipped_bit_of_a_file_is_noticed(dataset, name, record_property):
     right = (dataset / name).read_bytes()
     for byte in range(len(right)):
         for bit in range(8):
@@ -109,6 +111,7 @@ def test_every_flipped_bit_of_a_file_is_noticed(dataset, name):
             (dataset / name).write_bytes(wrong)
             with pytest.raises(ArtifactError, match=rf"{name} is damaged .* SHA-256"):
                 open_folder(dataset, "dataset")
+    record_property("tried", 8 * len(right))
 
 
 @pytest.mark.parametrize("size", [0, 3, 40])
@@ -119,7 +122,7 @@ def test_a_file_of_another_size_is_damaged_and_not_even_read(dataset, monkeypatc
         open_folder(dataset, "dataset")
 
 
-def test_every_flipped_bit_of_the_manifest_is_noticed(dataset):
+def test_a_flipped_bit_of_any_byte_of_the_manifest_is_noticed(dataset, record_property):
     path = dataset / MANIFEST
     right = path.read_bytes()
     for byte in range(len(right)):
@@ -132,6 +135,7 @@ def test_every_flipped_bit_of_the_manifest_is_noticed(dataset):
             continue
         path.write_bytes(right)  # white space became other white space
         assert (found, found.files) == (open_folder(dataset, "dataset"), open_folder(dataset, "dataset").files)
+    record_property("tried", len(right))
 
 
 @pytest.mark.parametrize("field", ["settings", "content", "source", "files", "format_version", "sha256"])

@@ -52,6 +52,13 @@ def test_text_that_is_not_toml_says_where(tmp_path):
         read_tables(write(tmp_path, "[train\n"))
 
 
+@pytest.mark.parametrize("value", ["[" * 5000, "9" * 5000])
+def test_toml_that_python_will_not_take_is_refused(tmp_path, value):
+    (tmp_path / "flr.toml").write_text(f"[train]\nepochs = {value}\n")
+    with pytest.raises(ConfigError, match=r"flr\.toml is not TOML"):
+        read_tables(tmp_path / "flr.toml")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"gone\.toml does not exist"):
         read_tables(tmp_path / "gone.toml")

@@ -13,6 +13,8 @@ from flr_model.errors import ArtifactError, ConfigError
 from flr_model.replacing import lock_of
 from flr_model.writing import FILE, Claim, check_target, claim
 
+pytestmark = pytest.mark.fault("outputs")
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -65,6 +67,7 @@ def test_a_folder_replaces_the_old_one_whole(dataset, way):
     assert names(dataset.parent) == ["data"]
 
 
+@pytest.mark.fault("killed")
 def test_a_failed_block_leaves_the_old_folder_and_nothing_else(dataset, way):
     with pytest.raises(RuntimeError), claim(dataset, "dataset", overwrite=True) as place:
         stop_in_the_middle(place.folder())
@@ -83,6 +86,7 @@ def test_a_file_appears_only_when_complete(tmp_path):
     assert names(path.parent) == ["table.csv"]
 
 
+@pytest.mark.fault("killed")
 def test_a_rename_that_fails_puts_the_old_folder_back(dataset, monkeypatch):
     monkeypatch.setattr(replacing, "exchange", lambda one, other: False)
     actual, calls = os.replace, []
@@ -239,6 +243,7 @@ def test_a_lock_file_that_cannot_be_made_is_said(tmp_path, monkeypatch):
 # Two processes, and processes that died
 
 
+@pytest.mark.fault("two processes")
 def test_a_second_process_is_refused_at_once(tmp_path):
     code = f"""
 from pathlib import Path
@@ -262,6 +267,7 @@ with claim(Path({str(tmp_path / "out")!r}), "run"):
     assert names(tmp_path) == []
 
 
+@pytest.mark.fault("two processes")
 def test_of_processes_that_train_together_one_holds_the_lock(tmp_path):
     with claim(tmp_path / "out", "run"), claim(tmp_path / "out", "run", leads=False) as place:
         assert place == Claim(tmp_path / "out")
@@ -275,6 +281,7 @@ def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path):
     assert (tmp_path / "victim").read_text() == "victim"
 
 
+@pytest.mark.fault("killed")
 def test_what_died_processes_left_is_removed_by_the_next(tmp_path, dataset):
     other = tmp_path / ".data.more.01234567.tmp"  # of another output
     other.mkdir()
@@ -309,8 +316,9 @@ renew(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.fault("killed")
 @pytest.mark.parametrize("way", ["exchange", "two renames"])
-def test_killed_at_any_step_leaves_the_old_or_the_new_and_the_next_clears_up(tmp_path, way):
+def test_killed_at_any_step_leaves_the_old_or_the_new_and_the_next_clears_up(tmp_path, way, record_property):
     seen = set()
     for count in range(1, 9):
         folder = tmp_path / str(count)
@@ -329,6 +337,7 @@ def test_killed_at_any_step_leaves_the_old_or_the_new_and_the_next_clears_up(tmp
             break
     assert done.returncode == 0
     assert count > 2
+    record_property("tried", count)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")

@@ -13,6 +13,8 @@ from flr_model.errors import ArtifactError, ConfigError, NothingToDo
 from flr_model.writing import FILE, claim
 from tests.export.toy import ToyReader, toy_recommender
 
+pytestmark = pytest.mark.fault("outputs")
+
 CONFIG = ScoreConfig(top_k=2, batch_size=4, threads=1)
 SOME_REJECTED = "user_id,history\n" + "".join(f"u{n},{'x' if n % 7 == 3 else 'abcdef'[n % 6]}\n" for n in range(50))
 
@@ -121,6 +123,7 @@ def test_a_part_file_that_became_a_link_is_not_gone_on_with(histories, tmp_path)
     assert (tmp_path / "victim").read_text() == "victim" * 1000
 
 
+@pytest.mark.fault("two processes")
 def test_a_second_score_of_the_same_result_or_rejects_is_refused(histories, tmp_path):
     for taken in ("r.csv", "r.csv.rejects.csv"):
         with claim(tmp_path / taken, FILE):
@@ -141,6 +144,7 @@ def test_resume_of_a_finished_result_says_so_and_leaves_it(histories, tmp_path):
     assert content(tmp_path) == before
 
 
+@pytest.mark.fault("damaged")
 @pytest.mark.parametrize("field", ["identity", "done", "bytes", "rejects_bytes", "counts"])
 @pytest.mark.parametrize("value", [None, -1, "x", [], {"users": 3, "more": 1}])
 def test_a_damaged_state_is_an_error_not_a_result(histories, tmp_path, field, value):
@@ -152,6 +156,7 @@ def test_a_damaged_state_is_an_error_not_a_result(histories, tmp_path, field, va
     assert not (tmp_path / "r.csv").exists()
 
 
+@pytest.mark.fault("damaged")
 @pytest.mark.parametrize("text", ["", "[]", "3", "{}", "null"])
 def test_a_state_that_is_no_state_is_an_error(histories, tmp_path, text):
     interrupt(histories, tmp_path / "r.csv")

@@ -15,6 +15,8 @@ from flr_model.config import ScoreConfig
 from flr_model.errors import ConfigError, FlrError
 from tests.export.toy import ToyReader, toy_recommender
 
+pytestmark = pytest.mark.fault("killed")
+
 N_USERS = 50
 CONFIG = ScoreConfig(top_k=2, batch_size=4)
 IN_ORDER = replace(CONFIG, threads=1)  # several workers may ask the reader for a later chunk first
@@ -169,6 +171,7 @@ def test_long_form_is_resumed_behind_its_broken_lines(tmp_path):
         assert score(tmp_path / "h.csv", resume=True, overwrite=True) == expected
 
 
+@pytest.mark.fault("damaged")
 def test_resume_of_a_shortened_part_is_refused(histories):
     with pytest.raises(RuntimeError):
         score(histories, reader=StoppingReader(6, RuntimeError()))

@@ -14,6 +14,8 @@ from flr_model.data.presplit import read_split
 from flr_model.errors import DataError
 from flr_model.files.reading import Reading
 
+pytestmark = pytest.mark.fault("other meaning")
+
 GOOD = [(f"v{n % 7}", f"i{n % 11}", 1_500_000_000 + n) for n in range(200)]
 NAMES = (columns.USER, columns.ITEM, columns.TIME)
 

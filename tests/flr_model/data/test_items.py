@@ -95,6 +95,11 @@ def test_a_title_column_that_is_not_there_is_refused(tmp_path):
         _file(tmp_path, INFO.format(1, 2, 3), names={columns.TITLE: "label"}, known=["1"])
 
 
+def test_one_column_that_is_to_be_the_titles_leaves_none_for_the_ids(tmp_path):
+    with pytest.raises(DataError, match="has no item_id column"):
+        _file(tmp_path, "x1\nx2\n", names={columns.TITLE: "1"}, known=["x1"])
+
+
 def test_two_columns_without_known_ids_are_refused_with_the_flags_that_help(tmp_path):
     with pytest.raises(
         DataError, match="neither of its two columns has the ids of the interactions, such as 'q'"

@@ -97,6 +97,7 @@ def test_fractions_of_a_second_keep_their_order():
     ]
 
 
+@pytest.mark.fault("other meaning")
 @pytest.mark.parametrize(
     ("cells", "cell", "moment"),
     [
@@ -112,6 +113,7 @@ def test_the_column_tells_what_a_cell_alone_does_not(cells, cell, moment):
     assert TimeRule.find(cells).seconds(cell) == parse_time(moment)
 
 
+@pytest.mark.fault("other meaning")
 @pytest.mark.parametrize("cells", [["1/2/2020", "3/4/2020"], ["44227.25", "44228"], [2015, 2016], ["5-6-2020"]])
 def test_a_column_that_does_not_tell_is_refused(cells):
     with pytest.raises(AmbiguousTimesError):

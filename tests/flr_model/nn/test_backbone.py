@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -97,6 +98,14 @@ def test_a_backbone_that_is_not_there_is_an_error_that_names_what_can_be_fetched
     with pytest.raises(ArtifactError, match="cannot load the backbone") as caught:
         load_backbone(str(tmp_path / "nowhere"))
     assert "smollm2-135m" in caught.value.hint
+
+
+def test_a_backbone_whose_files_do_not_fit_together_is_named(tiny_backbone, tmp_path):
+    folder = shutil.copytree(tiny_backbone, tmp_path / "lm")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 64}))
+    with pytest.raises(ArtifactError, match=r"cannot load the backbone '.*lm'"):
+        load_backbone(str(folder))
 
 
 def test_loading_a_folder_needs_no_network(tiny_backbone, no_network):

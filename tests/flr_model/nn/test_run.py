@@ -8,6 +8,8 @@ from flr_model.errors import ArtifactError
 from flr_model.nn.run import load_run
 from tests.builders import reseal
 
+pytestmark = pytest.mark.fault("damaged")
+
 
 @pytest.fixture
 def run(tiny_run, tmp_path):

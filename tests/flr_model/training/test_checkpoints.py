@@ -6,6 +6,8 @@ from transformers.trainer_callback import TrainerState
 
 from flr_model.training.checkpoints import COMPLETE, STATE, fault, newest_whole, seal
 
+pytestmark = pytest.mark.fault("damaged")
+
 
 def save(folder, step, best=None):
     """A checkpoint of three files; the path of its best one is that of another machine."""

@@ -11,6 +11,8 @@ from flr_model.training.trainer import StageTrainer
 from flr_model.writing import claim
 from tests.builders import prepare_dataset, tiny_model, tiny_train, write_raw_files
 
+pytestmark = pytest.mark.fault("killed")
+
 
 class Interrupted(Exception):
     """Stands for a killed process."""
@@ -125,6 +127,7 @@ def test_without_resume_an_interrupted_training_is_begun_anew(fit, interrupt, tm
     assert report_of(run) == report_of(tmp_path / "whole")
 
 
+@pytest.mark.fault("damaged")
 @pytest.mark.parametrize("lost", ["optimizer.pt", "trainer_state.json", "complete.json"])
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(fit, tmp_path, caplog, lost):
     fit(tmp_path / "whole")
@@ -140,6 +143,7 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(fit, tmp_path, capl
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+@pytest.mark.fault("damaged")
 def test_a_best_checkpoint_that_is_gone_is_an_error(fit, tmp_path, monkeypatch):
     actual = StageTrainer._load_best_model
 
@@ -154,6 +158,7 @@ def test_a_best_checkpoint_that_is_gone_is_an_error(fit, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.fault("full disk")
 @pytest.mark.parametrize(
     "error", [RuntimeError("[enforce fail at inline_container.cc] . file write failed"), OSError(28)]
 )
@@ -171,6 +176,7 @@ def test_a_checkpoint_that_cannot_be_written_is_said_and_the_training_resumed(fi
     assert report_of(tmp_path / "run") == report_of(tmp_path / "whole")
 
 
+@pytest.mark.fault("outputs")
 def test_a_training_onto_its_own_dataset_backbone_or_refitted_run_is_refused(fit, tiny_run, tiny_dataset, tmp_path):
     for given in ({"data": tiny_dataset}, {"refit": tiny_run}):
         (out,) = given.values()
@@ -180,6 +186,7 @@ def test_a_training_onto_its_own_dataset_backbone_or_refitted_run_is_refused(fit
         fit(prepare_dataset(write_raw_files(tmp_path / "raw"), tmp_path / "other"), overwrite=True)
 
 
+@pytest.mark.fault("two processes")
 def test_a_second_training_onto_the_same_run_is_refused_before_it_touches_anything(fit, interrupt, tmp_path):
     run = interrupt()
     begun = sorted(path.name for path in tmp_path.rglob("*"))

@@ -31,6 +31,7 @@ def damages(whole):
     yield b""
 
 
+@pytest.mark.fault("damaged")
 def test_a_damaged_cache_is_made_again_with_the_same_result(cache, vectors, caplog):
     right = vectors()
     (cached,) = (cache / "titles").iterdir()
@@ -57,6 +58,7 @@ def test_what_is_read_from_the_cache_is_not_computed_again(cache, vectors, monke
     np.testing.assert_array_equal(vectors(), right)
 
 
+@pytest.mark.fault("two processes")
 def test_two_trainings_that_fill_one_cache_do_not_meet(cache, vectors, monkeypatch):
     """The second reads and writes in the middle of the first one's writing."""
     inner = []
@@ -78,6 +80,7 @@ def test_two_trainings_that_fill_one_cache_do_not_meet(cache, vectors, monkeypat
         np.testing.assert_array_equal(found, right)
 
 
+@pytest.mark.fault("damaged")
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, vectors, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FLR_CACHE", str(tmp_path / "file" / "cache"))
