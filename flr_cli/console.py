@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flr_model.errors import FlrError
+from flr_model.errors import ArtifactError, FlrError
 
 LIBRARY = ("flr_model", "export", "flr_cli")
 """The loggers whose records are shown."""
@@ -95,6 +95,7 @@ def setup(*, quiet: bool = False, verbose: bool = False, log_file: Path | None =
         log_file: file to append to.
 
     Raises:
+        ArtifactError: if the file holds anything but such messages.
         OSError: if the file cannot be written.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -103,6 +104,7 @@ def setup(*, quiet: bool = False, verbose: bool = False, log_file: Path | None =
     MESSAGES.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
     handlers: list[logging.Handler] = [MESSAGES]
     if log_file is not None:
+        _refuse_other_files(log_file)
         kept = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
         kept.setLevel(logging.DEBUG)
         kept.setFormatter(_LogLine("%(asctime)s %(levelname)s %(message)s"))
@@ -110,6 +112,16 @@ def setup(*, quiet: bool = False, verbose: bool = False, log_file: Path | None =
     for name in LIBRARY:
         _attach(logging.getLogger(name), handlers)
     _attach(STAGES, handlers[1:] if err.is_terminal else handlers)
+
+
+def _refuse_other_files(log_file: Path) -> None:
+    """Refuse to append to a person's data: what is there must begin as the messages do, with their time."""
+    if not log_file.is_file():
+        return
+    with log_file.open("rb") as file:
+        start = file.read(20)
+    if start and not re.match(rb"\d{4}-\d\d-\d\d \d\d:\d\d:", start):
+        raise ArtifactError(f"{log_file} is no file of messages", hint="name another --log-file")
 
 
 def _attach(logger: logging.Logger, handlers: list[logging.Handler]) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from flr_model import columns
 from flr_model.errors import DataError, pluralize
+from flr_model.files.cells import DOUBTFUL
 from flr_model.files.events import Events, Ints
 from flr_model.files.header import find_columns, times_elsewhere
 from flr_model.files.reading import FLAGS, Reading
@@ -98,6 +99,7 @@ def read_interactions(
     rejects.check(events.rows, strict=strict, hint=way_out(rejects))
     if len(rejects):
         logger.warning("%s: left out: %s", path, rejects.summary())
+    _say_doubtful(path, events)
     newest_first = events.newest_first()
     if newest_first:
         logger.info("%s: newest first; rows of one moment are taken in the opposite order of the file", path)
@@ -134,6 +136,16 @@ def way_out(rejects: Rejects) -> str:
             "lists of items are given with --train, --valid and --test; another column is named with --item-col"
         )
     return "; ".join(ways) or "repair these rows; check --user-col and --item-col"
+
+
+def _say_doubtful(path: Path, events: Events) -> None:
+    for what, ids, rows in (("user", events.users, events.user), ("item", events.items, events.item)):
+        for doubtful in sorted(DOUBTFUL & ids.keys()):
+            count = rows.count(ids[doubtful])
+            logger.warning(
+                "%s: the %s %r of %s counts as one like others; if it stands for none, empty these cells",
+                path, what, doubtful, pluralize(count, "row"),
+            )  # fmt: skip
 
 
 def _refuse_untimed(table: Table) -> None:

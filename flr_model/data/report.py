@@ -18,13 +18,13 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
 from flr_model.data.items import junk_titles
 from flr_model.errors import pluralize
-from flr_model.files.times import TimeRule, day
+from flr_model.files.times import MICROSECONDS, TimeRule, day
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = 3
 
-OLDEST = "1985"
+OLDEST = datetime(1985, 1, 1, tzinfo=timezone.utc)
 """Interactions of before are probably times read in a wrong unit."""
 
 FEW_ROWS = 100
@@ -135,12 +135,14 @@ class Times:
         if rule is None or not len(ticks):
             return cls()
         first, last = day(int(ticks.min())), day(int(ticks.max()))
-        if last < OLDEST or last > (datetime.now(timezone.utc) + timedelta(days=366)).date().isoformat():
+        latest = datetime.now(timezone.utc) + timedelta(days=366)
+        odd = int(((ticks < OLDEST.timestamp() * MICROSECONDS) | (ticks > latest.timestamp() * MICROSECONDS)).sum())
+        if odd:
             logger.warning(
-                "the times are from %s to %s; if that is wrong, say how they are written with --time-format",
-                first,
-                last,
-            )
+                "the times are from %s to %s, %d of %d before %d or in the future; if that is wrong, say how they are "
+                "written with --time-format, or leave out the rows whose time only stands for none",
+                first, last, odd, len(ticks), OLDEST.year,
+            )  # fmt: skip
         return cls(first, last, rule.format, newest_first)
 
 

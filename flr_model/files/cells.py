@@ -18,6 +18,11 @@ SEPARATORS = ("|", ";", ",")
 MISSING = frozenset({"", "nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT", r"\N"})
 """How programs write an empty cell."""
 
+DOUBTFUL = frozenset(
+    {"NA", "N/A", "#N/A", "n/a", "na", "none", "NONE", "Null", "Nan", "nil", "undefined", "-", "?", "unknown"}
+)
+"""What may be an id, or stand for an empty cell; it counts as an id, and that is said."""
+
 _WHOLE = re.compile(r"(-?\d+)\.0+")
 _SHORTENED = re.compile(r"-?\d+(\.\d+)?[eE]\+\d+")
 _LARGEST_EXACT = 2.0**53

@@ -10,7 +10,7 @@ from flr_model.errors import DataError
 from flr_model.files.csvfile import CsvFile
 from flr_model.files.reading import FLAGS, Reading
 from flr_model.files.tables import Parts, Table, sample
-from flr_model.files.times import AmbiguousTimesError, TimeRule, looks_timed
+from flr_model.files.times import AUTO, AmbiguousTimesError, TimeRule, looks_timed
 
 
 def find_columns(
@@ -53,7 +53,7 @@ def find_columns(
                 problems.append(_missing(column, name, table))
             continue
         found[column] = match
-        if name is None and any(f"{match}.{place + 1}" == other for place, other in enumerate(table.names)):
+        if name is None and _again(table, match):
             problems.append(f"has several columns named {match!r}, and {FLAGS[column]} does not say which")
     if problems:
         hint = _way_out(missing, required, table) if missing else "give each column a name of its own"
@@ -70,7 +70,7 @@ def find_rule(table: Table, found: dict[str, str], column: str, reading: Reading
     """Find how the times of a column are read; None where there is no such column.
 
     Raises:
-        DataError: if they can be read in more than one way.
+        DataError: if they can be read in more than one way, or look like none while those of another column do.
     """
     name = found.get(column)
     if name is None:
@@ -79,9 +79,17 @@ def find_rule(table: Table, found: dict[str, str], column: str, reading: Reading
     if known:
         return TimeRule(known)
     try:
-        return TimeRule.find(row.cells[0] for row in table.rows([name]) if row.cells is not None)
+        rule = TimeRule.find(row.cells[0] for row in table.rows([name]) if row.cells is not None)
     except AmbiguousTimesError as error:
         raise ambiguous(table, name, error) from None
+    if column in reading.names or rule.format != AUTO or any(looks_timed([cell]) for cell in sample(table, name)):
+        return rule
+    if other := times_elsewhere(table):
+        raise DataError(
+            f"{table.path}: the column {name!r} has a name of times, but {other!r} looks like them",
+            hint=f"say which with {FLAGS[column]} {other}",
+        )
+    return rule
 
 
 def ambiguous(table: Table, name: str, error: AmbiguousTimesError) -> DataError:
@@ -95,6 +103,13 @@ def ambiguous(table: Table, name: str, error: AmbiguousTimesError) -> DataError:
 def times_elsewhere(table: Table) -> str | None:
     """Return the name of a column whose cells look like times, for messages; None if there is none."""
     return next((name for name in table.names[:50] if looks_timed(sample(table, name, 20))), None)
+
+
+def _again(table: Table, name: str) -> bool:
+    """Say whether a table has another column of the same name, as names are compared."""
+    spelled = [columns.normalized(other) for other in table.names]
+    numbered = any(f"{name}.{place + 1}" == other for place, other in enumerate(table.names))
+    return numbered or spelled.count(columns.normalized(name)) > 1
 
 
 def _first(table: Table, wanted: Sequence[str]) -> str | None:

@@ -82,6 +82,18 @@ def test_verbose_and_the_log_file_have_the_traceback(tmp_path, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.fault("outputs")
+def test_a_log_file_that_holds_something_else_is_left_alone(tmp_path, capsys):
+    data, log = tmp_path / "log.csv", tmp_path / "flr.log"
+    data.write_text("user_id,item_id\n")
+    assert main(["doctor", "--log-file", str(data)]) == 3
+    assert "is no file of messages" in " ".join(capsys.readouterr().err.split())
+    assert data.read_text() == "user_id,item_id\n"
+    for _ in range(2):
+        assert main(["prepare", "--interactions", "gone", "--out", "d", "--log-file", str(log)]) in (2, 3)
+    assert log.read_text().count("ERROR") == 2
+
+
 @pytest.mark.fault("system")
 def test_a_log_file_that_cannot_be_written_is_named(tmp_path, capsys):
     assert main(["doctor", "--log-file", str(tmp_path / "no" / "flr.log")]) == 3

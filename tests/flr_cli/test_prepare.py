@@ -302,3 +302,37 @@ def test_settings_of_one_file_alone(place, capsys):
 def test_impossible_settings_of_files_are_usage_errors(place, capsys, flag, value, message):
     assert _prepare("--overwrite", flag, value) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.fault("other meaning")
+def test_two_columns_that_differ_in_case_alone_are_refused_unless_one_is_named(place, capsys):
+    (place / "log.csv").write_text("\n".join(["user_id,User_ID,item_id,timestamp", *(f"x,{row}" for row in EVENTS)]))
+    _fails(place, capsys, "several columns named 'user_id'", "name of its own")
+    assert _prepare("--overwrite", "--user-col", "User_ID") == 0
+
+
+@pytest.mark.fault("other meaning")
+def test_a_count_under_a_name_of_times_is_refused_where_another_column_has_them(place, capsys):
+    rows = [f"u{n % 2},i{n % 5},{n % 3},2021-01-{n + 1:02}" for n in range(22)]
+    (place / "log.csv").write_text("\n".join(["user_id,item_id,time,order_date", *rows]))
+    _fails(place, capsys, "'time' has a name of times, but 'order_date' looks like them", "--time-col order_date")
+    assert _prepare("--overwrite", "--time-col", "order_date") == 0
+    assert _prepare("--overwrite", "--time-col", "time") == 0
+
+
+@pytest.mark.fault("other meaning")
+@pytest.mark.parametrize("none", ["0", "1900-01-01", "2999-01-01"])
+def test_times_that_stand_for_none_are_said(place, capsys, none):
+    rows = [row if n % 4 else row.rsplit(",", 1)[0] + f",{none}" for n, row in enumerate(EVENTS)]
+    (place / "log.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    capsys.readouterr()
+    assert _prepare("--overwrite") == 0
+    assert "6 of 22 before 1985 or in the future" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.fault("other meaning")
+def test_an_id_that_may_stand_for_none_is_said(place, capsys):
+    (place / "log.csv").write_text(LOG.replace("u1,i1", "NA,i1"))
+    capsys.readouterr()
+    assert _prepare("--overwrite") == 0
+    assert "the user 'NA' of 3 rows counts as one like others" in " ".join(capsys.readouterr().err.split())
