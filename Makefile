@@ -35,14 +35,12 @@ fuzz: install
 reliability: install
 	OMP_NUM_THREADS=1 FLR_FUZZ=$(COUNT) $(BIN)/python -m pytest -n logical -m fault
 
-# The tests with the oldest versions that pyproject.toml allows: first what scoring needs, then all (with the torch of that
-# time come some 3 GB). Not part of the gate: it takes several minutes.
+# The tests with the oldest versions that pyproject.toml allows together; with the torch of that time come some 3 GB.
+# Not part of the gate: it takes several minutes.
 OLDEST = $(VENV)-oldest
 oldest:
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet uv
-	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct ".[cpu,dev]"
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest
 	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct ".[train,cpu,dev]"
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest
 
