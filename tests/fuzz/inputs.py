@@ -178,7 +178,6 @@ TYPES = {
     pa.int64(): st.integers(-(2**62), 2**62),
     pa.uint64(): st.integers(0, 2**64 - 1),
     pa.float64(): st.floats(),
-    pa.float16(): st.floats(width=16),
     pa.bool_(): st.booleans(),
     pa.decimal128(20, 3): st.decimals(-(10**12), 10**12, places=3),
     pa.list_(pa.string()): st.lists(st.text(max_size=3), max_size=3),
