@@ -3,11 +3,11 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 DEMO ?= demo
-CDS ?= ../shared/data/cds
+SHARED ?= ../shared/data
 BENCH ?= bench
 COUNT ?= 10000
 
-.PHONY: install demo test check fuzz reliability oldest format bench bench-score clean
+.PHONY: install demo test check fuzz reliability oldest format bench bench-score audit clean
 
 install: $(VENV)/.installed
 
@@ -48,13 +48,22 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The tables of docs/results.md: CDs; bench-beauty and bench-retail likewise.
 bench: install
-	$(BIN)/python benchmarks/cds.py --split $(CDS) --folder $(BENCH)
+	$(BIN)/python benchmarks/accuracy.py cds $(SHARED)/cds --folder $(BENCH)
+
+bench-%: install
+	$(BIN)/python benchmarks/accuracy.py $* $(SHARED)/$* --folder $(BENCH)-$*
+
+# Recomputes the Beauty figures from the raw CSV by another library; needs what `make bench-beauty` leaves behind.
+audit: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	$(BIN)/python benchmarks/audit.py $(SHARED)/beauty $(BENCH)-beauty/data $(BENCH)-beauty/bundle --permuted --folder $(BENCH)-audit
 
 # Needs what `make bench` leaves behind, and two cores that do nothing else.
 bench-score: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[ann]"
-	$(BIN)/python benchmarks/score.py --bundle $(BENCH)/bundle --run $(BENCH)/aligned-0 --histories $(CDS)/test.csv
+	$(BIN)/python benchmarks/score.py --bundle $(BENCH)/bundle --run $(BENCH)/run-0 --histories $(SHARED)/cds/test.csv
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

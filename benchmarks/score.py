@@ -1,9 +1,9 @@
 """How fast a bundle scores, beside every bar that scoring has to pass; exits with 1 when one is missed.
 
-The bundle and the run are those that `python benchmarks/cds.py` (`make bench`) leaves behind. Histories are repeated
-under new user ids to make as many users as a measurement needs. Everything runs on two cores, nothing else may.
+The bundle and the run are those that `make bench` leaves behind. Histories are repeated under new user ids to make as
+many users as a measurement needs. Everything runs on two cores, nothing else may.
 
-usage: score.py --bundle bench/bundle --run bench/aligned-0 --histories TEST.CSV [--quick] [--json FILE]
+usage: score.py --bundle bench/bundle --run bench/run-0 --histories TEST.CSV [--quick] [--json FILE]
 """
 
 from __future__ import annotations
