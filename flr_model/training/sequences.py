@@ -84,7 +84,7 @@ class SequenceObjective(Learner):
         items, encoder, pieces = self.recommender.items, self.recommender.model.encoder, batch.pieces
         read, mask = pieces[:, :-1], (pieces[:, :-1] != PAD).long()
         vectors = items.of_histories(read)
-        states, _ = encoder.trunk(encoder.embed_items(self.dropout(vectors)), mask)
+        states, _ = encoder.trunk.read_by_length(encoder.embed_items(self.dropout(vectors)), mask, keep=False)
         states, vectors, target = states[mask > 0], vectors[mask > 0], pieces[:, 1:][mask > 0]  # (n, d), (n, D), (n,)
         predicted = self.next_item(self.dropout(states)) / math.sqrt(states.shape[-1])
         predicted = predicted + self.last_item_weight * vectors
