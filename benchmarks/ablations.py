@@ -26,14 +26,17 @@ from rich.table import Table
 from torch import nn
 from transformers import set_seed
 
+from flr_model.arrays import Floats
 from flr_model.config import EvalConfig, ModelConfig, TrainConfig
 from flr_model.data.dataset import Dataset
 from flr_model.evaluation import metrics
 from flr_model.evaluation.evaluate import rank_rows
 from flr_model.evaluation.segments import segment_masks
 from flr_model.evaluation.validation import validator
+from flr_model.nn.backbone import Trunk
 from flr_model.progress import SILENT
-from flr_model.training.setup import Setup, mean_embeddings, set_up, title_states
+from flr_model.training.readings import read_catalogue
+from flr_model.training.setup import Setup, mean_embeddings, set_up
 from flr_model.training.sft import fit
 
 console = Console(width=170)
@@ -53,20 +56,22 @@ def random_trunk(setup: Setup) -> None:
 
 
 def titles_without_layers(setup: Setup) -> None:
-    """Item vectors from the mean token embedding of the title, no layer of the language model."""
-    recommender = setup.recommender
+    """Item vectors from the mean token embedding of the title, no layer of any model."""
     titles = setup.dataset.catalog.titles.tolist()
-    means = mean_embeddings(recommender.model.encoder.trunk, titles, recommender.tokenizer)
-    replace_titles(setup, torch.stack([means, means], dim=1).numpy())
+    readings = []
+    for reader in setup.item_encoder.readers:
+        means = mean_embeddings(Trunk(reader.lm), titles, reader.tokenizer)
+        readings.append(torch.stack([means] * len(reader.parts), dim=1).numpy())
+    replace_titles(setup, readings)
 
 
 def titles_by_a_random_model(setup: Setup) -> None:
-    """Item vectors from a language model of the same shape with random weights."""
+    """Item vectors from models of the same shapes with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        randomise(setup.item_encoder.lm)
-    titles = setup.dataset.catalog.titles.tolist()
-    replace_titles(setup, title_states(setup.item_encoder, titles, setup.recommender.tokenizer))
+        for reader in setup.item_encoder.readers:
+            randomise(reader.lm)
+    replace_titles(setup, read_catalogue(setup.item_encoder, setup.dataset.catalog.titles.tolist()))
 
 
 def no_language_model(setup: Setup) -> None:
@@ -121,10 +126,10 @@ def randomise(module: nn.Module) -> None:
             nn.init.normal_(weight.data, std=0.02)
 
 
-def replace_titles(setup: Setup, states: Any) -> None:
-    """Give the items vectors made of other (M, 2, d) readings."""
-    setup.item_encoder.fit(states)
-    unit = setup.item_encoder.whiten(torch.from_numpy(states)).detach()
+def replace_titles(setup: Setup, readings: list[Floats]) -> None:
+    """Give the items vectors made of other (M, R, w) readings, an array for each reader."""
+    setup.item_encoder.fit(readings)
+    unit = setup.item_encoder.whiten([torch.from_numpy(states) for states in readings]).detach()
     recommender = setup.recommender
     recommender.items.unit_vectors[:-1] = unit
     titles = setup.dataset.catalog.titles.tolist()
@@ -147,6 +152,7 @@ VARIANTS = {
     "history read by a random trunk": Variant(change=random_trunk),
     "trunk frozen": Variant(train={"tuning": "frozen"}),
     "trunk's own prediction left out": Variant(train={"forecast": 0.0}),
+    "titles read by the backbone alone": Variant(model={"item_readers": "backbone"}),
     "titles without layers": Variant(change=titles_without_layers),
     "titles by a random model": Variant(change=titles_by_a_random_model),
     "no language model at all": Variant(train={"tuning": "frozen"}, change=no_language_model),

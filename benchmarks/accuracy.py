@@ -54,7 +54,8 @@ def main() -> None:
     folder = arguments.folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    flr("fetch", "smollm2-135m", "--quiet")
+    for asset in ("smollm2-135m", "minilm"):
+        flr("fetch", asset, "--quiet")
     data = str(folder / "data")
     stages = [flr("prepare", *prepare_words(arguments.data, arguments.source), "--out", data)]
     results: dict[str, Any] = {}

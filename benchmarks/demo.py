@@ -31,6 +31,7 @@ def main() -> None:
     data, run, aligned, bundle, recs = (str(folder / n) for n in ("data", "run", "aligned", "bundle", "recs.csv"))
     began = time.perf_counter()
     flr("fetch", "smollm2-135m")
+    flr("fetch", "minilm")
     movies = Path(flr("fetch", "ml-100k").output.strip())
     interactions, items = str(movies / "ml-100k.inter"), str(movies / "ml-100k.item")
     console.print(flr("prepare", "--interactions", interactions, "--items", items, "--out", data).output, markup=False)

@@ -48,8 +48,7 @@ def main() -> None:
 
 def with_graph(recommender: CatalogRecommender, bundle: Path, name: str) -> CatalogRecommender:
     """Put one of a bundle's graphs behind its recommender."""
-    files = [bundle / file for file in (name, "item_encoder.onnx", "tokenizer.json")]
-    return recommender.with_reader(OnnxReader(*files, Bundle.open(bundle).model))
+    return recommender.with_reader(OnnxReader(bundle / name, Bundle.open(bundle).model))
 
 
 def add(table: Table, label: str, parity: RankingParity) -> None:

@@ -27,14 +27,12 @@ class Bundle:
         manifest: what it says of itself; ``content`` names the graphs and the dataset, and has what was measured.
         model: the shape of the exported model.
         reader: the graph that reads histories, in the precision that the export chose.
-        item_encoder: the graph that encodes titles, likewise.
     """
 
     folder: Path
     manifest: Manifest
     model: ModelConfig
     reader: Path
-    item_encoder: Path
 
     @classmethod
     def open(cls, folder: Path) -> Bundle:
@@ -55,7 +53,6 @@ class Bundle:
             manifest,
             model,
             reader=_graph(folder, files.get("reader", "reader.onnx")),
-            item_encoder=_graph(folder, files.get("item_encoder", "item_encoder.onnx")),
         )
 
 

@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from export.bundle import AGAIN, TITLE_HEAD, TITLE_RECENCY, TITLE_STEP, TITLE_TREE, Bundle
+from export.item_encoder import TOKENIZER, OnnxItemEncoder
+from export.sessions import on_gpu, open_session, run
 from flr_model.arrays import Floats, Ints
 from flr_model.artifacts import reading
-from flr_model.config import ModelConfig
+from flr_model.config import BACKBONE, ModelConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD
-from flr_model.errors import ArtifactError, ConfigError, MissingExtraError
+from flr_model.errors import ArtifactError, ConfigError
 from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.item_table import ItemTable
@@ -27,23 +29,16 @@ from flr_model.ranking.lags import PaddedHistories, RecencyWeights
 from flr_model.ranking.recommender import Recommender, UserStates
 from flr_model.titles.recommender import TitleRecommender, prompted_states
 from flr_model.titles.search import Prompted
-from flr_model.titles.tokens import TextBatch, TextHistories, TitleTokenizer
+from flr_model.titles.tokens import TextBatch, TextHistories, TitleTokenizer, reader_tokenizer
 from flr_model.titles.tree import TitleTree
-
-ENCODER_BATCH_TOKENS = 4096
-"""Places of one batch of titles, so that memory stays flat however many items are new."""
-
-OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory", "bad allocation", "std::bad_alloc")
-"""What ONNX Runtime's messages say when memory is short; it has no exception of its own for that."""
 
 
 class OnnxReader:
     """The exported graphs of a bundle.
 
     Args:
-        reader: graph from histories to user states.
-        item_encoder: graph from titles to item vectors; loaded only when titles are encoded.
-        tokenizer: ``tokenizer.json``; loaded only when text is read.
+        reader: graph from histories to user states, in the folder of the bundle; what reads titles and text lies beside
+            it, and is loaded only when there is some to read.
         model: the shape of the model.
         threads: of one call; 0 takes all cores. Several calls at once, with one thread each, are faster.
         arena: keep memory between calls; only where batches have about the same number of positions, as those of items
@@ -57,17 +52,14 @@ class OnnxReader:
     def __init__(
         self,
         reader: Path,
-        item_encoder: Path,
-        tokenizer: Path,
         model: ModelConfig,
         *,
         threads: int = 0,
         arena: bool = False,
     ) -> None:
         self.model = model
-        self._threads = threads
-        self._encoder_path = item_encoder
-        self._tokenizer_path = tokenizer
+        self._folder = reader.parent
+        self._item_encoder = OnnxItemEncoder(self._folder, model, threads=threads)
         self._reader = open_session(reader, threads=threads, arena=arena)
         self._tokens: dict[str, Ints] = {}
 
@@ -82,30 +74,15 @@ class OnnxReader:
 
     def encode_titles(self, titles: Sequence[str]) -> Floats:
         """Return the (n, D) item vectors of n titles; n is at least 1."""
-        vectors: Floats | None = None
-        for which, input_ids, attention_mask in self._tokenizer.batches(titles, ENCODER_BATCH_TOKENS):
-            feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
-            (encoded,) = run(self._encoder, ("item_vectors",), feeds)
-            if vectors is None:
-                vectors = np.empty((len(titles), encoded.shape[1]), np.float32)
-            vectors[which] = encoded
-        if vectors is None:
-            raise ValueError("no titles to encode")
-        return vectors
+        return self._item_encoder.encode_titles(titles)
 
     @cached_property
     def _reads_text(self) -> bool:
         return "input_ids" in {node.name for node in self._reader.get_inputs()}
 
     @cached_property
-    def _encoder(self) -> Any:
-        return open_session(self._encoder_path, threads=self._threads, arena=False)
-
-    @cached_property
     def _tokenizer(self) -> TitleTokenizer:
-        return TitleTokenizer(
-            self._tokenizer_path, title_tokens=self.model.title_tokens, prompt=self.model.title_prompt
-        )
+        return reader_tokenizer(self._folder / TOKENIZER, BACKBONE, self.model)
 
     def _text(self, histories: Ints, titles: Sequence[str]) -> TextBatch:
         """Write histories as text; a title is tokenised when a history first meets it."""
@@ -126,10 +103,8 @@ class OnnxWriter(OnnxReader):
     It takes what `OnnxReader` takes; the graph of a step and the output embeddings lie beside the reader.
     """
 
-    def __init__(
-        self, reader: Path, item_encoder: Path, tokenizer: Path, model: ModelConfig, *, threads: int = 0
-    ) -> None:
-        super().__init__(reader, item_encoder, tokenizer, model, threads=threads)
+    def __init__(self, reader: Path, model: ModelConfig, *, threads: int = 0) -> None:
+        super().__init__(reader, model, threads=threads)
         self._step = open_session(reader.parent / TITLE_STEP, threads=threads, arena=False)
         head = reader.parent / TITLE_HEAD
         with reading(head, AGAIN):
@@ -201,14 +176,13 @@ def load_bundle(bundle: Path, *, threads: int = 0, guidance: float | None = None
             f"{bundle} has {len(catalog)} items, {len(vectors)} item vectors and evidence of {evidence.n_items} items",
             hint=AGAIN,
         )
-    tokenizer = bundle / "tokenizer.json"
     if model.decoder == "title":
-        writer = OnnxWriter(opened.reader, opened.item_encoder, tokenizer, model, threads=threads)
+        writer = OnnxWriter(opened.reader, model, threads=threads)
         tree, recency = _read_title_files(bundle, len(catalog))
         return TitleRecommender(writer, catalog, vectors, evidence, recency, tree, model)
     graph = bundle / "reader.onnx" if on_gpu() else opened.reader
     arena = model.encoding == "items"
-    reader = OnnxReader(graph, opened.item_encoder, tokenizer, model, threads=threads, arena=arena)
+    reader = OnnxReader(graph, model, threads=threads, arena=arena)
     if index == "ann":
         from export.scoring.index import FaissIndex
 
@@ -226,64 +200,3 @@ def _read_title_files(bundle: Path, n_items: int) -> tuple[TitleTree, RecencyWei
     if len(tree.items) != n_items:
         raise ArtifactError(f"{bundle} has {n_items} items, but a tree of the titles of {len(tree.items)}", hint=AGAIN)
     return tree, recency
-
-
-def choose_providers(available: Sequence[str]) -> list[str]:
-    """Return the execution providers to use: CUDA where it is present, and the CPU."""
-    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
-
-
-def on_gpu() -> bool:
-    """Say whether ONNX Runtime is here and finds a GPU."""
-    try:
-        import onnxruntime
-    except ImportError:
-        return False
-    return choose_providers(onnxruntime.get_available_providers())[0] != "CPUExecutionProvider"
-
-
-def open_session(graph: Path, *, threads: int, arena: bool) -> Any:
-    """Open a graph with ONNX Runtime.
-
-    Args:
-        graph: the ``.onnx`` file.
-        threads: of one operator; 0 takes all cores.
-        arena: keep memory between runs; right only where shapes do not vary.
-
-    Raises:
-        ArtifactError: if the file is not a graph that this ONNX Runtime can load.
-        MissingExtraError: if onnxruntime is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "cpu") from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.enable_mem_pattern = False
-    options.enable_cpu_mem_arena = arena
-    options.log_severity_level = 3
-    providers = choose_providers(onnxruntime.get_available_providers())
-    try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=providers)
-    except Exception as error:  # its exception classes have no common base of their own
-        raise ArtifactError(
-            f"{graph} cannot be loaded by onnxruntime {onnxruntime.__version__}: {error}",
-            hint="make the bundle again with `flr export --onnx`, or upgrade onnxruntime",
-        ) from None
-
-
-def run(session: Any, outputs: Sequence[str], feeds: dict[str, npt.NDArray[Any]]) -> list[Floats]:
-    """Run a graph on those of the feeds that it declares.
-
-    Raises:
-        MemoryError: if the memory of the device does not suffice.
-    """
-    declared = {node.name for node in session.get_inputs()}
-    try:
-        result: list[Floats] = session.run(list(outputs), {name: feeds[name] for name in feeds if name in declared})
-    except Exception as error:  # its exception classes have no common base of their own
-        if any(sign in str(error) for sign in OUT_OF_MEMORY):
-            raise MemoryError(str(error)) from None
-        raise
-    return result

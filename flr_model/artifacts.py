@@ -60,7 +60,6 @@ RUN = Layout(
         "evidence.npz",
         "head.safetensors",
         "backbone/config.json",
-        "item_backbone/config.json",
     ),
     "flr train",
     ("title_tree.npz",),

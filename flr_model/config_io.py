@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flr_model.config import (
+    BACKBONE,
     AlignConfig,
     EvalConfig,
     ExportConfig,
@@ -97,7 +98,7 @@ def build(config: type[C], table: dict[str, Any], flags: dict[str, Any] | None =
 
 
 def model_config(tables: dict[str, dict[str, Any]]) -> ModelConfig:
-    """Make the model's configuration from the tables of a file or a manifest.
+    """Make the model's configuration from the tables that a run or a bundle saved.
 
     Raises:
         ConfigError: as `build`, or if there is no table of the model.
@@ -106,7 +107,9 @@ def model_config(tables: dict[str, dict[str, Any]]) -> ModelConfig:
     if ModelConfig.table not in tables:
         raise ConfigError(f"there is no table [{ModelConfig.table}]")
     title = build(TitleConfig, tables.get(TitleConfig.table, {}))
-    return replace(build(ModelConfig, tables[ModelConfig.table]), title=title)
+    # Every setting is in a saved table; the first versions knew one reader of titles.
+    saved = {"item_readers": BACKBONE, **tables[ModelConfig.table]}
+    return replace(build(ModelConfig, saved), title=title)
 
 
 def current(tables: dict[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,39 @@ def write_backbone(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
     return folder
 
 
+def write_sentence_encoder(folder: Path, *, seed: int = 0) -> Path:
+    """A random sentence encoder of the BERT family, with modules.json and the pooling of sentence-transformers."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertModel
+
+    from flr_model.nn.pooling import Pooling
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=specials, show_progress=False)
+    tokenizer.train_from_iterator(TITLES, trainer)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        lm = BertModel(config)
+    lm.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    Pooling().write(folder)
+    return folder
+
+
 def catalog_of(titles: list[str]) -> Catalog:
     """Items i0, i1, ... with these titles."""
     return Catalog(np.asarray([f"i{n}" for n in range(len(titles))], object), np.asarray(titles, object))
@@ -107,13 +140,14 @@ def reseal(folder: Path, **changes: object) -> None:
 def tiny_model(backbone: Path, **changes: object) -> ModelConfig:
     """A model that trains in seconds."""
     shape = {"layers": 0, "n_factors": 2, "embedding_size": 16, "max_tokens": 96, "title_tokens": 16}
+    shape["item_readers"] = "backbone"
     return ModelConfig(backbone=str(backbone), **{**shape, **changes})
 
 
 def tiny_train(**changes: object) -> TrainConfig:
     """A training of a few steps, whose item vectors stay those of the titles."""
     usual = {"epochs": 2, "batch_size": 64, "warmup_steps": 2, "learning_rate": 5e-3, "residual_learning_rate": 0.0}
-    return TrainConfig(**{**usual, **changes})
+    return TrainConfig(**{**usual, "title_precision": "fp32", **changes})
 
 
 def no_evidence(n_items: int, n_factors: int = 1) -> Evidence:

@@ -68,6 +68,16 @@ def tiny_backbone(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tiny_sentence_encoder(tmp_path_factory):
+    """Folder of a random 2-layer sentence encoder of width 24, with tokenizer.json and its pooling."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    from tests.builders import write_sentence_encoder
+
+    return write_sentence_encoder(tmp_path_factory.mktemp("backbone") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
 def tiny_catalog():
     """60 items: ten titles on each of six shelves."""
     from tests.builders import TITLES, catalog_of

@@ -23,6 +23,7 @@ from export.building.exporters import Exporter, exporter_of
 from export.building.gates import INT8_READER
 from export.building.parity import validation_sample
 from export.building.quantize import graph_bytes, show_constants
+from export.item_encoder import TOKENIZER, item_encoder_files
 from flr_model.artifacts import BUNDLE, Manifest
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
@@ -43,7 +44,7 @@ class ExportReport:
 
     Args:
         bundle: the folder written.
-        files: the graph that scoring uses for the reader and the item encoder.
+        files: the graph that scoring uses for the reader, and for the steps of a title.
         precision: of the reader that scoring uses, fp32 or int8.
         parity: "fp32": what `Gates.check_fp32` returns; "int8", when tried: what `Gates.try_int8` returns.
         sizes: bytes of each graph.
@@ -95,13 +96,13 @@ def export_bundle(
         exporter = exporter_of(run)
         export_graphs(exporter, folder)
         seconds = time.perf_counter() - began
+        copy_tokenizers(run, folder)
         rows = validation_sample(dataset.rows("valid")) if dataset else HistoryRows.from_lists([])
         parity, files = exporter.judge(folder, rows, config, progress)
         report = _report(out, folder, files, parity, seconds)
         run.catalog.write(folder / "items.parquet")
         np.save(folder / "item_vectors.npy", run.vectors)
         run.evidence.write(folder / "evidence.npz")
-        shutil.copyfile(run.backbone.tokenizer_json, folder / "tokenizer.json")
         _manifest(run, source, dataset, config, report).write(folder)
     return report
 
@@ -113,6 +114,14 @@ def export_graphs(exporter: Exporter, folder: Path) -> None:
         export_models(graphs, folder)
     for name in graphs:
         show_constants(folder / f"{name}.onnx")
+
+
+def copy_tokenizers(run: Run, folder: Path) -> None:
+    """Write the tokenizers of histories and titles."""
+    shutil.copyfile(run.backbone.tokenizer_json, folder / TOKENIZER)
+    for reader, file in zip(run.item_encoder.readers, item_encoder_files(run.config), strict=True):
+        if file.tokenizer != TOKENIZER:
+            shutil.copyfile(reader.tokenizer_json, folder / file.tokenizer)
 
 
 def _report(out: Path, folder: Path, files: dict[str, str], parity: dict[str, Any], seconds: float) -> ExportReport:

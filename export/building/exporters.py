@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from export.building.gates import INT8_READER, ITEM_ENCODER, READER, Gates
+from export.building.gates import INT8_READER, READER, Gates
 from export.building.graphs import (
     ItemEncoderConfig,
     ItemEncoderModule,
@@ -23,6 +23,7 @@ from export.building.graphs import (
 from export.building.title_graphs import PROMPT_OUTPUTS, PromptModule, StepConfig, StepModule
 from export.building.titles import check_title_parity, write_title_files
 from export.bundle import TITLE_STEP
+from export.item_encoder import item_encoder_files
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.catalog_head import CatalogHead
@@ -64,8 +65,13 @@ class Exporter(ABC):
 
     def graphs(self) -> Graphs:
         """Return what is traced."""
-        declaration = ItemEncoderConfig(self.run.item_backbone.lm.config)
-        return {**self.network_graphs(), "item_encoder": (ItemEncoderModule(self.run.item_encoder), declaration)}
+        modules = [ItemEncoderModule(part) for part in self.run.item_encoder.parts()]
+        files = item_encoder_files(self.run.config)
+        encoders = {
+            file.graph.removesuffix(".onnx"): (module, ItemEncoderConfig(module.config))
+            for file, module in zip(files, modules, strict=True)
+        }
+        return {**self.network_graphs(), **encoders}
 
     @abstractmethod
     def network_graphs(self) -> Graphs:
@@ -109,7 +115,7 @@ class CatalogExporter(Exporter):
         torchs = self.head.recommender(self.run.ranking_parts())
         gates = Gates(self.run, torchs, folder, rows, config, progress=progress)
         parity: dict[str, Any] = {"fp32": gates.check_fp32()}
-        files = {"reader": READER, "item_encoder": ITEM_ENCODER}
+        files = {"reader": READER}
         if config.precision == "int8":
             parity["int8"] = gates.try_int8()
             if parity["int8"] and parity["int8"]["passed"]:
@@ -143,7 +149,7 @@ class TitleExporter(Exporter):
         if config.precision == "int8":
             logger.info("the graphs of --decoder title stay in fp32")
         write_title_files(self.run.model, self.head, folder)
-        files = {"reader": READER, "item_encoder": ITEM_ENCODER, "title_step": TITLE_STEP}
+        files = {"reader": READER, "title_step": TITLE_STEP}
         parity = check_title_parity(self.run, self.head, folder, rows, config, progress=progress)
         return Judged({"fp32": parity}, files)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READER, ITEM_ENCODER = "reader.onnx", "item_encoder.onnx"
+READER = "reader.onnx"
 INT8_READER = "reader.int8.onnx"
 
 _PROBE_ROWS = 256
@@ -45,7 +45,7 @@ class Gates:
     Args:
         run: what was exported.
         torchs: the run's recommender, with torch behind it.
-        folder: holds ``reader.onnx`` and ``item_encoder.onnx``.
+        folder: holds ``reader.onnx`` and what reads titles.
         rows: R validation rows; none at all when the dataset is not at hand.
         config: tolerances.
         progress: counts validation rows.
@@ -125,9 +125,7 @@ class Gates:
 
     def _recommender(self, graph: str) -> CatalogRecommender:
         """Put a graph of the folder behind the recommender."""
-        tokenizer = self.run.backbone.tokenizer_json
-        reader = OnnxReader(self.folder / graph, self.folder / ITEM_ENCODER, tokenizer, self.run.config)
-        return self.torch.with_reader(reader)
+        return self.torch.with_reader(OnnxReader(self.folder / graph, self.run.config))
 
     def _reader_feeds(self, rows: HistoryRows) -> dict[str, npt.NDArray[Any]]:
         """Make the reader's inputs of real histories."""

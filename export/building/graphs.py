@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from flr_model.data.histories import PAD
 from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.history_encoders import HistoryBatch, TextTokens
-from flr_model.nn.item_encoder import ItemEncoder
+from flr_model.nn.item_encoder import VectorPart
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.reader import shown
 
@@ -77,20 +77,20 @@ class ReaderModule(HistoryModule):
 
 
 class ItemEncoderModule(nn.Module):
-    """Titles to item vectors.
+    """Titles to the columns of item vectors that come of one reader.
 
     Args:
-        encoder: the item encoder.
+        part: of the item encoder.
     """
 
-    def __init__(self, encoder: ItemEncoder) -> None:
+    def __init__(self, part: VectorPart) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.config = encoder.lm.config
+        self.part = part
+        self.config = part.reader.lm.config
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        """Return the (n, D) vectors of titles (n, S)."""
-        return {"item_vectors": self.encoder(input_ids, attention_mask)}
+        """Return the columns of the vectors of titles (n, S)."""
+        return {"item_vectors": self.part(input_ids, attention_mask)}
 
 
 class DeclaredConfig(OnnxConfig):  # type: ignore[misc]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.building.gates import ITEM_ENCODER, READER
+from export.building.gates import READER
 from export.building.parity import (
     check_parity,
     compare_rankings,
@@ -78,7 +78,7 @@ def check_title_parity(
     if run.config.title.guidance == 1:  # the network would not count, and nothing would be compared
         run = replace(run, config=run.config.with_guidance(0.0))
     torchs = head.recommender(run.ranking_parts())
-    writer = OnnxWriter(folder / READER, folder / ITEM_ENCODER, run.backbone.tokenizer_json, run.config)
+    writer = OnnxWriter(folder / READER, run.config)
     ours = torchs.with_reader(writer)
     odd = odd_titles(run.catalog.titles.tolist())
     vectors = [one.reader.encode_titles(odd) for one in (torchs, ours)]

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.runtime import on_gpu
 from export.scoring.batching import FIRST_POSITIONS, BatchLimit
 from export.scoring.chunks import Chunk, Scoring, read_candidates, usable_cores, why_rejected
 from export.scoring.inputs import HistoryFile, Shard
@@ -25,6 +24,7 @@ from export.scoring.prefetch import prefetch
 from export.scoring.report import ScoreReport, report_of
 from export.scoring.rules import ItemRules
 from export.scoring.sinks import result_columns, result_table
+from export.sessions import on_gpu
 from flr_model import __version__
 from flr_model.artifacts import MANIFEST
 from flr_model.config import FilesConfig, ScoreConfig

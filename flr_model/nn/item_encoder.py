@@ -1,35 +1,25 @@
-"""Item vectors from titles: the backbone reads a title in a prompt, two readings of its states are whitened.
+"""Item vectors from titles: readers read a title, each reading is whitened, and the parts stand side by side.
 
-Shapes: M items, n titles of a batch, S tokens, d width of the backbone, D width of the item vectors.
+Shapes: M items, n titles of a batch, S tokens, R readings and w width of a reader, D width of the item vectors.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 
-from flr_model.progress import SILENT, Progress
-from flr_model.titles.tokens import TitleTokenizer
+from flr_model.arrays import Floats
+from flr_model.errors import ConfigError
+from flr_model.nn.item_readers import TOKENS_PER_BATCH, ItemReader
 
 WHITENING_EXPONENT = 0.1
 """Singular values are raised to this power: 1 keeps the spread of the states, 0 makes all directions alike."""
-
-LEXICAL_DEPTH = 0.27
-"""Share of the layers after which the title's own states are read; deeper ones say less about the wording."""
-
-SHARES = (0.75, 0.25)
-"""Of the D directions: for the wording of the title, and for what the backbone would say of it."""
-
-WEIGHTS = (0.8, 0.6)
-"""Lengths of the two parts of an item vector; together they have length 1."""
-
-TOKENS_PER_BATCH = 4096
 
 
 class Whitening(nn.Module):
@@ -73,69 +63,107 @@ class ItemEncoder(nn.Module):
     would have had.
 
     Args:
-        lm: the backbone.
-        embedding_size: D, at most d.
-        n_prefix: tokens of the prompt before the title.
-        n_suffix: tokens of the prompt behind it.
+        readers: of titles.
+        embedding_size: D; its directions are shared out among the readings.
+
+    Raises:
+        ConfigError: if a reading has fewer directions than its share.
     """
 
-    def __init__(self, lm: PreTrainedModel, embedding_size: int, *, n_prefix: int = 0, n_suffix: int = 0) -> None:
+    def __init__(self, readers: Sequence[ItemReader], embedding_size: int) -> None:
         super().__init__()
-        self.lm = lm
-        self.n_prefix = n_prefix
-        self.n_suffix = n_suffix
-        depth, width = int(lm.config.num_hidden_layers), int(lm.config.hidden_size)
-        self.lexical_layer = max(1, round(LEXICAL_DEPTH * depth))
-        of_continuation = round(SHARES[1] * embedding_size)
-        sizes = (embedding_size - of_continuation, of_continuation)
+        self._readers = nn.ModuleList(readers)
+        parts = [(reader, part) for reader in readers for part in reader.parts]
+        sizes = _shared_out(embedding_size, [part.share for _, part in parts])
+        _check_widths(embedding_size, [(reader, size) for (reader, _), size in zip(parts, sizes, strict=True)])
+        whole = math.sqrt(sum(part.length**2 for _, part in parts))
         self.whitening = nn.ModuleList(
-            Whitening(width, size, length) for size, length in zip(sizes, WEIGHTS, strict=True)
+            Whitening(reader.width, size, part.length / whole)
+            for (reader, part), size in zip(parts, sizes, strict=True)
         )
         self.scale = nn.Parameter(torch.ones(embedding_size))
 
-    def read(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Read titles in their prompt, (n, S) and padded on the right.
+    @property
+    def readers(self) -> list[ItemReader]:
+        """What reads titles, in order."""
+        return list(self._readers)  # type: ignore[arg-type]
 
-        Returns:
-            (n, 2, d): the mean over the title's tokens of an early layer, and the last layer's state of the last token,
-            from which the backbone would go on writing.
-        """
-        states = self.lm(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False, output_hidden_states=True
-        ).hidden_states
-        place = torch.arange(input_ids.shape[1], device=input_ids.device)
-        length = attention_mask.sum(1, keepdim=True)
-        title = ((place >= self.n_prefix) & (place < length - self.n_suffix)).to(states[-1].dtype)[..., None]
-        last = (place == length - 1).to(states[-1].dtype)[..., None]
-        wording = (states[self.lexical_layer] * title).sum(1) / title.sum(1).clamp(min=1)
-        return torch.stack([wording, (states[-1] * last).sum(1)], dim=1)
+    def parts(self) -> list[VectorPart]:
+        """Return what makes the columns of each reader; they share the weights."""
+        parts, whitening, column = [], 0, 0
+        for reader in self.readers:
+            own = self.whitening[whitening : whitening + len(reader.parts)]
+            size = sum(one.get_buffer("projection").shape[1] for one in own)
+            parts.append(VectorPart(reader, own, self.scale[column : column + size]))
+            whitening, column = whitening + len(own), column + size
+        return parts
 
-    def whiten(self, states: Tensor) -> Tensor:
-        """Return the (n, D) unit vectors of readings (n, 2, d), before the learned scale."""
-        parts = [whitening(part) for whitening, part in zip(self.whitening, states.unbind(1), strict=True)]
-        return torch.cat(parts, dim=-1)
+    def whiten(self, states: Sequence[Tensor]) -> Tensor:
+        """Return the (n, D) unit vectors of each reader's readings (n, R, w), before the learned scale."""
+        return _whiten(self.whitening, states)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the (n, D) item vectors of titles in their prompt (n, S)."""
-        return self.whiten(self.read(input_ids, attention_mask)) * self.scale
+    def fit(self, states: Sequence[Floats]) -> None:
+        """Fit the whitening to each reader's readings (M, R, w) of a catalogue."""
+        readings = [reading for of_reader in states for reading in torch.from_numpy(of_reader).unbind(1)]
+        for whitening, reading in zip(self.whitening, readings, strict=True):
+            assert isinstance(whitening, Whitening)
+            whitening.fit(reading)
 
     @torch.no_grad()
-    def read_titles(
-        self, titles: Sequence[str], tokenizer: TitleTokenizer, *, progress: Progress = SILENT
-    ) -> npt.NDArray[np.float32]:
-        """Return the (M, 2, d) readings of titles, batched by length."""
-        device = self.scale.device
-        out = np.zeros((len(titles), 2, int(self.lm.config.hidden_size)), np.float32)
-        self.lm.eval()
-        with progress.task(len(titles), "titles") as task:
-            for which, input_ids, mask in tokenizer.batches(titles, TOKENS_PER_BATCH):
-                states = self.read(torch.from_numpy(input_ids).to(device), torch.from_numpy(mask).to(device))
-                out[which] = states.float().cpu().numpy()
-                task.advance(len(which))
-        return out
+    def encode_titles(self, titles: Sequence[str]) -> Floats:
+        """Return the (n, D) item vectors of titles."""
+        columns = []
+        for part in self.parts():
+            out = np.zeros((len(titles), len(part.scale)), np.float32)
+            for which, input_ids, mask in part.reader.tokenizer.batches(titles, TOKENS_PER_BATCH):
+                tokens = (torch.from_numpy(array).to(self.scale.device) for array in (input_ids, mask))
+                out[which] = part(*tokens).cpu().numpy()
+            columns.append(out)
+        return np.concatenate(columns, axis=1)
 
-    def fit(self, states: npt.NDArray[np.float32]) -> None:
-        """Fit the whitening to a catalogue's readings (M, 2, d)."""
-        for whitening, part in zip(self.whitening, torch.from_numpy(states).unbind(1), strict=True):
-            assert isinstance(whitening, Whitening)
-            whitening.fit(part)
+
+class VectorPart(nn.Module):
+    """The columns of item vectors that come of one reader.
+
+    Args:
+        reader: of titles.
+        whitening: of its R readings.
+        scale: of its columns.
+    """
+
+    scale: Tensor
+
+    def __init__(self, reader: ItemReader, whitening: nn.ModuleList, scale: Tensor) -> None:
+        super().__init__()
+        self.reader = reader
+        self.whitening = whitening
+        self.register_buffer("scale", scale.detach())
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the columns of the item vectors of titles (n, S)."""
+        return _whiten(self.whitening, [self.reader(input_ids, attention_mask)]) * self.scale
+
+
+def _whiten(whitening: nn.ModuleList, states: Sequence[Tensor]) -> Tensor:
+    readings = [reading for of_reader in states for reading in of_reader.unbind(1)]
+    return torch.cat([one(reading) for one, reading in zip(whitening, readings, strict=True)], dim=-1)
+
+
+def _shared_out(whole: int, shares: Sequence[float]) -> list[int]:
+    """Cut a number into whole parts by shares.
+
+    >>> _shared_out(512, [3, 1]), _shared_out(512, [3, 1, 3])
+    ([384, 128], [219, 74, 219])
+    """
+    bounds = [round(whole * upto / sum(shares)) for upto in accumulate(shares, initial=0)]
+    return [stop - start for start, stop in pairwise(bounds)]
+
+
+def _check_widths(embedding_size: int, sizes: Sequence[tuple[ItemReader, int]]) -> None:
+    for reader, size in sizes:
+        if size > reader.width:
+            largest = embedding_size * reader.width // size
+            raise ConfigError(
+                f"--embedding-size is {embedding_size}, of which {size} directions would be of {reader.name}, "
+                f"whose states have {reader.width}; about {largest} is the most"
+            )

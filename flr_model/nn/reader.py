@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ from torch import nn
 from flr_model.arrays import Floats
 from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.history_encoders import HistoryBatch, TextTokens
-from flr_model.nn.item_encoder import TOKENS_PER_BATCH, ItemEncoder
+from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.model import FactorizedModel
 from flr_model.nn.reasoner import Thought
 from flr_model.ranking.item_table import ItemTable
@@ -73,7 +72,6 @@ class TorchNetwork:
         vectors, mask, lag, *text = tensors
         return HistoryBatch(vectors, mask, lag, TextTokens(*text) if text else None)
 
-    @torch.no_grad()
     def encode_titles(self, titles: Sequence[str]) -> Floats:
         """Return the (n, D) item vectors of n titles.
 
@@ -82,12 +80,7 @@ class TorchNetwork:
         """
         if self.item_encoder is None:
             raise ValueError("this network has no item encoder")
-        out = np.zeros((len(titles), len(self.item_encoder.scale)), np.float32)
-        device = self.item_encoder.scale.device
-        for index, input_ids, mask in self.tokenizer.batches(titles, TOKENS_PER_BATCH):
-            parts = [torch.from_numpy(part).to(device) for part in (input_ids, mask)]
-            out[index] = self.item_encoder(*parts).cpu().numpy()
-        return out
+        return self.item_encoder.encode_titles(titles)
 
 
 class TorchReader(TorchNetwork):

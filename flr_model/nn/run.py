@@ -1,12 +1,14 @@
 """Run folders: what `flr train` and `flr align` write, and what evaluation, alignment and export read.
 
 A run holds: config.toml, items.parquet, item_vectors.npy (M, D), evidence.npz, head.safetensors (all that flr adds to
-the language model), backbone/ (the trunk with tokenizer.json) and item_backbone/ (the language model that made the item
-vectors; its layers are not the trunk's), and what its head adds: title_tree.npz for one that writes titles.
+the language models), backbone/ (the trunk with tokenizer.json), what made the item vectors (item_backbone/, a language
+model whose layers are not the trunk's; item_reader_1/ and so on, sentence encoders), and what its head adds:
+title_tree.npz for one that writes titles.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flr_model.artifacts import RUN, Manifest, open_folder, reading
-from flr_model.config import ModelConfig
+from flr_model.config import BACKBONE, ModelConfig
 from flr_model.config_io import model_config, read_tables
 from flr_model.data.catalog import Catalog
 from flr_model.errors import ArtifactError
@@ -25,12 +27,20 @@ from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone
 from flr_model.nn.build import build_model
 from flr_model.nn.head import Head, RankingParts
 from flr_model.nn.item_encoder import ItemEncoder
+from flr_model.nn.item_readers import load_reader
 from flr_model.nn.model import FactorizedModel
 from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.recommender import Recommender
-from flr_model.titles.tokens import TitleTokenizer
+from flr_model.titles.tokens import TitleTokenizer, reader_tokenizer
 
 ITEM_BACKBONE = "item_backbone"
+
+
+def reader_folders(config: ModelConfig) -> list[str]:
+    """Return the folders of what reads titles, in order."""
+    return [
+        ITEM_BACKBONE if name == BACKBONE else f"item_reader_{number}" for number, name in enumerate(config.readers)
+    ]
 
 
 @dataclass
@@ -41,7 +51,6 @@ class Run:
         config: shape of the model.
         catalog: M items.
         backbone: the trunk and its tokenizer file.
-        item_backbone: the language model that made the item vectors.
         model: from histories to thoughts.
         head: what becomes of a thought.
         item_encoder: titles to item vectors.
@@ -53,7 +62,6 @@ class Run:
     config: ModelConfig
     catalog: Catalog
     backbone: Backbone
-    item_backbone: Backbone
     model: FactorizedModel
     head: Head
     item_encoder: ItemEncoder
@@ -89,7 +97,8 @@ class Run:
         self.evidence.write(folder / "evidence.npz")
         self.head.write_files(folder)
         self.backbone.save(folder / "backbone")
-        self.item_backbone.save(folder / ITEM_BACKBONE)
+        for name, reader in zip(reader_folders(self.config), self.item_encoder.readers, strict=True):
+            reader.save(folder / name)
         parts = {"model": self.model, "head": self.head, "item_encoder": self.item_encoder}
         state = {f"{part}.{name}": value for part, m in parts.items() for name, value in m.state_dict().items()}
         own = {name: value.contiguous().cpu() for name, value in state.items() if ".lm." not in name}
@@ -107,7 +116,6 @@ def load_run(folder: Path) -> Run:
     with reading(folder / "config.toml", RUN.again):
         config = model_config(read_tables(folder / "config.toml"))
     backbone = load_backbone(str(folder / "backbone"))
-    item_backbone = load_backbone(str(folder / ITEM_BACKBONE))
     with reading(folder / "head.safetensors", RUN.again):
         state: dict[str, Any] = load_file(folder / "head.safetensors")
     tokenizer = title_tokenizer(backbone, config)
@@ -120,7 +128,7 @@ def load_run(folder: Path) -> Run:
         output_embeddings=lambda: state.get("head.decoder.untied"),
     )
     network.head.read_files(folder, n_items=len(catalog))
-    item_encoder = build_item_encoder(item_backbone, tokenizer, config)
+    item_encoder = build_item_encoder(config, [str(folder / name) for name in reader_folders(config)])
     _restore(network.model, state, "model.")
     _restore(network.head, state, "head.")
     _restore(item_encoder, state, "item_encoder.")
@@ -128,7 +136,6 @@ def load_run(folder: Path) -> Run:
         config=config,
         catalog=catalog,
         backbone=backbone,
-        item_backbone=item_backbone,
         model=network.model.eval().requires_grad_(False),
         head=network.head.eval().requires_grad_(False),
         item_encoder=item_encoder.eval().requires_grad_(False),
@@ -157,14 +164,24 @@ def _read_items(folder: Path, config: ModelConfig) -> tuple[Catalog, npt.NDArray
 
 def title_tokenizer(backbone: Backbone, config: ModelConfig) -> TitleTokenizer:
     """Return the tokenizer of titles that a backbone and a configuration ask for."""
-    return TitleTokenizer(backbone.tokenizer_json, title_tokens=config.title_tokens, prompt=config.title_prompt)
+    return reader_tokenizer(backbone.tokenizer_json, BACKBONE, config)
 
 
-def build_item_encoder(backbone: Backbone, tokenizer: TitleTokenizer, config: ModelConfig) -> ItemEncoder:
-    """Build an item encoder whose whitening is not fitted yet."""
-    return ItemEncoder(
-        backbone.lm, config.embedding_size, n_prefix=len(tokenizer.prefix), n_suffix=len(tokenizer.suffix)
-    )
+def build_item_encoder(config: ModelConfig, places: Sequence[str] | None = None) -> ItemEncoder:
+    """Load the readers of titles, and build an item encoder whose whitening is not fitted yet.
+
+    Args:
+        config: names the readers.
+        places: where each of them lies; None takes what the configuration names.
+
+    Raises:
+        ArtifactError: if a reader is not to be had here.
+        ConfigError: if the readers cannot do what the configuration asks for.
+    """
+    if places is None:
+        places = [config.backbone if name == BACKBONE else name for name in config.readers]
+    readers = [load_reader(name, place, config) for name, place in zip(config.readers, places, strict=True)]
+    return ItemEncoder(readers, config.embedding_size)
 
 
 def load_recommender(folder: Path, *, guidance: float | None = None) -> Recommender:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from flr_model.config import BACKBONE, ModelConfig
 from flr_model.data.histories import PAD
 from flr_model.errors import ArtifactError
 
@@ -52,17 +53,23 @@ class TitleTokenizer:
         tokenizer_json: file of the `tokenizers` library.
         title_tokens: tokens kept of one title, the first ones.
         prompt: text with one ``{title}``, for `padded` and `batches`.
+        special: around the prompt stand the tokenizer's own special tokens, as sentence encoders expect it.
 
     Raises:
         ArtifactError: if the file cannot be read as a tokenizer.
     """
 
-    def __init__(self, tokenizer_json: Path, *, title_tokens: int, prompt: str = "{title}") -> None:
+    def __init__(
+        self, tokenizer_json: Path, *, title_tokens: int, prompt: str = "{title}", special: bool = False
+    ) -> None:
         self._tokenizer = _plain_tokenizer(tokenizer_json)
         self.fingerprint = hashlib.sha256(tokenizer_json.read_bytes()).hexdigest()
         self.title_tokens = title_tokens
         self.prompt = prompt
         self.prefix, self.suffix = self._tokens(prompt.split("{title}"))
+        if special:
+            before, after = self._special()
+            self.prefix, self.suffix = np.concatenate([before, self.prefix]), np.concatenate([self.suffix, after])
         self.separator = self._tokens([SEPARATOR])[0]
         self._blank = next((tokens[:1] for tokens in self._tokens([" ", "?", "a", "0"]) if len(tokens)), _ZERO)
 
@@ -100,10 +107,29 @@ class TitleTokenizer:
             yield TitleBatch(which, *_pad_right([tokens[i] for i in which]))
             start = stop
 
+    def _special(self) -> tuple[Ints, Ints]:
+        """Return the special tokens that the tokenizer puts before and behind a text."""
+        whole = self._tokenizer.encode("a", add_special_tokens=True)
+        ids, special = np.asarray(whole.ids, np.int64), np.asarray(whole.special_tokens_mask, bool)
+        text = np.flatnonzero(~special)
+        start, stop = (text[0], text[-1] + 1) if len(text) else (len(ids), len(ids))
+        return ids[:start], ids[stop:]
+
     def _tokens(self, titles: list[str]) -> list[Ints]:
         # A lone surrogate, legal in JSON, is no valid text for the tokenizer.
         clean = [title.encode("utf-8", "replace").decode("utf-8") for title in titles]
         return [np.asarray(e.ids, np.int64) for e in self._tokenizer.encode_batch(clean, add_special_tokens=False)]
+
+
+def reader_tokenizer(tokenizer_json: Path, reader: str, config: ModelConfig) -> TitleTokenizer:
+    """Return the tokenizer of titles of a reader: the backbone has a prompt, a sentence encoder its special tokens.
+
+    Raises:
+        ArtifactError: if the file cannot be read as a tokenizer.
+    """
+    if reader == BACKBONE:
+        return TitleTokenizer(tokenizer_json, title_tokens=config.title_tokens, prompt=config.title_prompt)
+    return TitleTokenizer(tokenizer_json, title_tokens=config.title_tokens, special=True)
 
 
 class TextHistories:

@@ -96,7 +96,7 @@ def train(
         DataError: if the dataset has no rows.
     """
     state = processes(out)
-    inputs = (data, refit, Path(model.backbone))
+    inputs = (data, refit, Path(model.backbone), *map(Path, model.readers))
     with claim(out, RUN.kind, inputs=inputs, overwrite=overwrite, leads=state.is_main_process) as place:
         return _train(data, out, place, model=model, train=train, refit=refit, resume=resume, progress=progress)
 
@@ -262,7 +262,6 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
         config=model,
         catalog=setup.dataset.catalog,
         backbone=backbone,
-        item_backbone=setup.item_backbone,
         model=recommender.model,
         head=recommender.head,
         item_encoder=setup.item_encoder,

@@ -15,7 +15,7 @@ def folder(tmp_path):
 def test_bundle_tells_the_model_and_its_graphs(folder):
     bundle = Bundle.open(folder)
     assert (bundle.model.encoding, bundle.model.n_factors, bundle.model.max_history) == ("items", 2, 3)
-    assert (bundle.reader, bundle.item_encoder) == (folder / "reader.onnx", folder / "item_encoder.onnx")
+    assert bundle.reader == folder / "reader.onnx"
 
 
 def test_bundle_uses_the_graph_that_the_manifest_chose(tmp_path):

@@ -4,7 +4,8 @@ import types
 import numpy as np
 import pytest
 
-from export.runtime import choose_providers, load_bundle, open_session, run
+from export.runtime import load_bundle
+from export.sessions import choose_providers, open_session, run
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, MissingExtraError
 from flr_model.ranking.lags import PaddedHistories

@@ -43,4 +43,4 @@ def test_json_is_one_object(cache, capsys):
 
 def test_an_unknown_name_lists_what_there_is(cache, capsys):
     assert main(["fetch", "ml-1m"]) == 3
-    assert "smollm2-135m, ml-100k" in capsys.readouterr().err
+    assert "smollm2-135m, minilm, ml-100k" in capsys.readouterr().err

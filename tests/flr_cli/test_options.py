@@ -31,7 +31,8 @@ def test_train_chooses_the_number_of_factors_when_asked(
     asked, tiny_dataset, tiny_backbone, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr("flr_model.training.factor_choice.TRIED", (1, 3))
-    words = ["--backbone", str(tiny_backbone), "--embedding-size", "16", "--epochs", "1", "--batch-size", "64"]
+    words = ["--backbone", str(tiny_backbone), "--item-readers", "backbone", "--embedding-size", "16"]
+    words += ["--epochs", "1", "--batch-size", "64"]
     out = tmp_path / "run"
     assert main(["train", str(tiny_dataset), "--out", str(out), "--n-factors", asked, *words, "--json", "--quiet"]) == 0
     said = json.loads(capsys.readouterr().out)["n_factors"]
@@ -51,12 +52,12 @@ OPTIONS = {
     "fetch": "name",
     "prepare": f"out interactions items train valid test {FILES} split valid_fraction test_fraction k_core strict "
     "max_history",
-    "train": "dataset out refit resume dry_run backbone encoding decoder n_factors layers item_layers title_prompt "
-    "title_tokens max_history max_tokens refine_steps latent_tokens embedding_size dropout prompt beams "
+    "train": "dataset out refit resume dry_run backbone encoding decoder n_factors layers item_layers item_readers "
+    "title_prompt title_tokens max_history max_tokens refine_steps latent_tokens embedding_size dropout prompt beams "
     "guidance tuning epochs batch_size seed max_steps patience valid_rows sequence_epochs forecast "
     "lora_rank backbone_learning_rate learning_rate residual_learning_rate reasoner_learning_rate "
     "scalar_learning_rate weight_decay warmup_steps grad_accumulation orthogonality diversity sparsity title_softmax "
-    "full_softmax_items negatives precision",
+    "full_softmax_items negatives precision title_precision",
     "align": "run out data epochs max_rows batch_size learning_rate seed policy reward advantage group_size noise "
     "clip_low clip_high kl refresh_steps max_steps valid_rows warmup_steps cache_mb",
     "eval": "source data out split match allow_seen max_rows guidance batch_size bootstrap seed",

@@ -103,6 +103,15 @@ def test_a_backbone_that_was_not_fetched_names_the_command(tmp_path, tiny_datase
     assert "flr fetch smollm2-135m" in capsys.readouterr().err
 
 
+def test_a_sentence_encoder_that_was_not_fetched_names_the_command(
+    tmp_path, tiny_dataset, tiny_backbone, capsys, monkeypatch
+):
+    monkeypatch.setenv("FLR_CACHE", str(tmp_path / "empty"))
+    words = ["train", str(tiny_dataset), "--out", str(tmp_path / "run"), "--backbone", str(tiny_backbone)]
+    assert main(words) == 3
+    assert "flr fetch minilm" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["train", "align"])
 def test_without_torch_the_extra_is_named(command, tmp_path, tiny_dataset, tiny_run, capsys, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("flr_model.training")]:

@@ -114,6 +114,14 @@ def test_title_settings_where_earlier_versions_saved_them_are_read(tmp_path):
     assert saved["model"]["beams"] == 3  # untouched
 
 
+def test_what_was_saved_before_there_were_readers_was_read_by_the_backbone():
+    assert model_config({"model": {}}).readers == ("backbone",)
+    assert model_config({"model": ModelConfig(item_readers="minilm, backbone").as_dict()}).readers == (
+        "minilm",
+        "backbone",
+    )
+
+
 def test_settings_without_a_model_are_refused():
     with pytest.raises(ConfigError, match=r"no table \[model\]"):
         model_config({})

@@ -16,6 +16,7 @@ from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
 from flr_model.errors import ArtifactError, GateError
 from flr_model.progress import SILENT
+from tests.builders import tiny_model, tiny_train
 
 LENIENT = ExportConfig(max_ndcg_loss=10.0, min_overlap=0.0, max_size=10.0)
 FP32 = ExportConfig(precision="fp32")
@@ -93,13 +94,14 @@ def test_text_histories_rank_as_in_the_run(tiny_text_run, tmp_path, valid):
 
 @pytest.mark.parametrize("latent_tokens", [0, 2])
 def test_any_number_of_latent_tokens_traces(tiny_run, tmp_path, latent_tokens):
-    from export.building.build import export_graphs
+    from export.building.build import copy_tokenizers, export_graphs
     from export.building.exporters import exporter_of
 
     run = load(tiny_run)
     run.model.latent_tokens = latent_tokens
     run.config = dataclasses.replace(run.config, latent_tokens=latent_tokens)
     exporter = exporter_of(run)
+    copy_tokenizers(run, tmp_path)
     export_graphs(exporter, tmp_path)
     rows = Dataset.of(run.manifest).rows("valid")
     found = exporter.judge(tmp_path, rows, FP32, SILENT).parity["fp32"]
@@ -112,6 +114,24 @@ def test_a_new_title_gets_the_vector_that_torch_gives_it(tiny_run, tmp_path):
     titles = ["a title that nobody knew", "", "x", "very " * 60]
     ours, torchs = (r.reader.encode_titles(titles) for r in (load_bundle(out), load(tiny_run).recommender()))
     np.testing.assert_allclose(ours, torchs, atol=1e-4)
+
+
+@pytest.mark.parametrize("readers", ["backbone,{encoder}", "{encoder}"])
+def test_every_reader_of_titles_is_exported(tiny_dataset, tiny_backbone, tiny_sentence_encoder, tmp_path, readers):
+    from flr_model.training.sft import train
+
+    folder, out, titles = tmp_path / "run", tmp_path / "b", ["a title that nobody knew", "", "x", "very " * 60]
+    model = tiny_model(tiny_backbone, item_readers=readers.format(encoder=tiny_sentence_encoder))
+    train(tiny_dataset, folder, model=model, train=tiny_train(epochs=1))
+    report = export(folder, out)
+    assert report.parity["fp32"]["differences"]["item_vectors"] < 1e-4
+    run = load(folder)
+    for later in (load_bundle(out), run.recommender()):
+        np.testing.assert_allclose(later.reader.encode_titles(run.catalog.titles.tolist()), run.vectors, atol=1e-4)
+    ours, torchs = (r.reader.encode_titles(titles) for r in (load_bundle(out), run.recommender()))
+    np.testing.assert_allclose(ours, torchs, atol=1e-4)
+    graphs = ["item_encoder.onnx", "item_encoder_1.onnx"][: len(model.readers)]
+    assert sorted(name for name in report.sizes if name != "reader.onnx") == graphs
 
 
 def test_catalogue_vectors_are_those_of_the_run(bundle, tiny_run):

@@ -11,17 +11,22 @@ from flr_model.errors import ArtifactError, FlrError, MissingExtraError
 
 DATA = assets.ASSETS["ml-100k"]
 MODEL = assets.ASSETS["smollm2-135m"]
+ENCODER = assets.ASSETS["minilm"]
 
 
 @pytest.fixture
 def wheel(tmp_path, monkeypatch):
-    """A wheel with the members of both assets and files that nobody asked for; both assets expect its checksum."""
-    path = tmp_path / "fake-1-py3-none-any.whl"
+    """A wheel with the members of all assets and files that nobody asked for; all assets expect its checksum."""
+    path, inner = tmp_path / "fake-1-py3-none-any.whl", tmp_path / "model.zip"
+    with zipfile.ZipFile(inner, "w") as archive:
+        for member in (*ENCODER.members, "README.md"):
+            archive.writestr(member, f"content of {member}")
     with zipfile.ZipFile(path, "w") as archive:
+        archive.write(inner, ENCODER.archive)
         for member in (*DATA.members, *MODEL.members, "recbole/__init__.py", "../outside.txt"):
             archive.writestr(member, f"content of {member}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    table = {a.name: dataclasses.replace(a, sha256=digest) for a in (DATA, MODEL)}
+    table = {a.name: dataclasses.replace(a, sha256=digest) for a in (MODEL, ENCODER, DATA)}
     monkeypatch.setattr(assets, "ASSETS", table)
     return path
 
@@ -125,6 +130,12 @@ def test_a_model_is_converted_and_its_gguf_is_not_kept(wheel, tmp_path):
     assert everything_below(folder) == sorted([*MODEL.files, "manifest.json"])
 
 
+def test_files_of_an_archive_in_the_wheel_keep_their_folders(wheel, tmp_path):
+    folder = assets.fetch("minilm", tmp_path / "cache", download=FakeDownload(wheel))
+    assert everything_below(folder) == sorted([*ENCODER.files, "manifest.json"])
+    assert (folder / "1_Pooling" / "config.json").read_text() == "content of 1_Pooling/config.json"
+
+
 def test_a_conversion_that_fails_keeps_nothing(wheel, tmp_path):
     with pytest.raises(ArtifactError, match=r"gave no config\.json"):
         assets.fetch(
@@ -151,7 +162,7 @@ def test_asset_path_tells_how_to_get_what_is_missing(wheel, tmp_path):
 def test_an_unknown_name_lists_the_assets(tmp_path):
     with pytest.raises(ArtifactError, match="no asset 'ml-1m'") as caught:
         assets.fetch("ml-1m", tmp_path)
-    assert "smollm2-135m, ml-100k" in caught.value.hint
+    assert "smollm2-135m, minilm, ml-100k" in caught.value.hint
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(wheel, tmp_path):

@@ -39,7 +39,7 @@ def test_trials_are_trained_with_each_k_and_the_best_one_is_kept(tiny_dataset, t
         return np.where(k == better, 0, 99) + 0 * real, coverage
 
     monkeypatch.setattr(factor_choice, "rank_rows", ranks)
-    model = ModelConfig(backbone=str(tiny_backbone), n_factors=0, embedding_size=16)
+    model = ModelConfig(backbone=str(tiny_backbone), item_readers="backbone", n_factors=0, embedding_size=16)
     choice = choose_n_factors(tiny_dataset, model, TrainConfig(batch_size=64))
     assert seen == [1, 3]
     assert choice.n_factors == better

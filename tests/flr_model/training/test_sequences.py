@@ -80,7 +80,7 @@ def test_padding_counts_for_nothing(setup):
     objective = SequenceObjective(setup.recommender).eval()
     torch.nn.init.normal_(objective.next_item.weight)
     wide = loss_of(objective, PAD, PAD, 10, 11, 12, 13)
-    assert wide == pytest.approx(loss_of(objective, 10, 11, 12, 13), abs=1e-5)
+    assert wide == pytest.approx(loss_of(objective, 10, 11, 12, 13), abs=1e-4)
 
 
 def test_a_place_does_not_see_what_comes_after_it(setup):
