@@ -57,7 +57,7 @@ def random_trunk(setup: Setup) -> None:
 
 def titles_without_layers(setup: Setup) -> None:
     """Item vectors from the mean token embedding of the title, no layer of any model."""
-    titles = setup.dataset.catalog.titles.tolist()
+    titles = setup.dataset.catalog.texts.tolist()
     readings = []
     for reader in setup.item_encoder.readers:
         means = mean_embeddings(Trunk(reader.lm), titles, reader.tokenizer)
@@ -71,7 +71,7 @@ def titles_by_a_random_model(setup: Setup) -> None:
         torch.manual_seed(0)
         for reader in setup.item_encoder.readers:
             randomise(reader.lm)
-    replace_titles(setup, read_catalogue(setup.item_encoder, setup.dataset.catalog.titles.tolist()))
+    replace_titles(setup, read_catalogue(setup.item_encoder, setup.dataset.catalog.texts.tolist()))
 
 
 def no_language_model(setup: Setup) -> None:
@@ -132,7 +132,7 @@ def replace_titles(setup: Setup, readings: list[Floats]) -> None:
     unit = setup.item_encoder.whiten([torch.from_numpy(states) for states in readings]).detach()
     recommender = setup.recommender
     recommender.items.unit_vectors[:-1] = unit
-    titles = setup.dataset.catalog.titles.tolist()
+    titles = setup.dataset.catalog.texts.tolist()
     encoder = recommender.model.encoder
     encoder.fit(unit, mean_embeddings(encoder.trunk, titles, recommender.tokenizer))
 

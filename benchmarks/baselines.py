@@ -170,7 +170,7 @@ def load(source: Path, dataset: str) -> Scorer:
     if manifest.content["dataset_fingerprint"] != dataset:
         raise ArtifactError(f"{source} was made from another dataset", hint="pass the dataset that it was trained on")
     if manifest.kind == "bundle":
-        from export.runtime import load_bundle
+        from flr_export.runtime import load_bundle
 
         return load_bundle(source)
     from flr_model.nn.run import load_recommender as load_run

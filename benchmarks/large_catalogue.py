@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.runtime import load_bundle
+from flr_export.runtime import load_bundle
 from flr_model.artifacts import BUNDLE, open_folder
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows

@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.table import Table
 from stages import console
 
-from export.building.parity import RankingParity, compare_rankings
-from export.bundle import Bundle
-from export.runtime import OnnxReader, load_bundle
+from flr_export.building.parity import RankingParity, compare_rankings
+from flr_export.bundle import Bundle
+from flr_export.runtime import OnnxReader, load_bundle
 from flr_model.data.dataset import Dataset
 from flr_model.nn.run import load_run
 from flr_model.ranking.catalog import CatalogRecommender

@@ -21,12 +21,12 @@ import numpy as np
 from rich.table import Table
 from stages import console
 
-from export.bundle import Bundle
-from export.runtime import load_bundle
-from export.scoring.batching import POSITIONS, batches
-from export.scoring.chunks import Scoring
-from export.scoring.inputs import HistoryFile
-from export.scoring.sinks import CsvSink, result_columns, result_table
+from flr_export.bundle import Bundle
+from flr_export.runtime import load_bundle
+from flr_export.scoring.batching import POSITIONS, batches
+from flr_export.scoring.chunks import Scoring
+from flr_export.scoring.inputs import HistoryFile
+from flr_export.scoring.sinks import CsvSink, result_columns, result_table
 from flr_model.config import ScoreConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking.candidates import UNSEEN

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--item-readers", default=ModelConfig().item_readers)
     parser.add_argument("--titles", type=int, default=500)
     arguments = parser.parse_args()
-    titles = Dataset.open(arguments.dataset).catalog.titles.tolist()
+    titles = Dataset.open(arguments.dataset).catalog.texts.tolist()
     sample = np.unique(np.linspace(0, len(titles) - 1, arguments.titles).astype(np.int64))
     encoder = build_item_encoder(ModelConfig(item_readers=arguments.item_readers)).requires_grad_(False).eval()
     dtype = reading_dtype("auto", torch.device("cpu"))

@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 from stages import Stage, flr
 
-from export.building.parity import compare_rankings
-from export.bundle import Bundle
-from export.runtime import load_bundle
+from flr_export.building.parity import compare_rankings
+from flr_export.bundle import Bundle
+from flr_export.runtime import load_bundle
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking.lags import PaddedHistories

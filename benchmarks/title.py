@@ -22,7 +22,7 @@ from rich.table import Table
 from stages import console
 from transformers import AutoModelForCausalLM
 
-from export.runtime import load_bundle
+from flr_export.runtime import load_bundle
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.run import load_run

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from export.sessions import open_session, run
+from flr_export.sessions import open_session, run
 from flr_model.arrays import Floats
 from flr_model.config import BACKBONE, ModelConfig
 from flr_model.titles.tokens import TitleTokenizer, reader_tokenizer

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import AGAIN, TITLE_HEAD, TITLE_RECENCY, TITLE_STEP, TITLE_TREE, Bundle
-from export.item_encoder import TOKENIZER, OnnxItemEncoder
-from export.sessions import on_gpu, open_session, run
+from flr_export.bundle import AGAIN, TITLE_HEAD, TITLE_RECENCY, TITLE_STEP, TITLE_TREE, Bundle
+from flr_export.item_encoder import TOKENIZER, OnnxItemEncoder
+from flr_export.sessions import on_gpu, open_session, run
 from flr_model.arrays import Floats, Ints
 from flr_model.artifacts import reading
 from flr_model.config import BACKBONE, ModelConfig
@@ -184,7 +184,7 @@ def load_bundle(bundle: Path, *, threads: int = 0, guidance: float | None = None
     arena = model.encoding == "items"
     reader = OnnxReader(graph, model, threads=threads, arena=arena)
     if index == "ann":
-        from export.scoring.index import FaissIndex
+        from flr_export.scoring.index import FaissIndex
 
         near = FaissIndex.build(vectors)
     else:

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from flr_model.errors import ArtifactError, FlrError
 
-LIBRARY = ("flr_model", "export", "flr_cli")
+LIBRARY = ("flr_model", "flr_export", "flr", "flr_cli")
 """The loggers whose records are shown."""
 
 STAGES = logging.getLogger("flr_cli.progress")

@@ -6,6 +6,7 @@ USER = "user_id"
 ITEM = "item_id"
 TITLE = "title"
 TIME = "timestamp"
+ITEM_TEXT = "item_text"
 
 HISTORY = "history"
 HISTORY_TIMES = "history_timestamp"

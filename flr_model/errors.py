@@ -113,7 +113,7 @@ def needs_extra(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package in ("flr_cli", "flr_model", "export", ""):
+        if package in ("flr", "flr_cli", "flr_export", "flr_model", ""):
             raise
         raise MissingExtraError(package, extra) from error
 

@@ -82,6 +82,20 @@ def exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(other))
 
 
+def share(source: Path, target: Path) -> None:
+    """Give a file a second name, a hard link, so that large unchanged files lie on a disk once; else copy it.
+
+    It is copied where the file system has no links, on another one, and where the permissions would not be those of the
+    target's folder. Files of flr's folders are replaced and never written into, so that no name changes the others.
+    """
+    source = source.resolve()
+    if (source.stat().st_mode ^ target.parent.stat().st_mode) & 0o666 == 0:
+        with suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
+
+
 def lock_of(path: Path) -> Path:
     """Return the lock file of an output."""
     return path.with_name(f".{path.name}.lock")

@@ -143,10 +143,13 @@ def check_target(
 
 
 def _set_permissions(folder: Path) -> None:
-    """Give every file the permissions of the folder; some libraries write files that only their owner can read."""
+    """Give every file the permissions of the folder; some libraries write files that only their owner can read.
+
+    What other folders share is left alone.
+    """
     mode = folder.stat().st_mode & 0o666
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.is_file() and path.stat().st_nlink == 1:
             path.chmod(mode)
 
 

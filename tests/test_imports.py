@@ -1,4 +1,4 @@
-"""The import rules of the three packages, from their source and in fresh interpreters."""
+"""The import rules of the packages, from their source and in fresh interpreters."""
 
 import ast
 import subprocess
@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("flr_cli", "flr_model", "export")
+FOLDERS = {"flr_model": "flr_model", "export": "flr_export", "flr": "flr", "flr_cli": "flr_cli"}
+"""The package of each folder."""
+LAYERS = list(FOLDERS.values())
 HEAVY = {"torch", "transformers", "optimum", "scipy", "peft", "safetensors", "accelerate", "gguf", "onnx"}
-HEAVY_PLACES = ("flr_model.nn", "flr_model.training", "export.building")
+HEAVY_PLACES = ("flr_model.nn", "flr_model.training", "flr_export.building")
 
 
 def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    folder, *inner = path.relative_to(ROOT).with_suffix("").parts
+    parts = [FOLDERS[folder], *inner]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 SOURCES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 
@@ -57,20 +60,32 @@ ON_IMPORT = {(name, wanted) for name, tree in SOURCES.items() for wanted in impo
 
 
 def test_the_sources_are_found():
-    assert {"flr_cli.app", "flr_model.ranking.recommender", "flr_model.nn.model", "export.runtime"} <= SOURCES.keys()
+    assert {
+        "flr_cli.app",
+        "flr_model.ranking.recommender",
+        "flr_model.nn.model",
+        "flr_export.runtime",
+    } <= SOURCES.keys()
 
 
-def test_the_model_imports_neither_of_the_other_packages():
-    inside = {(name, wanted) for name, wanted in ANYWHERE if under(name, ["flr_model"])}
-    assert not {pair for pair in inside if under(pair[1], ["flr_cli", "export"])}
+@pytest.mark.parametrize("layer", range(len(LAYERS)))
+def test_packages_import_only_downward(layer):
+    inside = {(name, wanted) for name, wanted in ANYWHERE if under(name, [LAYERS[layer]])}
+    assert inside
+    assert not {pair for pair in inside if under(pair[1], LAYERS[layer + 1 :])}
 
 
-def test_the_export_does_not_import_the_command_line():
-    assert not {(name, wanted) for name, wanted in ANYWHERE if under(name, ["export"]) and under(wanted, ["flr_cli"])}
+def test_nobody_imports_the_folder_export_by_its_own_name():
+    """Its package is `flr_export`: a wheel must not take the name `export` from others."""
+    others = [path for folder in ("tests", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py")]
+    trees = [*SOURCES.values(), *(ast.parse(path.read_text(encoding="utf-8")) for path in others)]
+    assert not [wanted for tree in trees for wanted in imported(ast.walk(tree)) if under(wanted, ["export"])]
 
 
 def test_scoring_imports_only_the_light_part_of_the_model():
-    scoring = {(name, wanted) for name, wanted in ANYWHERE if under(name, ["export"]) and not under(name, HEAVY_PLACES)}
+    scoring = {
+        (name, wanted) for name, wanted in ANYWHERE if under(name, ["flr_export"]) and not under(name, HEAVY_PLACES)
+    }
     assert not {pair for pair in scoring if under(pair[1], HEAVY_PLACES)}
 
 
@@ -98,8 +113,8 @@ def test_there_are_no_cycles():
 
 def test_packages_list_every_folder_of_the_source():
     text = (ROOT / "pyproject.toml").read_text()
-    for folder in {path.parent.relative_to(ROOT) for path in FILES}:
-        assert f'"{".".join(folder.parts)}"' in text
+    for package in {module_name(path.with_name("__init__.py")) for path in FILES}:
+        assert f'"{package}"' in text
 
 
 def python(code):

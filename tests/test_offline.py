@@ -21,9 +21,9 @@ def get_available_providers():
     return ["CPUExecutionProvider"]
 """
 USES = {
-    "the library alone": "from export.sessions import on_gpu; assert not on_gpu()",
-    "a session": "from export.sessions import open_session; open_session(None, threads=1, arena=False)",
-    "the bundle's package": "import export; import onnxruntime",
+    "the library alone": "from flr_export.sessions import on_gpu; assert not on_gpu()",
+    "a session": "from flr_export.sessions import open_session; open_session(None, threads=1, arena=False)",
+    "the bundle's package": "import flr_export; import onnxruntime",
     "the model's package": "import flr_model; import onnxruntime",
     "flr doctor": "from flr_cli.commands.doctor import examine; examine()",
 }

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optimum.exporters.onnx import export_models
 
-from export.building.exporters import Exporter, exporter_of
-from export.building.gates import INT8_READER
-from export.building.parity import validation_sample
-from export.building.quantize import graph_bytes, show_constants
-from export.item_encoder import TOKENIZER, item_encoder_files
+from flr_export.building.exporters import Exporter, exporter_of
+from flr_export.building.gates import INT8_READER
+from flr_export.building.parity import validation_sample
+from flr_export.building.quantize import graph_bytes, show_constants
+from flr_export.item_encoder import TOKENIZER, item_encoder_files
 from flr_model.artifacts import BUNDLE, Manifest
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset

@@ -10,8 +10,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from export.building.gates import INT8_READER, READER, Gates
-from export.building.graphs import (
+from flr_export.building.gates import INT8_READER, READER, Gates
+from flr_export.building.graphs import (
     ItemEncoderConfig,
     ItemEncoderModule,
     ItemsInputs,
@@ -20,10 +20,10 @@ from export.building.graphs import (
     ReaderModule,
     TextInputs,
 )
-from export.building.title_graphs import PROMPT_OUTPUTS, PromptModule, StepConfig, StepModule
-from export.building.titles import check_title_parity, write_title_files
-from export.bundle import TITLE_STEP
-from export.item_encoder import item_encoder_files
+from flr_export.building.title_graphs import PROMPT_OUTPUTS, PromptModule, StepConfig, StepModule
+from flr_export.building.titles import check_title_parity, write_title_files
+from flr_export.bundle import TITLE_STEP
+from flr_export.item_encoder import item_encoder_files
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.catalog_head import CatalogHead

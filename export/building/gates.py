@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from export.building.parity import (
+from flr_export.building.parity import (
     RankingParity,
     check_parity,
     compare_rankings,
     shape_differences,
 )
-from export.building.quantize import graph_bytes, quantize_until
-from export.runtime import OnnxReader
+from flr_export.building.quantize import graph_bytes, quantize_until
+from flr_export.runtime import OnnxReader
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.progress import SILENT, Progress
@@ -132,4 +132,4 @@ class Gates:
         histories = PaddedHistories.of(rows, self.run.config.max_history, self.torch.evidence.lag_bounds)
         reader = self.fp32.reader
         assert isinstance(reader, OnnxReader)
-        return reader.feeds(histories, self.run.vectors, self.run.catalog.titles.tolist())
+        return reader.feeds(histories, self.run.vectors, self.run.catalog.texts.tolist())

@@ -92,7 +92,7 @@ def shape_differences(
         The largest absolute difference of each output: queries, gates, attention, weights, factors, item_vectors, and
         of the logits of the whole catalogue (the counts, equal on both sides, left out).
     """
-    vectors, titles = recommender.vectors, recommender.catalog.titles.tolist()
+    vectors, titles = recommender.vectors, recommender.catalog.texts.tolist()
     worst = {field.name: 0.0 for field in fields(UserStates)} | {"logits": 0.0}
     n_lags, rng = len(recommender.evidence.lag_bounds) + 1, np.random.default_rng(seed)
     for histories in made_up_histories(len(titles), recommender.max_history, n_lags, rng):

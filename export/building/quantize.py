@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.sessions import open_session, run
+from flr_export.sessions import open_session, run
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.building.graphs import SHOWN_OUTPUTS, Axes, DeclaredConfig, HistoryModule
+from flr_export.building.graphs import SHOWN_OUTPUTS, Axes, DeclaredConfig, HistoryModule
 from flr_model.nn.backbone import Past, Trunk
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.reader import shown

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.building.gates import READER
-from export.building.parity import (
+from flr_export.building.gates import READER
+from flr_export.building.parity import (
     check_parity,
     compare_rankings,
     largest_difference,
     made_up_histories,
     odd_titles,
 )
-from export.bundle import TITLE_HEAD, TITLE_RECENCY, TITLE_TREE
-from export.runtime import SHOWN, OnnxWriter
+from flr_export.bundle import TITLE_HEAD, TITLE_RECENCY, TITLE_TREE
+from flr_export.runtime import SHOWN, OnnxWriter
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import GateError
@@ -80,7 +80,7 @@ def check_title_parity(
     torchs = head.recommender(run.ranking_parts())
     writer = OnnxWriter(folder / READER, run.config)
     ours = torchs.with_reader(writer)
-    odd = odd_titles(run.catalog.titles.tolist())
+    odd = odd_titles(run.catalog.texts.tolist())
     vectors = [one.reader.encode_titles(odd) for one in (torchs, ours)]
     differences = {"item_vectors": largest_difference(*vectors), **_prompt_differences(torchs, ours)}
     ranking = compare_rankings(torchs, ours, rows.subsample(MOST_ROWS), progress=progress) if len(rows) else None
@@ -93,7 +93,7 @@ def check_title_parity(
 def _prompt_differences(torchs: TitleRecommender, ours: TitleRecommender) -> dict[str, float]:
     """Largest differences of what the prompt's graph says of made-up histories of many shapes."""
     worst = dict.fromkeys((*SHOWN, "state"), 0.0)
-    titles, n_lags = torchs.catalog.titles.tolist(), len(torchs.evidence.lag_bounds) + 1
+    titles, n_lags = torchs.catalog.texts.tolist(), len(torchs.evidence.lag_bounds) + 1
     for histories in made_up_histories(len(titles), torchs.max_history, n_lags, np.random.default_rng(0)):
         one, other = (r.reader.prompt(histories, r.vectors, titles) for r in (torchs, ours))
         for name in SHOWN:

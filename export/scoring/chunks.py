@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from export.scoring.batching import BatchLimit, batches
-from export.scoring.inputs import Entry, HistoryFile
-from export.scoring.prefetch import prefetch
-from flr_model.arrays import Bools, Ints
+from flr_export.scoring.batching import BatchLimit, batches
+from flr_export.scoring.inputs import Entry, HistoryFile
+from flr_export.scoring.most_per import Limit
+from flr_export.scoring.prefetch import prefetch
+from flr_model.arrays import Bools, Floats, Ints
 from flr_model.config import ScoreConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import PAD, HistoryRows
@@ -103,6 +104,8 @@ class Scoring:
         config: how many items, which of them, and in what chunks.
         candidates: of each user; None means all items.
         offered: (M,) the items that anybody can be given; None means all.
+        boost: (M,) added to the logarithm of each item's probability; None adds nothing.
+        limit_per: how many items of one value a list may have; None for any number.
         workers: batches ranked at once.
         limit: size of a batch.
     """
@@ -111,6 +114,8 @@ class Scoring:
     config: ScoreConfig
     candidates: UserCandidates | None = None
     offered: Bools | None = None
+    boost: Floats | None = None
+    limit_per: Limit | None = None
     workers: int = 1
     limit: BatchLimit = field(default_factory=BatchLimit)
 
@@ -169,7 +174,7 @@ class Scoring:
         users = [entries[number].user for number in members]
         rows = HistoryRows.from_lists(known_items, user_id=users, times=known_times)
         allowed = None if self.candidates is None else [self.candidates[user] for user in users]
-        candidates = Candidates(self.config.allow_seen, allowed, self.offered)
+        candidates = Candidates(self.config.allow_seen, allowed, self.offered, self.boost)
         return Chunk(entries, rows, members, candidates, reasons, unknown)
 
     def _no_use(self, entry: Entry, n_known: int) -> str:
@@ -185,7 +190,11 @@ class Scoring:
         positions = len(part) * int(np.clip(rows.lengths.max(initial=1), 1, self.recommender.max_history))
         began = time.perf_counter()
         try:
-            ranking = self.recommender.recommend(rows, self.config.top_k, chunk.candidates.select(part))
+            candidates, top_k = chunk.candidates.select(part), self.config.top_k
+            if self.limit_per is None:
+                ranking = self.recommender.recommend(rows, top_k, candidates)
+            else:
+                ranking = self.limit_per.recommend(self.recommender, rows, top_k, candidates)
         except MemoryError:
             if len(part) == 1:
                 raise

@@ -60,12 +60,14 @@ class Shard:
     count: int = 1
 
     @classmethod
-    def parse(cls, text: str) -> Shard:
-        """Read "2/8".
+    def parse(cls, text: str | None) -> Shard:
+        """Read "2/8"; None is all users.
 
         Raises:
             ConfigError: if it is not of that form.
         """
+        if text is None:
+            return cls()
         try:
             number, count = (int(part) for part in text.split("/"))
         except ValueError:
@@ -102,29 +104,42 @@ class HistoryFile:
     def open(
         cls, path: Path, reading: Reading | None = None, form: str = "auto", *, ordered: bool = True
     ) -> HistoryFile:
-        """Find form and columns.
+        """Open a file and find its form and columns; the arguments are those of `of`, and the file's path.
+
+        Raises:
+            ConfigError: if there is no such form.
+            DataError: if the file cannot be read or lacks a column.
+        """
+        reading = reading or Reading()
+        return cls.of(open_table(path, reading), reading, form, ordered=ordered)
+
+    @classmethod
+    def of(cls, table: Table, reading: Reading, form: str = "auto", *, ordered: bool = True) -> HistoryFile:
+        """Find form and columns of a table.
 
         Args:
-            path: the file.
+            table: the file.
             reading: what is known of it.
             form: "long", "wide", or "auto": the content decides.
             ordered: whether the order of a user's items matters, so that missing times are worth a warning.
 
         Raises:
             ConfigError: if there is no such form.
-            DataError: if the file cannot be read or lacks a column.
+            DataError: if the table cannot be read or lacks a column.
         """
         if form not in FORMS:
             raise ConfigError(f"--form is {form!r}, not one of {', '.join(FORMS)}")
-        reading = reading or Reading()
-        table = open_table(path, reading)
         item = _item_column(table, reading, form)
         wide = form == "wide" or (form == "auto" and item is not None and _is_wide(table, item, reading))
         found = _find(table, reading, item, wide=wide)
         if not wide and ordered and reading.time and columns.TIME not in found:
             _warn_untimed(table, reading)
         log.info(
-            "%s: %s form, columns %s (%s)", path, "wide" if wide else "long", ", ".join(found.values()), table.about
+            "%s: %s form, columns %s (%s)",
+            table.path,
+            "wide" if wide else "long",
+            ", ".join(found.values()),
+            table.about,
         )
         return cls(table, wide, found, reading, count_rows(table) if wide else None)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from export.scoring.sinks import CsvSink, ParquetSink, Sink, fresh
+from flr_export.scoring.sinks import CsvSink, ParquetSink, Sink, fresh
 from flr_model import columns
 from flr_model.errors import ArtifactError, ConfigError, NothingToDo
 from flr_model.replacing import temporary

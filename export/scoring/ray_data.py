@@ -2,7 +2,7 @@
 
     import ray
     from pathlib import Path
-    from export.scoring.ray_data import score_dataset
+    from flr_export.scoring.ray_data import score_dataset
 
     scored = score_dataset(Path("bundle"), ray.data.read_parquet("histories/"), workers=8)
     scored.write_parquet("recommendations/")
@@ -17,11 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from export.runtime import load_bundle
-from export.scoring.chunks import Scoring, why_rejected
-from export.scoring.inputs import wide_entry
-from export.scoring.outputs import REJECT_COLUMNS
-from export.scoring.sinks import result_columns, result_schema, result_table
+from flr_export.runtime import load_bundle
+from flr_export.scoring.chunks import Scoring, why_rejected
+from flr_export.scoring.inputs import wide_entry
+from flr_export.scoring.outputs import REJECT_COLUMNS
+from flr_export.scoring.sinks import result_columns, result_schema, result_table
 from flr_model import columns
 from flr_model.config import ScoreConfig
 from flr_model.files.lists import ListReader

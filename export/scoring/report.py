@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.scoring.outputs import Counts
+from flr_export.scoring.outputs import Counts
 
 logger = logging.getLogger(__name__)
 

@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.scoring.batching import FIRST_POSITIONS, BatchLimit
-from export.scoring.chunks import Chunk, Scoring, read_candidates, usable_cores, why_rejected
-from export.scoring.inputs import HistoryFile, Shard
-from export.scoring.outputs import Counts, Output, Reject, claimed
-from export.scoring.prefetch import prefetch
-from export.scoring.report import ScoreReport, report_of
-from export.scoring.rules import ItemRules
-from export.scoring.sinks import result_columns, result_table
-from export.sessions import on_gpu
+from flr_export.scoring.batching import FIRST_POSITIONS, BatchLimit
+from flr_export.scoring.chunks import Chunk, Scoring, read_candidates, usable_cores, why_rejected
+from flr_export.scoring.inputs import HistoryFile, Shard
+from flr_export.scoring.outputs import Counts, Output, Reject, claimed
+from flr_export.scoring.prefetch import prefetch
+from flr_export.scoring.report import ScoreReport, report_of
+from flr_export.scoring.rules import ItemRules
+from flr_export.scoring.sinks import result_columns, result_table
+from flr_export.sessions import on_gpu
 from flr_model import __version__
 from flr_model.artifacts import MANIFEST
 from flr_model.config import FilesConfig, ScoreConfig
 from flr_model.data.histories import PAD
-from flr_model.errors import DataError, FlrError, Interrupted
+from flr_model.data.item_text import ItemText
+from flr_model.errors import ConfigError, DataError, FlrError, Interrupted
 from flr_model.files.reading import Reading
 from flr_model.progress import SILENT, Progress, Task
 from flr_model.ranking.catalog import index_serves
@@ -58,7 +59,8 @@ class Job:
 
     def inputs(self) -> tuple[Path | None, ...]:
         """Return all that is read."""
-        return self.bundle, self.histories, self.items, self.candidates, self.rules.only, self.rules.exclude
+        rules = self.rules
+        return self.bundle, self.histories, self.items, self.candidates, rules.only, rules.exclude, rules.boost
 
     def identity(self) -> dict[str, Any]:
         """Return what must be the same for an interrupted run to be resumed."""
@@ -70,6 +72,8 @@ class Job:
             "--candidates": _stamp(self.candidates),
             "--only-items": _stamp(self.rules.only),
             "--exclude-items": _stamp(self.rules.exclude),
+            "--boost": _stamp(self.rules.boost),
+            "--max-per": None if self.rules.most_per is None else str(self.rules.most_per),
             "--shards": f"{self.shard.number}/{self.shard.count}",
             "the columns": {**self.files.as_dict(), "form": self.form},
             "settings": {name: value for name, value in self.config.as_dict().items() if name != "threads"},
@@ -101,11 +105,15 @@ class Job:
             reading = self.reading("candidates", "interactions")
             allowed = read_candidates(self.candidates, recommender.catalog, reading)
         offered = self.rules.offered(recommender.catalog, lambda role: self.reading(role, "interactions"))
-        if self.config.index == "ann" and not index_serves(offered, self.config.top_k):
-            logger.warning(
-                "--index ann is not used: it would miss items, since --only-items and --exclude-items leave out so many"
-            )
-        work = Scoring(recommender, self.config, allowed, offered, *_means(self.config))
+        boost = self.rules.factors(recommender.catalog, self.reading("boost", "interactions"))
+        limit = None if self.rules.most_per is None else self.rules.most_per.of(recommender.catalog)
+        if self.config.index == "ann" and (boost is not None or not index_serves(offered, self.config.top_k)):
+            logger.warning("--index ann is not used: it would miss items that the rules leave or boost")
+        if self.config.index == "ann" and limit is not None:
+            raise ConfigError("--max-per looks deeper than an index does", hint="leave out --index ann")
+        if boost is not None and not recommender.scores_items:
+            raise ConfigError("--boost is for bundles of --decoder catalog; a search for titles knows no factors")
+        work = Scoring(recommender, self.config, allowed, offered, boost, limit, *means(self.config))
         _run(work, source, self.shard, output, progress)
         return before
 
@@ -130,8 +138,8 @@ def score_file(
     """Recommend items for every user of a file.
 
     Args:
-        recommender: what `export.runtime.load_bundle` returns, or a torch one.
-        histories: CSV or Parquet, long or wide form (`export.scoring.inputs`). Every item of a user is history.
+        recommender: what `flr_export.runtime.load_bundle` returns, or a torch one.
+        histories: CSV or Parquet, long or wide form (`flr_export.scoring.inputs`). Every item of a user is history.
         out: CSV, or Parquet if it ends so; what cannot be scored goes to ``<out>.rejects.csv``.
         config: how many items, which of them, and how.
         files: how the input files are read, beyond what the bundle remembers.
@@ -162,8 +170,8 @@ def score_file(
     return report_of(out, output.rejects, output.counts, before, time.monotonic() - started)
 
 
-def _means(config: ScoreConfig) -> tuple[int, BatchLimit]:
-    """How many batches are ranked at once, and how large they are: a GPU takes few large ones."""
+def means(config: ScoreConfig) -> tuple[int, BatchLimit]:
+    """Return how many batches are ranked at once, and how large they are; a GPU takes few large ones."""
     if on_gpu():
         return 2, BatchLimit(FIRST_POSITIONS, grows=True)
     return config.threads or usable_cores(), BatchLimit()
@@ -263,7 +271,13 @@ def _with_new_items(recommender: Recommender, file: ItemFile) -> Recommender:
         logger.warning(
             "%s: %d new items have no title, for instance %s", file.path, len(untitled), ", ".join(untitled[:3])
         )
-    return recommender.with_items(file.item_ids[titled].tolist(), file.titles[titled].tolist())
+    if lacking := ItemText(file.item_text).unknown(file.details):
+        logger.warning(
+            "%s: no column %s, of which the bundle's item texts are made (%s); left out for new items",
+            file.path, ", ".join(lacking), file.item_text,
+        )  # fmt: skip
+    ids, titles = file.item_ids[titled], file.titles[titled]
+    return recommender.with_items(ids.tolist(), titles.tolist(), file.more_of(ids, titles))
 
 
 def _shown(reject: Reject) -> str:

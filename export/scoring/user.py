@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from export.scoring.chunks import Scoring
-from export.scoring.inputs import Entry, HistoryFile, Shard
-from export.scoring.rules import ItemRules
-from export.scoring.score import Job
+from flr_export.scoring.chunks import Scoring
+from flr_export.scoring.inputs import Entry, HistoryFile, Shard
+from flr_export.scoring.rules import ItemRules
+from flr_export.scoring.score import Job
 from flr_model.config import FilesConfig, ScoreConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import DataError

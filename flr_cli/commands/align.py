@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+import flr
 from flr_cli import console
 from flr_cli.options import DataOpt, JsonOpt, OutOpt, OverwriteOpt, command
 from flr_cli.progress import ConsoleProgress
 from flr_model.config import AlignConfig
-from flr_model.errors import needs_extra
 
 
 @command(AlignConfig)
@@ -27,9 +27,7 @@ def align(
 
     flr align run --out aligned
     """
-    with needs_extra("train"):
-        from flr_model.training import grpo
-    report = grpo.align(run, out, align=align, data=data, overwrite=overwrite, progress=ConsoleProgress())
+    report = flr.align(run, out, config=align, data=data, overwrite=overwrite, progress=ConsoleProgress())
     if json:
         console.emit_json(report)
     else:

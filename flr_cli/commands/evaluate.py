@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import flr
 from flr_cli import console
 from flr_cli.options import DataOpt, JsonOpt, OverwriteOpt, command
 from flr_cli.progress import ConsoleProgress
 from flr_model.config import EvalConfig
-from flr_model.errors import ConfigError, needs_extra
 
 if TYPE_CHECKING:
-    from flr_model.artifacts import Manifest
     from flr_model.evaluation.evaluate import EvaluationReport
-    from flr_model.ranking.recommender import Recommender
 
 SourceArg = Annotated[Path, typer.Argument(metavar="SOURCE", help="Run or bundle to evaluate.", show_default=False)]
 RanksOpt = Annotated[Path | None, typer.Option("--out", "-o", help="Parquet file for the rank of every row's target.")]
@@ -33,34 +30,10 @@ def evaluate(
     overwrite: OverwriteOpt = False,
 ) -> None:
     """Measure a run or a bundle on held-out rows: accuracy, segments, coverage, factors, and two baselines."""
-    from flr_model.artifacts import open_folder
-    from flr_model.data.dataset import Dataset
-    from flr_model.evaluation.evaluate import evaluate_with_baselines
-    from flr_model.writing import FILE, claim
-
-    manifest = open_folder(source, "run", "bundle")
-    if out is not None and out.suffix.lower() != ".parquet":
-        raise ConfigError(f"--out {out}: ranks are written as Parquet", hint="name a file that ends in .parquet")
-    dataset = Dataset.of(manifest, data)
-    inputs = (source, dataset.folder)
-    with nullcontext() if out is None else claim(out, FILE, inputs=inputs, overwrite=overwrite) as place:
-        recommender = _load(source, manifest, eval.guidance)
-        report = evaluate_with_baselines(recommender, dataset, eval, progress=ConsoleProgress())
-        if place is not None:
-            report.write_ranks(place)
-            console.note(f"wrote {out}")
+    report = flr.evaluate(source, config=eval, data=data, out=out, overwrite=overwrite, progress=ConsoleProgress())
+    if out is not None:
+        console.note(f"wrote {out}")
     console.emit_json(report.as_dict()) if json else _show(report)
-
-
-def _load(source: Path, manifest: Manifest, guidance: float | None) -> Recommender:
-    if manifest.kind == "bundle":
-        from export.runtime import load_bundle
-
-        return load_bundle(source, guidance=guidance)
-    with needs_extra("train"):
-        from flr_model.nn.run import load_recommender as load_run
-
-    return load_run(source, guidance=guidance)
 
 
 def _show(report: EvaluationReport) -> None:

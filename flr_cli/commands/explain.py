@@ -37,8 +37,8 @@ def explain(
 
     The numbers are exact: an item's probability is that of `flr score`, and the factors' shares of it add up to one.
     """
-    from export.runtime import load_bundle
-    from export.scoring.user import read_user
+    from flr_export.runtime import load_bundle
+    from flr_export.scoring.user import read_user
     from flr_model.explain.facets import explain as explain_user
 
     if item is not None and top_k is not None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import flr
 from flr_cli import console
 from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, command, switch
 from flr_cli.progress import ConsoleProgress
 from flr_model.config import ExportConfig
-from flr_model.errors import needs_extra
 
 if TYPE_CHECKING:
-    from export.building.build import ExportReport
+    from flr_export.building.build import ExportReport
 
 
 @command(ExportConfig)
@@ -33,26 +33,7 @@ def export(
 
     flr export run --onnx --out bundle
     """
-    from flr_model.artifacts import BUNDLE, open_folder
-    from flr_model.writing import check_target
-
-    open_folder(run, "run")
-    check_target(out, BUNDLE.kind, inputs=(run, data), overwrite=overwrite)
-    with needs_extra("cpu"):
-        import onnxruntime  # noqa: F401
-    with needs_extra("train"):
-        from export.building.build import export_bundle
-        from flr_model.nn.run import load_run
-
-    report = export_bundle(
-        load_run(run),
-        run,
-        out,
-        config=export,
-        data=data,
-        overwrite=overwrite,
-        progress=ConsoleProgress(),
-    )
+    report = flr.export(run, out, config=export, data=data, overwrite=overwrite, progress=ConsoleProgress())
     if json:
         console.emit_json(report)
         return

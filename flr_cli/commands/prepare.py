@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import flr
 from flr_cli import console
 from flr_cli.options import JsonOpt, OutOpt, OverwriteOpt, command, refuse
 from flr_cli.progress import ConsoleProgress
@@ -46,20 +47,21 @@ def prepare(
 
     flr prepare --interactions interactions.csv --items items.csv --out dataset
     """
-    from flr_model.data import prepare as library
-
     if train is not None:
         split = [name for name in ("split", "valid_fraction", "test_fraction", "k_core") if name in given]
         refuse(split, "on ready-made splits (--train, --valid, --test)")
-    sources = library.Sources(
-        items=items,
+    report = flr.prepare(
+        out,
         interactions=interactions,
+        items=items,
         train=train,
         valid=valid,
         test=test,
+        config=prepare,
         files=files,
+        overwrite=overwrite,
+        progress=ConsoleProgress(),
     )
-    report = library.prepare(sources, out, prepare, overwrite=overwrite, progress=ConsoleProgress())
     if json:
         console.emit_json(report)
     else:

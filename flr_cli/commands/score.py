@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import flr
 from flr_cli import console
 from flr_cli.options import RUN_PANEL, JsonOpt, OutOpt, OverwriteOpt, command, switch
 from flr_cli.progress import ConsoleProgress
 from flr_model.config import FilesConfig, ScoreConfig
 
 if TYPE_CHECKING:
-    from export.scoring.report import ScoreReport
+    from flr_export.scoring.report import ScoreReport
 
 HistoriesArg = Annotated[
     Path, typer.Argument(help="CSV (gz too) or Parquet: a row per interaction, or a row per user with a list of items.")
+]
+BoostOpt = Annotated[
+    Path | None,
+    typer.Option(help="File of item ids and factors (columns item_id, factor); multiplies their probabilities."),
+]
+MaxPerOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN=N", help="At most N items of one value of a column of the items, for instance category=2."
+    ),
 ]
 
 
@@ -32,6 +43,8 @@ def score(
     candidates: Annotated[Path | None, typer.Option(help="Pairs of user and item; rank only these.")] = None,
     only_items: Annotated[Path | None, typer.Option(help="File of item ids; recommend only these.")] = None,
     exclude_items: Annotated[Path | None, typer.Option(help="File of item ids; never recommend these.")] = None,
+    boost: BoostOpt = None,
+    max_per: MaxPerOpt = None,
     form: Annotated[str, typer.Option(help="Of the histories: auto, long or wide.")] = "auto",
     shards: Annotated[str | None, typer.Option(help="Score one part of the users, for instance 2/8.")] = None,
     resume: Annotated[
@@ -46,13 +59,8 @@ def score(
     """
     # Batches are ranked side by side, one core each; numpy's own threads would only get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from export.runtime import load_bundle
-    from export.scoring.inputs import Shard
-    from export.scoring.rules import ItemRules
-    from export.scoring.score import score_file
-
-    report = score_file(
-        load_bundle(bundle, threads=1, index=score.index),
+    report = flr.score(
+        bundle,
         histories,
         out,
         config=score,
@@ -60,17 +68,13 @@ def score(
         form=form,
         items=items,
         candidates=candidates,
-        rules=ItemRules(only_items, exclude_items),
-        shard=None if shards is None else Shard.parse(shards),
-        bundle=bundle,
-        overwrite=overwrite,
+        rules=flr.ItemRules(only_items, exclude_items, boost, flr.MostPer.parse(max_per)),
+        shards=shards,
         resume=resume,
+        overwrite=overwrite,
         progress=ConsoleProgress(),
     )
-    if json:
-        console.emit_json(report)
-    else:
-        _show(report)
+    console.emit_json(report) if json else _show(report)
 
 
 def _show(report: ScoreReport) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import flr
 from flr_cli import console
 from flr_cli.options import RUN_PANEL, JsonOpt, OutOpt, OverwriteOpt, command, refuse, switch
 from flr_cli.progress import ConsoleProgress
@@ -57,15 +58,15 @@ def train(
     """
     if refit is not None:
         refuse(given, f"with --refit, which takes all settings from {refit}")
-    with needs_extra("train"):
-        from flr_model.training import plan, sft
     progress, model = ConsoleProgress(), replace(model, title=title)
     if dry_run:
-        outline = plan.plan(dataset, model=model, train=train, refit=refit, progress=progress)
-        console.show(outline, "Plan", json=json)
+        with needs_extra("train"):
+            from flr_model.training.plan import plan
+        console.show(plan(dataset, model=model, train=train, refit=refit, progress=progress), "Plan", json=json)
         return
-    report = sft.train(
-        dataset, out, model=model, train=train, refit=refit, resume=resume, overwrite=overwrite, progress=progress
+    shape, settings = (None, None) if refit else (model, train)
+    report = flr.train(
+        dataset, out, model=shape, train=settings, refit=refit, resume=resume, overwrite=overwrite, progress=progress
     )
     console.show(report, "Trained", json=json)
     console.note(f"next: flr align {out} --out ALIGNED, or flr eval {out}")

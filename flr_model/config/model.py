@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -129,7 +130,10 @@ class ModelConfig(Settings):
 
     def problems(self) -> list[str]:
         """The prompt must have a place for the title, and the title decoder a thought to start from."""
+        foreign = [place for place in re.findall(r"\{\w+\}", self.title_prompt) if place != "{title}"]
         checks = {
+            f"--title-prompt has {', '.join(foreign)}, but knows {{title}} alone; columns of the items file are for "
+            "--item-text of `flr prepare`": not foreign,
             "--item-readers must name each reader once": all(self.readers)
             and len(set(self.readers)) == len(self.readers),
             "--title-prompt must contain {title} once": self.title_prompt.count("{title}") == 1,

@@ -25,6 +25,12 @@ class EvalConfig(Settings):
         choices=("id", "title"),
     )
     allow_seen: bool = setting(False, "keep seen items among the candidates")
+    segment: str | None = setting(
+        None,
+        "column of the items file by whose values the targets are divided too; a cell such as Action|Comedy counts "
+        "under both; auto: none",
+        auto="auto",
+    )
     max_rows: int | None = setting(None, "rows to rank, evenly spaced over the split; auto: all", low=1, auto=0)
     guidance: float | None = setting(None, GUIDANCE_AGAIN, low=0.0, high=1.0, auto=-1.0)
     batch_size: int = setting(256, "users ranked at once", low=1)

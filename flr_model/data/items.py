@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from flr_model import columns
-from flr_model.data.catalog import Catalog
+from flr_model.data.catalog import TITLES_ALONE, Catalog, MoreOfItems
+from flr_model.data.details import Details
+from flr_model.data.item_text import TITLE_ALONE, ItemText
 from flr_model.errors import DataError, pluralize
 from flr_model.files.cells import CellError, as_id, as_text, shown
 from flr_model.files.csvfile import CsvFile
 from flr_model.files.dialect import is_known
 from flr_model.files.header import find_columns, has_column
 from flr_model.files.reading import Reading
-from flr_model.files.rows import Rejects
+from flr_model.files.rows import Rejects, Row
 from flr_model.files.tables import Table, open_table, sample
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ class ItemFile:
         titles: (M,) titles; "" where the cell is empty.
         rejects: rows that are left out.
         found: name in the file of each column.
+        details: (M,) cells of the other columns, by name.
+        item_text: what the model reads of an item.
     """
 
     path: Path
@@ -49,6 +53,25 @@ class ItemFile:
     titles: npt.NDArray[Any]
     rejects: Rejects
     found: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    item_text: str = TITLE_ALONE
+
+    def more_of(self, ids: npt.NDArray[Any], titles: npt.NDArray[Any]) -> MoreOfItems:
+        """Return texts and details of n items; of one that the file lacks, the text is its title.
+
+        Args:
+            ids: (n,) ids.
+            titles: (n,) titles.
+        """
+        if self.item_text == TITLE_ALONE and not self.details:
+            return TITLES_ALONE
+        places = pd.Index(self.item_ids).get_indexer(pd.Index(ids))
+        details = {name: np.where(places < 0, "", values[places]) for name, values in self.details.items()}
+        if self.item_text == TITLE_ALONE:
+            return MoreOfItems(None, details)
+        lists = {name: values.tolist() for name, values in details.items()}
+        texts = np.asarray(ItemText(self.item_text).of(titles.tolist(), lists), object)
+        return MoreOfItems(np.where(texts == "", titles, texts), details)
 
 
 def open_items(path: Path, reading: Reading) -> Table:
@@ -70,15 +93,17 @@ def named_in(table: Table, reading: Reading) -> tuple[str, ...]:
 
 
 def read_items(
-    table: Table, reading: Reading, known: npt.NDArray[Any], *, repeated: bool = False, strict: bool = False
-) -> ItemFile:
-    """Read ids and titles. An item that is listed again with the same title counts once.
+    table: Table, reading: Reading, known: npt.NDArray[Any],
+    *, repeated: bool = False, taken: Collection[str] = (), strict: bool = False,
+) -> ItemFile:  # fmt: skip
+    """Read ids, titles, and the other columns. An item that is listed again with the same title counts once.
 
     Args:
         table: what `open_items` returns.
         reading: what is known of the file.
         known: (I,) ids that occur elsewhere; they tell which of the columns without names has the ids.
-        repeated: the file has a row per interaction, so that items have several titles; the commonest counts.
+        repeated: the file has a row per interaction; the commonest title of an item counts.
+        taken: columns of something else, such as the users.
         strict: refuse the file at its first broken row.
 
     Raises:
@@ -87,18 +112,17 @@ def read_items(
     if isinstance(table, CsvFile) and not table.dialect.header:
         table, reading = _infer_columns(table, reading, known)
     found = find_columns(table, (columns.ITEM, columns.TITLE), reading=reading, elsewhere=(columns.ITEM,))
+    details = Details(table, {*found.values(), *taken}, repeated=repeated)
     titles: dict[str, Counter[str]] = {}
     rejects, again, rows = Rejects(table.path), Rejects(table.path), 0
-    for row in table.rows([found[columns.ITEM], found[columns.TITLE]]):
+    for row in table.rows([found[columns.ITEM], found[columns.TITLE], *details.names]):
         rows += 1
-        if row.cells is None:
-            rejects.add(row.line, row.problem)
-            continue
         try:
-            item_id, title = as_id(row.cells[0]), as_text(row.cells[1])
+            item_id, title = _id_and_title(row)
         except CellError as error:
-            rejects.add(row.line, error.what, shown(error.cell))
+            rejects.add(row.line, error.what, "" if error.cell is None else shown(error.cell))
             continue
+        details.add(item_id, row.cells[2:] if row.cells else ())
         if not item_id:
             rejects.add(row.line, "no item id", broken=not repeated)
         elif (had := titles.get(item_id)) is None:
@@ -111,11 +135,20 @@ def read_items(
     _refuse_repeated(again)
     if len(rejects) and not repeated:
         logger.warning("%s: left out: %s", table.path, rejects.summary())
-    best = [_commonest(counts) for counts in titles.values()]
+    best, ids = _one_title_each(table.path, titles), np.asarray(list(titles), object)
+    return ItemFile(table.path, table.about, ids, best, rejects, found, details.of(list(titles)), reading.item_text)
+
+
+def _id_and_title(row: Row) -> tuple[str, str]:
+    if row.cells is None:
+        raise CellError(row.problem)
+    return as_id(row.cells[0]), as_text(row.cells[1])
+
+
+def _one_title_each(path: Path, titles: Mapping[str, Counter[str]]) -> npt.NDArray[Any]:
     if renamed := sum(len(counts) > 1 for counts in titles.values()):
-        logger.warning("%s: %s with several titles; the commonest counts", table.path, pluralize(renamed, "item"))
-    ids = np.asarray(list(titles), object)
-    return ItemFile(table.path, table.about, ids, np.asarray(best, object), rejects, found)
+        logger.warning("%s: %s with several titles; the commonest counts", path, pluralize(renamed, "item"))
+    return np.asarray([_commonest(counts) for counts in titles.values()], object)
 
 
 def _commonest(counts: Counter[str]) -> str:
@@ -191,7 +224,8 @@ def build_catalog(file: ItemFile, used: npt.NDArray[Any], *, only_used: bool = F
     untitled = titles == ""
     if count := int(untitled.sum()):
         logger.warning("%s: no title for %s; the id stands for it", file.path, pluralize(count, "item"))
-    return Catalog(ids, np.where(untitled, ids, titles)), count
+    titles = np.where(untitled, ids, titles)
+    return Catalog(ids, titles, file.more_of(ids, titles)), count
 
 
 def refuse_untitled(file: ItemFile, used: npt.NDArray[Any], place: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import SPLITS, write_rows
 from flr_model.data.histories import HistoryRows
 from flr_model.data.interactions import read_interactions
+from flr_model.data.item_text import ItemText
 from flr_model.data.items import ItemFile, build_catalog, named_in, open_items, read_items, refuse_untitled
 from flr_model.data.presplit import SplitFile, read_split
 from flr_model.data.report import DataReport, Origin, Times, describe, distinct_interactions
@@ -166,7 +168,7 @@ def _from_interactions(sources: Sources, config: PrepareConfig, task: Task) -> _
         untitled_items=untitled,
         interactions=len(pd.DataFrame({"user": kept.user, "item": kept.item, "time": kept.time}).drop_duplicates()),
     )
-    memory = {"interactions": remember(data.found, data.rule), "items": remember(items.found, None)}
+    memory = {"interactions": remember(data.found, data.rule), "items": _remembered(items)}
     return _Prepared(catalog, splits, origin, [data.rejects, *([] if sources.own_titles else [items.rejects])], memory)
 
 
@@ -177,7 +179,17 @@ def _items(sources: Sources, table: Table, known: Any, config: PrepareConfig) ->
             f"{table.path} has no titles, and --items is missing: recommendations are made of titles",
             hint="give a file of items and titles with --items, or name the column of the titles with --title-col",
         )
-    return read_items(table, sources.reading("items"), known, repeated=sources.own_titles, strict=config.strict)
+    taken: Collection[str] = ()
+    if sources.own_titles:
+        taken = find_columns(table, (), (columns.USER, columns.TIME), sources.reading("interactions")).values()
+    reading = replace(sources.reading("items"), item_text=config.item_text)
+    file = read_items(table, reading, known, repeated=sources.own_titles, taken=taken, strict=config.strict)
+    ItemText(config.item_text).refuse_unknown(list(file.details), file.path)
+    return file
+
+
+def _remembered(items: ItemFile) -> dict[str, Any]:
+    return {**remember(items.found, None), "item_text": items.item_text}
 
 
 def _ready_made(sources: Sources, config: PrepareConfig, task: Task) -> _Prepared:
@@ -197,7 +209,7 @@ def _ready_made(sources: Sources, config: PrepareConfig, task: Task) -> _Prepare
         pd.unique(np.concatenate([getattr(file, name) for file in files.values()])) for name in ("history", "item_id")
     )
     used = pd.unique(np.concatenate([shown, targets]))
-    items = read_items(table, sources.reading("items"), used, strict=config.strict)
+    items = _items(sources, table, used, config)
     refuse_untitled(items, shown, "histories")
     refuse_untitled(items, targets, "targets")
     catalog, untitled = build_catalog(items, used)
@@ -216,7 +228,7 @@ def _ready_made(sources: Sources, config: PrepareConfig, task: Task) -> _Prepare
         interactions=distinct_interactions(splits),
     )
     train = files["train"]
-    memory = {"interactions": remember(train.found, train.rule), "items": remember(items.found, None)}
+    memory = {"interactions": remember(train.found, train.rule), "items": _remembered(items)}
     return _Prepared(catalog, splits, origin, rejects, memory)
 
 

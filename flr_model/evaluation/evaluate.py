@@ -27,7 +27,7 @@ from flr_model.errors import ArtifactError, DataError
 from flr_model.evaluation import metrics
 from flr_model.evaluation.baselines import BASELINES
 from flr_model.evaluation.diagnostics import factor_diagnostics
-from flr_model.evaluation.segments import segment_masks
+from flr_model.evaluation.segments import detail_masks, segment_masks
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.candidates import Candidates
 from flr_model.ranking.recommender import Recommender, Scorer
@@ -142,6 +142,8 @@ def evaluate(
     rows = _with_targets(rows, config.split)
     ranks, coverage = rank_rows(scorer, rows, catalog, config, progress)
     masks = segment_masks(rows, train, len(catalog))
+    if config.segment is not None:
+        masks[config.segment] = detail_masks(rows, catalog.detail(config.segment, "--segment"))
     return Evaluation(
         metrics=metrics.means(ranks),
         intervals=metrics.intervals(ranks, config.bootstrap, config.seed),
@@ -165,6 +167,8 @@ def evaluate_with_baselines(
         DataError: if no row of the split has a target.
     """
     _check_same_items(recommender.catalog, dataset)
+    if config.segment is not None:  # before the ranking, which takes long
+        dataset.catalog.detail(config.segment, "--segment")
     train = dataset.rows("train")
     rows = _with_targets(dataset.rows(config.split), config.split).subsample(config.max_rows)
 

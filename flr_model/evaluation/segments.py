@@ -12,12 +12,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from flr_model.arrays import Ints
+from flr_model.data.catalog import values_of
 from flr_model.data.histories import PAD, HistoryRows
 
 Mask = npt.NDArray[np.bool_]
 
 LENGTHS = ((0, 0), (1, 2), (3, 5), (6, 10), (11, 20), (21, None))
 """Buckets of history lengths, bounds inclusive."""
+
+MOST_VALUES = 20
+"""Groups of a column of the items; all other values are one more."""
+
+NO_VALUE, OTHERS = "(none)", "(others)"
 
 
 def training_counts(train: HistoryRows, n_items: int) -> Ints:
@@ -71,6 +77,32 @@ def segment_masks(rows: HistoryRows, train: HistoryRows, n_items: int) -> dict[s
     return {
         division: {name: mask for name, mask in groups.items() if mask.any()} for division, groups in divisions.items()
     }
+
+
+def detail_masks(rows: HistoryRows, cells: npt.NDArray[Any]) -> dict[str, Mask]:
+    """Divide the rows by a column of the items: the values of the target's cell, commonest first.
+
+    A target with several values is in the group of each; those without any, and those of values beyond the
+    `MOST_VALUES` commonest, are in groups of their own.
+
+    Args:
+        rows: R rows with known targets.
+        cells: (M,) cells of the column.
+    """
+    rows_of: dict[str, list[int]] = {}
+    for row, cell in enumerate(cells[rows.target].tolist()):
+        for value in values_of(cell) or [NO_VALUE]:
+            rows_of.setdefault(value, []).append(row)
+    ordered = sorted(rows_of, key=lambda value: (value == NO_VALUE, -len(rows_of[value]), value))
+    groups = {value: [value] for value in ordered}
+    if len(ordered) > MOST_VALUES + 1:
+        groups = {value: [value] for value in ordered[:MOST_VALUES]} | {OTHERS: ordered[MOST_VALUES:]}
+    masks = {}
+    for name, values in groups.items():
+        masks[name] = np.zeros(len(rows), np.bool_)
+        for value in values:
+            masks[name][rows_of[value]] = True
+    return masks
 
 
 def _bucket(low: int, high: int | None) -> str:

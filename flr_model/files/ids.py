@@ -1,16 +1,22 @@
-"""A file that lists items: a column of ids, or one id per line."""
+"""Files that list items: a column of ids, or one id per line; and ids with a factor each."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from flr_model import columns
+from flr_model.errors import DataError
 from flr_model.files.cells import CellError, as_id, shown
 from flr_model.files.header import find_columns
 from flr_model.files.reading import Reading
 from flr_model.files.rows import Rejects
 from flr_model.files.tables import open_table
+
+FACTOR_NAMES = ("factor", "boost", "weight")
+"""Names of a column of factors, as names are compared."""
 
 
 def read_ids(path: Path, reading: Reading) -> list[str]:
@@ -47,3 +53,51 @@ def read_ids(path: Path, reading: Reading) -> list[str]:
             rejects.add(row.line, "no item id")
     rejects.check(rows, hint="correct these lines", strict=True)
     return list(found)
+
+
+def read_factors(path: Path, reading: Reading) -> dict[str, float]:
+    """Return the factor of each item id of a file.
+
+    Args:
+        path: a table with a column of items and a column named factor (or boost, or weight).
+        reading: what is known of the file; the name of the items may be that of another file.
+
+    Raises:
+        DataError: if the file cannot be read, lacks a column, or has a row without an id or a positive factor, or an
+            id twice.
+    """
+    table = open_table(path, reading)
+    item = find_columns(table, [columns.ITEM], reading=reading, elsewhere=[columns.ITEM])[columns.ITEM]
+    factor = next((name for name in table.names if columns.normalized(name) in FACTOR_NAMES), None)
+    if factor is None:
+        raise DataError(
+            f"{path} has no column of factors; its columns are {', '.join(map(repr, table.names))}",
+            hint=f"name it {FACTOR_NAMES[0]}: a first line such as item_id,{FACTOR_NAMES[0]}",
+        )
+    found: dict[str, float] = {}
+    rejects, rows = Rejects(path), 0
+    for row in table.rows([item, factor]):
+        rows += 1
+        if row.cells is None:
+            rejects.add(row.line, row.problem)
+            continue
+        try:
+            item_id, value = as_id(row.cells[0]), _factor(row.cells[1])
+        except CellError as error:
+            rejects.add(row.line, error.what, shown(error.cell))
+            continue
+        if not item_id or item_id in found:
+            rejects.add(row.line, "an item id again" if item_id else "no item id")
+        found[item_id] = value
+    rejects.check(rows, hint="correct these lines", strict=True)
+    return found
+
+
+def _factor(cell: Any) -> float:
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise CellError("a factor that is no positive number", cell)
+    return value

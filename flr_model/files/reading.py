@@ -11,7 +11,7 @@ from flr_model import columns
 from flr_model.config import FilesConfig
 from flr_model.files.times import AUTO, TimeRule
 
-ROLES = ("interactions", "items", "train", "valid", "test", "histories", "candidates", "only", "exclude")
+ROLES = ("interactions", "items", "train", "valid", "test", "histories", "candidates", "only", "exclude", "boost")
 """The files a command may read; a setting for one alone is written ``items=VALUE``."""
 
 FLAGS = {
@@ -40,6 +40,7 @@ class Reading:
         time_format: one of `flr_model.config.TIME_FORMATS` or a pattern of strptime.
         remembered_format: likewise, of the remembered column of times.
         time: false where there are no times, and rows are in their order.
+        item_text: what the model reads of an item, as `flr_model.data.item_text` takes it.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Reading:
     time_format: str | None = None
     remembered_format: str | None = None
     time: bool = True
+    item_text: str = "{title}"
 
     @classmethod
     def of(cls, files: FilesConfig, role: str, memory: Mapping[str, Any] | None = None) -> Reading:
@@ -73,6 +75,7 @@ class Reading:
             time_format=values["time_format"],
             remembered_format=memory.get("time_format"),
             time=files.time,
+            item_text=memory.get("item_text", "{title}"),
         )
 
     def format_of(self, column: str, name: str) -> str | None:

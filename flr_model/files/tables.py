@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from flr_model.errors import DataError
 from flr_model.files.csvfile import CsvFile
 from flr_model.files.dialect import distinct
+from flr_model.files.frames import FrameTable
 from flr_model.files.jsonfile import JsonFile
 from flr_model.files.reading import Reading
 from flr_model.files.rows import Row
@@ -179,6 +180,8 @@ def count_rows(table: Table) -> int | None:
     if isinstance(table, Parts):
         counts = [count_rows(part) for part in table.parts]
         return sum(n for n in counts if n is not None) if None not in counts else None
+    if isinstance(table, FrameTable):
+        return len(table.frame)
     if isinstance(table, ParquetFile):
         return int(pq.read_metadata(table.path).num_rows)
     if magic(table.path).startswith(GZIP_MAGIC):

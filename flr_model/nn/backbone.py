@@ -23,8 +23,12 @@ from transformers.utils import logging as transformers_logging
 from flr_model.assets.wheels import ASSETS, located
 from flr_model.errors import ArtifactError, ConfigError, FlrError
 from flr_model.nn.parameter_groups import Groups
+from flr_model.replacing import share
 
 logger = logging.getLogger(__name__)
+
+WEIGHTS = "model.safetensors"
+"""Where transformers keeps the weights of a model that is not very large."""
 
 Past = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values (B, heads, P, width) of every layer for P positions."""
@@ -45,14 +49,20 @@ class Backbone:
     Args:
         lm: the model; ``lm.config.hidden_size`` is d.
         tokenizer_json: file of the `tokenizers` library, so that scoring without transformers tokenizes alike.
+        weights: the file that this model was loaded from, all of it; None where it has changed since.
     """
 
     lm: PreTrainedModel
     tokenizer_json: Path
+    weights: Path | None = None
 
     def save(self, folder: Path) -> None:
-        """Write the weights, the configuration and tokenizer.json."""
-        self.lm.save_pretrained(folder)
+        """Write the weights, the configuration and tokenizer.json; unchanged weights take no new room on the disk."""
+        if self.weights is None:
+            self.lm.save_pretrained(folder)
+        else:
+            self.lm.config.save_pretrained(folder)
+            share(self.weights, folder / WEIGHTS)
         shutil.copyfile(self.tokenizer_json, folder / "tokenizer.json")
 
 
@@ -74,26 +84,32 @@ def load_backbone(name: str, *, layers: int | None = None, what: str = "backbone
     try:
         with _loading(name, what):
             config = AutoConfig.from_pretrained(place, local_files_only=True)
-            _truncate(config, layers)
+            whole = not _truncate(config, layers)
             lm = AutoModel.from_pretrained(place, config=config, dtype=torch.float32, local_files_only=True)
             tokenizer_json = Path(cached_file(place, "tokenizer.json", local_files_only=True))
     finally:
         transformers_logging.set_verbosity(verbosity)
     lm.config.use_cache = False
-    return Backbone(lm, tokenizer_json)
+    weights = tokenizer_json.with_name(WEIGHTS)
+    return Backbone(lm, tokenizer_json, weights if whole and weights.is_file() else None)
 
 
-def _truncate(config: Any, layers: int | None) -> None:
-    """Lower the number of layers, and cut the lists that hold a value per layer."""
+def _truncate(config: Any, layers: int | None) -> bool:
+    """Lower the number of layers, and cut the lists that hold a value per layer; say whether there was anything to do.
+
+    Raises:
+        ConfigError: if there are fewer.
+    """
     depth = config.num_hidden_layers
     if layers is None or layers == depth:
-        return
+        return False
     if layers > depth:
         raise ConfigError(f"--layers is {layers}, but the backbone has {depth}")
     for key, value in list(vars(config).items()):
         if isinstance(value, list) and len(value) == depth:
             setattr(config, key, value[:layers])
     config.num_hidden_layers = layers
+    return True
 
 
 class Trunk(nn.Module):

@@ -53,7 +53,7 @@ class TrainableRecommender(nn.Module):
         self.model, self.head = network
         degree = self.head.evidence.events.degree
         self.items = ItemVectors(unit_vectors, degree, learns=self.head.scores_items)
-        self._text = self.model.encoder.text_of(catalog.titles.tolist(), tokenizer)
+        self._text = self.model.encoder.text_of(catalog.texts.tolist(), tokenizer)
 
     @property
     def device(self) -> torch.device:

@@ -69,7 +69,7 @@ class TitleHead(Head):
         """Take what training needs (see `Head.attach`); the tree of an opened run stays as it is."""
         super().attach(catalog, tokenizer, events, train)
         if not hasattr(self, "tree"):
-            self.tree = TitleTree.build(tokenizer.encode(catalog.titles.tolist()), events.degree, self.end_token)
+            self.tree = TitleTree.build(tokenizer.encode(catalog.texts.tolist()), events.degree, self.end_token)
 
     def read_files(self, run: Path, n_items: int) -> None:
         """Read the tree of a run (see `Head.read_files`)."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flr_model.arrays import Bools, Ints
+from flr_model.arrays import Bools, Floats, Ints
 from flr_model.data.histories import HistoryRows
 
 _NONE = np.zeros(0, np.int64)
@@ -26,11 +26,13 @@ class Candidates:
         allow_seen: keep what a row's user interacted with.
         allowed: per row the positions to choose from, ascending and distinct, None for all; None means all for all.
         offered: (M,) the items that anybody can be given; None means all.
+        boost: (M,) added to the logarithm of each item's probability; None adds nothing.
     """
 
     allow_seen: bool = False
     allowed: Sequence[Ints | None] | None = None
     offered: Bools | None = None
+    boost: Floats | None = None
 
     def hidden(self, rows: HistoryRows) -> tuple[Ints, Ints]:
         """Return (H,) rows and (H,) seen items that are no candidates; an item may come twice."""
@@ -41,7 +43,9 @@ class Candidates:
         return self if self.allowed is None else replace(self, allowed=[self.allowed[row] for row in index])
 
     def mask(self, scores: npt.NDArray[Any], rows: HistoryRows) -> npt.NDArray[Any]:
-        """Set the (B, M) scores of all that is no candidate to -inf, in place, and return them."""
+        """Boost (B, M) scores, set those of all that is no candidate to -inf, in place, and return them."""
+        if self.boost is not None:
+            scores += self.boost
         scores[self.hidden(rows)] = -np.inf
         if self.offered is not None:
             scores[:, ~self.offered] = -np.inf

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from flr_model.arrays import Bools, Floats, Ints
-from flr_model.data.catalog import Catalog
+from flr_model.data.catalog import TITLES_ALONE, Catalog, MoreOfItems
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
 from flr_model.ranking.evidence import Evidence
@@ -33,7 +33,7 @@ def index_serves(offered: Bools | None, top_k: int) -> bool:
 
 
 class ItemIndex(Protocol):
-    """An approximate index over the vectors of a catalogue (`export.scoring.index`)."""
+    """An approximate index over the vectors of a catalogue (`flr_export.scoring.index`)."""
 
     def search(self, users: Floats, n: int) -> Ints:
         """Return (B, n) positions of items with a large dot product with each user, PAD where fewer were found."""
@@ -70,7 +70,12 @@ class CatalogRecommender:
         self.evidence = evidence
         self.max_history = max_history
         self.index = index
-        self._titles: list[str] = catalog.titles.tolist()
+        self._titles: list[str] = catalog.texts.tolist()
+
+    @property
+    def scores_items(self) -> bool:
+        """Return True."""
+        return True
 
     def states(self, rows: HistoryRows) -> UserStates:
         """Run the network on the rows' histories, in as many columns as the longest of them needs."""
@@ -114,14 +119,15 @@ class CatalogRecommender:
         """
         states = self.states(rows)
         mixture = self.mixture(rows, states)
-        hidden, allowed, offered = candidates.hidden(rows), candidates.allowed, candidates.offered
+        hidden, allowed = candidates.hidden(rows), candidates.allowed
+        offered, boost = candidates.offered, candidates.boost
         if allowed is not None:
-            best = mixture.best_of(hidden, top_k, allowed, offered)
-        elif self.index is not None and index_serves(offered, top_k):
+            best = mixture.best_of(hidden, top_k, allowed, offered, boost)
+        elif self.index is not None and boost is None and index_serves(offered, top_k):
             near = self._near(mixture, hidden[0], top_k, 0 if offered is None else int((~offered).sum()))
             best = mixture.best_of(hidden, top_k, near, offered, estimate=True)
         else:
-            best = mixture.best(hidden, top_k, offered)
+            best = mixture.best(hidden, top_k, offered, boost)
         shares = mixture.shares(best.items)
         parts = Parts.of(self.evidence, mixture, states, rows, best.items)
         return Ranking(best.items, best.scores, shares, parts.counted(shares), parts.because(shares))
@@ -149,14 +155,18 @@ class CatalogRecommender:
             reader, self.catalog, self.vectors, self.evidence, max_history=self.max_history, index=self.index
         )
 
-    def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> CatalogRecommender:
+    def with_items(
+        self, item_ids: Sequence[str], titles: Sequence[str], more: MoreOfItems = TITLES_ALONE
+    ) -> CatalogRecommender:
         """Return a recommender that also knows items never seen in training, from their titles alone."""
         if not len(item_ids):
             return self
-        vectors = self.reader.encode_titles(titles)
+        catalog = self.catalog.extended(item_ids, titles, more)
+        texts = catalog.texts[len(self.catalog) :].tolist()
+        vectors = self.reader.encode_titles(texts)
         return CatalogRecommender(
             self.reader,
-            self.catalog.extended(item_ids, titles),
+            catalog,
             np.concatenate([self.vectors, vectors]),
             self.evidence.extended(len(item_ids)),
             max_history=self.max_history,

@@ -60,13 +60,16 @@ class Mixture:
     seen: tuple[Ints, Ints]
     seen_logit: float
 
-    def best(self, hidden: tuple[Ints, Ints], top_k: int, offered: Bools | None = None) -> Best:
+    def best(
+        self, hidden: tuple[Ints, Ints], top_k: int, offered: Bools | None = None, boost: Floats | None = None
+    ) -> Best:
         """Rank the whole catalogue.
 
         Args:
             hidden: rows and items that are no candidates.
             top_k: k; at most M places are returned.
             offered: (M,) the items that are candidates of anybody; None for all.
+            boost: (M,) added to the logarithm of each probability; None for nothing.
 
         Returns:
             The best items and the logarithms of their probabilities.
@@ -74,6 +77,8 @@ class Mixture:
         top_k = min(top_k, len(self.vectors))
         best = None if offered is None else Best.nothing(len(self.queries), top_k)
         for start, scores in self._log_probabilities():
+            if boost is not None:
+                scores += boost[start : start + scores.shape[1]]
             scores[within(start, scores.shape[1], *hidden)] = -np.inf
             columns = np.arange(scores.shape[1])
             if offered is not None:
@@ -93,6 +98,7 @@ class Mixture:
         top_k: int,
         candidates: Sequence[Ints | None],
         offered: Bools | None = None,
+        boost: Floats | None = None,
         *,
         estimate: bool = False,
     ) -> Best:
@@ -103,6 +109,7 @@ class Mixture:
             top_k: k; at most M places are returned.
             candidates: positions for each user, ascending and distinct; None for all.
             offered: (M,) those of them that may be ranked; None for all.
+            boost: (M,) added to the logarithm of each probability; None for nothing.
             estimate: normalise the factors by the candidates and a sample of the other items, not by all of them; for
                 candidates that hold whatever has a large probability.
         """
@@ -119,6 +126,7 @@ class Mixture:
             if not len(own):
                 continue
             scores = np.log(np.maximum(self._joint(np.full(len(own), user), own).sum(1), TINY))
+            scores = scores if boost is None else scores + boost[own]
             places = best_items(scores[None], top_k)[0]
             best.items[user, : len(places)], best.scores[user, : len(places)] = own[places], scores[places]
         return best

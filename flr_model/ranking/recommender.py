@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from flr_model.arrays import Floats, Ints
-from flr_model.data.catalog import Catalog
+from flr_model.data.catalog import TITLES_ALONE, Catalog, MoreOfItems
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
 from flr_model.ranking.evidence import Evidence
@@ -43,7 +43,7 @@ class UserStates:
 
 
 class Reader(Protocol):
-    """The network behind a recommender: torch (`flr_model.nn.reader`) or ONNX Runtime (`export.runtime`)."""
+    """The network behind a recommender: torch (`flr_model.nn.reader`) or ONNX Runtime (`flr_export.runtime`)."""
 
     def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
         """Read B histories.
@@ -103,6 +103,10 @@ class Recommender(Scorer, Protocol):
     def n_factors(self) -> int:
         """K."""
 
+    @property
+    def scores_items(self) -> bool:
+        """Whether every item has a score; one that writes titles finds some of them."""
+
     def states(self, rows: HistoryRows) -> UserStates:
         """Run the network on the rows' histories."""
 
@@ -115,7 +119,9 @@ class Recommender(Scorer, Protocol):
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
         """Rank the candidates of each row and explain the best ``top_k`` of them."""
 
-    def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> Recommender:
+    def with_items(
+        self, item_ids: Sequence[str], titles: Sequence[str], more: MoreOfItems = TITLES_ALONE
+    ) -> Recommender:
         """Return a recommender that also knows items never seen in training, from their titles alone."""
 
 

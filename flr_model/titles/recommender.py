@@ -13,7 +13,7 @@ import numpy as np
 
 from flr_model.arrays import Floats, Ints
 from flr_model.config import ModelConfig
-from flr_model.data.catalog import Catalog
+from flr_model.data.catalog import TITLES_ALONE, Catalog, MoreOfItems
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
 from flr_model.ranking.evidence import Evidence
@@ -70,7 +70,12 @@ class TitleRecommender:
         self.model = model
         self.max_history = model.max_history
         self.n_factors = model.chosen_factors
-        self._titles: list[str] = catalog.titles.tolist()
+        self._titles: list[str] = catalog.texts.tolist()
+
+    @property
+    def scores_items(self) -> bool:
+        """Return False."""
+        return False
 
     def states(self, rows: HistoryRows) -> UserStates:
         """Run the network on the rows' histories, in as many columns as the longest of them needs."""
@@ -109,17 +114,21 @@ class TitleRecommender:
         """Return the same recommender with another network."""
         return TitleRecommender(reader, self.catalog, self.vectors, self.evidence, self.recency, self.tree, self.model)
 
-    def with_items(self, item_ids: Sequence[str], titles: Sequence[str]) -> TitleRecommender:
+    def with_items(
+        self, item_ids: Sequence[str], titles: Sequence[str], more: MoreOfItems = TITLES_ALONE
+    ) -> TitleRecommender:
         """Return a recommender that can also write the titles of items never seen in training."""
         if not len(item_ids):
             return self
+        catalog = self.catalog.extended(item_ids, titles, more)
+        texts = catalog.texts[len(self.catalog) :].tolist()
         return TitleRecommender(
             self.reader,
-            self.catalog.extended(item_ids, titles),
-            np.concatenate([self.vectors, self.reader.encode_titles(titles)]),
+            catalog,
+            np.concatenate([self.vectors, self.reader.encode_titles(texts)]),
             self.evidence.extended(len(item_ids)),
             self.recency,
-            self.tree.with_items(self.reader.tokenize(titles)),
+            self.tree.with_items(self.reader.tokenize(texts)),
             self.model,
         )
 

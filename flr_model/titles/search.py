@@ -38,7 +38,7 @@ class Prompted(NamedTuple):
 
 
 class TitleReader(Protocol):
-    """The network behind the search: torch (`flr_model.nn.title_reader`) or ONNX Runtime (`export.title`)."""
+    """The network behind the search: torch (`flr_model.nn.title_reader`) or ONNX Runtime (`flr_export.runtime`)."""
 
     @property
     def head(self) -> Floats:

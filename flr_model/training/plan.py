@@ -108,7 +108,7 @@ def plan(
 
 def describe_rows(recommender: TrainableRecommender, rows: HistoryRows) -> list[str]:
     """Write rows as the model reads them: the tokens of `text`, or the titles of the positions of `items`."""
-    titles = recommender.catalog.titles.tolist()
+    titles = recommender.catalog.texts.tolist()
     inputs = recommender.encode(rows, training=False).inputs
     read = recommender.model.encoder.describe(inputs, titles)
     return [f"{history} -> {titles[target]}" for history, target in zip(read, rows.target, strict=True)]

@@ -107,7 +107,7 @@ def set_up(
     )
     encoder = network.model.encoder
     tuning = choose_tuning(train.tuning, len(rows), len(dataset.catalog), encoder, network.head)
-    titles = dataset.catalog.titles.tolist()
+    titles = dataset.catalog.texts.tolist()
     unit = _fit_item_encoder(item_encoder, titles, train.title_precision, progress)
     encoder.fit(unit, mean_embeddings(encoder.trunk, titles, tokenizer))
     network.model.reasoner.fit(unit, seed=train.seed)

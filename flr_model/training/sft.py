@@ -250,7 +250,7 @@ def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainR
     with torch.no_grad():
         setup.item_encoder.scale.copy_(recommender.items.scale)
     merge(recommender.model, setup.tuning)
-    backbone = replace(setup.backbone, lm=recommender.model.encoder.trunk.lm)
+    backbone = replace(setup.backbone, lm=recommender.model.encoder.trunk.lm, weights=None)
     content = {
         "stage": "sft",
         "dataset": str(setup.dataset.folder.resolve()),

@@ -1,6 +1,6 @@
 import pytest
 
-from export.bundle import Bundle
+from flr_export.bundle import Bundle
 from flr_model.artifacts import Manifest
 from flr_model.errors import ArtifactError
 from tests.builders import reseal

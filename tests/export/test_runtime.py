@@ -4,8 +4,8 @@ import types
 import numpy as np
 import pytest
 
-from export.runtime import load_bundle
-from export.sessions import choose_providers, open_session, run
+from flr_export.runtime import load_bundle
+from flr_export.sessions import choose_providers, open_session, run
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, MissingExtraError
 from flr_model.ranking.lags import PaddedHistories
@@ -79,10 +79,10 @@ def test_on_a_gpu_the_fp32_graph_is_used(tmp_path, monkeypatch):
         tmp_path / "bundle", files={"reader": "reader.int8.onnx", "item_encoder": "item_encoder.onnx"}
     )
     opened = []
-    monkeypatch.setattr("export.runtime.open_session", lambda graph, **_: opened.append(graph.name))
+    monkeypatch.setattr("flr_export.runtime.open_session", lambda graph, **_: opened.append(graph.name))
     (bundle / "reader.int8.onnx").touch()
     for gpu in (False, True):
-        monkeypatch.setattr("export.runtime.on_gpu", lambda gpu=gpu: gpu)
+        monkeypatch.setattr("flr_export.runtime.on_gpu", lambda gpu=gpu: gpu)
         load_bundle(bundle)
     assert opened == ["reader.int8.onnx", "reader.onnx"]
 

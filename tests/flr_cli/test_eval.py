@@ -56,7 +56,7 @@ def loaders(dataset, monkeypatch):
         vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
         return CatalogRecommender(LastItemReader(), dataset.catalog, vectors, no_evidence(3), max_history=3)
 
-    for module in ("export.runtime", "flr_model.nn.run"):
+    for module in ("flr_export.runtime", "flr_model.nn.run"):
         monkeypatch.setitem(sys.modules, module, SimpleNamespace(load_recommender=load, load_bundle=load))
 
 
@@ -155,3 +155,8 @@ def test_a_dataset_in_place_of_a_run_is_refused(dataset, capsys):
 def test_an_unknown_split_is_a_usage_error(bundle, capsys):
     assert main(["eval", str(bundle), "--split", "dev"]) == 2
     assert "--split is 'dev'" in capsys.readouterr().err
+
+
+def test_a_segment_that_no_column_has_is_refused_before_anything_is_ranked(tiny_run, capsys):
+    assert main(["eval", str(tiny_run), "--segment", "colour"]) == 3
+    assert "the items have no column 'colour'" in capsys.readouterr().err

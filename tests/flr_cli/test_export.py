@@ -53,9 +53,11 @@ def test_a_dataset_in_place_of_a_run_is_refused(tiny_dataset, tmp_path, capsys):
 def test_without_the_exporter_the_extra_is_named(tiny_run, tmp_path, monkeypatch, capsys):
     import sys
 
-    for name in [name for name in sys.modules if name.split(".")[0] == "optimum" or name == "export.building.build"]:
+    for name in [
+        name for name in sys.modules if name.split(".")[0] == "optimum" or name == "flr_export.building.build"
+    ]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "export.building.graphs", raising=False)
+    monkeypatch.delitem(sys.modules, "flr_export.building.graphs", raising=False)
     monkeypatch.setitem(sys.modules, "optimum", None)
     assert main(["export", str(tiny_run), "--out", str(tmp_path / "b")]) == 1
     assert "flr[train]" in capsys.readouterr().err

@@ -51,7 +51,7 @@ FILES = "user_col item_col time_col title_col history_col history_time_col time 
 OPTIONS = {
     "fetch": "name",
     "prepare": f"out interactions items train valid test {FILES} split valid_fraction test_fraction k_core strict "
-    "max_history",
+    "item_text max_history",
     "train": "dataset out refit resume dry_run backbone encoding decoder n_factors layers item_layers item_readers "
     "title_prompt title_tokens max_history max_tokens refine_steps latent_tokens embedding_size dropout prompt beams "
     "guidance tuning epochs batch_size seed max_steps patience valid_rows sequence_epochs forecast "
@@ -60,10 +60,10 @@ OPTIONS = {
     "full_softmax_items negatives precision title_precision",
     "align": "run out data epochs max_rows batch_size learning_rate seed policy reward advantage group_size noise "
     "clip_low clip_high kl refresh_steps max_steps valid_rows warmup_steps cache_mb",
-    "eval": "source data out split match allow_seen max_rows guidance batch_size bootstrap seed",
+    "eval": "segment source data out split match allow_seen max_rows guidance batch_size bootstrap seed",
     "export": "run out onnx data precision guidance tolerance max_ndcg_loss min_overlap max_size",
     "score": f"bundle histories out items candidates only_items exclude_items {FILES} form shards resume top_k "
-    "allow_seen strict index threads batch_size",
+    "boost max_per allow_seen strict index threads batch_size",
     "explain": f"bundle user histories item {FILES} form top_k",
     "init": "out",
     "doctor": "",

@@ -3,12 +3,15 @@ import gzip
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from flr_model.artifacts import Manifest
 from tests.builders import reseal
 from tests.export.toy import write_toy_bundle
+
+ROOT = Path(__file__).parents[2]
 
 LONG = "user_id,item_id,timestamp\nu,a,1\nv,b,1\nv,d,2\n"
 
@@ -161,22 +164,16 @@ def test_scoring_imports_neither_torch_nor_transformers(bundle, histories, tmp_p
     program = (
         "import sys\n"
         "for name in ('torch', 'transformers', 'optimum', 'scipy'): sys.modules[name] = None\n"
-        "from export.scoring.score import score_file\n"
-        "from export.runtime import load_bundle\n"
+        "from flr_export.scoring.score import score_file\n"
+        "from flr_export.runtime import load_bundle\n"
         "from flr_model.config import ScoreConfig\n"
         "from pathlib import Path\n"
         "bundle, histories, out = map(Path, sys.argv[1:])\n"
         "score_file(load_bundle(bundle), histories, out, config=ScoreConfig())\n"
     )
     arguments = [str(bundle), str(histories), str(tmp_path / "recs.csv")]
-    subprocess.run([sys.executable, "-c", program, *arguments], check=True, cwd=_root())
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True, cwd=ROOT)
     assert (tmp_path / "recs.csv").exists()
-
-
-def _root():
-    import export
-
-    return next(iter(export.__path__)).removesuffix("export")
 
 
 def test_score_reads_the_columns_and_dates_that_the_bundle_remembers(flr, tmp_path, capsys):

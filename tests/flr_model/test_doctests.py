@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = [path for package in ("flr_model", "flr_cli", "export") for path in sorted((ROOT / package).rglob("*.py"))]
+FILES = [
+    path for package in ("flr_model", "flr_cli", "flr", "flr_export") for path in sorted((ROOT / package).rglob("*.py"))
+]
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in FILES

@@ -349,3 +349,33 @@ def test_what_one_may_read_of_a_folder_of_results_one_may_read_of_its_files(tmp_
             (folder / name).chmod(0o600)
     expected = (tmp_path / "run").stat().st_mode & 0o666
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "run").rglob("*") if path.is_file()} == {expected}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_shared_file_is_copied_where_it_cannot_be_linked(tmp_path, monkeypatch):
+    tmp_path.chmod(0o755)
+    source = tmp_path / "weights"
+    source.write_text("w")
+    source.chmod(0o644)
+    replacing.share(source, tmp_path / "linked")
+    assert source.samefile(tmp_path / "linked")
+    source.chmod(0o600)
+    replacing.share(source, tmp_path / "readable")
+    source.chmod(0o644)
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "another disk")))
+    replacing.share(source, tmp_path / "elsewhere")
+    for name in ("readable", "elsewhere"):
+        assert not source.samefile(tmp_path / name)
+        assert (tmp_path / name).read_text() == "w"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_shared_file_keeps_its_permissions(tmp_path):
+    source = tmp_path / "weights"
+    source.write_text("w")
+    source.chmod(tmp_path.stat().st_mode & 0o666)
+    with claim(tmp_path / "run", "run") as place, place.folder() as folder:
+        replacing.share(source, folder / "weights")
+        source.chmod(0o640)
+        (folder / "own").write_text("o")
+    assert source.stat().st_mode & 0o777 == 0o640

@@ -17,10 +17,10 @@ pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from export.runtime import load_bundle
-from export.scoring.inputs import HistoryFile
-from export.scoring.rules import ItemRules
-from export.scoring.score import score_file
+from flr_export.runtime import load_bundle
+from flr_export.scoring.inputs import HistoryFile
+from flr_export.scoring.rules import ItemRules
+from flr_export.scoring.score import score_file
 from flr_model.artifacts import MANIFEST
 from flr_model.config import FilesConfig, PrepareConfig, ScoreConfig
 from flr_model.config_io import ALL, build, model_config, read_tables

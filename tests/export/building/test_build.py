@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("optimum.exporters.onnx")
 pytest.importorskip("onnxruntime")
 
-from export.building import gates, quantize
-from export.bundle import Bundle
-from export.runtime import load_bundle
+from flr_export.building import gates, quantize
+from flr_export.bundle import Bundle
+from flr_export.runtime import load_bundle
 from flr_model.artifacts import BUNDLE, open_folder
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
@@ -29,7 +29,7 @@ def load(folder):
 
 
 def export(folder, out, config=FP32, **changes):
-    from export.building.build import export_bundle
+    from flr_export.building.build import export_bundle
 
     return export_bundle(load(folder), folder, out, config=config, **changes)
 
@@ -94,8 +94,8 @@ def test_text_histories_rank_as_in_the_run(tiny_text_run, tmp_path, valid):
 
 @pytest.mark.parametrize("latent_tokens", [0, 2])
 def test_any_number_of_latent_tokens_traces(tiny_run, tmp_path, latent_tokens):
-    from export.building.build import copy_tokenizers, export_graphs
-    from export.building.exporters import exporter_of
+    from flr_export.building.build import copy_tokenizers, export_graphs
+    from flr_export.building.exporters import exporter_of
 
     run = load(tiny_run)
     run.model.latent_tokens = latent_tokens
@@ -182,7 +182,7 @@ def test_int8_of_a_user_does_not_depend_on_who_else_is_in_the_batch(bundle, vali
 
 
 def test_without_the_dataset_int8_is_left_out_with_a_warning(tiny_run, tmp_path, caplog):
-    from export.building.build import export_bundle
+    from flr_export.building.build import export_bundle
 
     run = load(tiny_run)
     run.manifest.content["dataset"] = str(tmp_path / "gone")

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.building.parity import (
+from flr_export.building.parity import (
     check_parity,
     compare_rankings,
     largest_difference,

@@ -6,7 +6,7 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from export.building import quantize  # noqa: E402
+from flr_export.building import quantize  # noqa: E402
 
 WIDTH = 64
 

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("optimum.exporters.onnx")
 pytest.importorskip("onnxruntime")
 
-from export.runtime import load_bundle
 from flr_cli.app import main
+from flr_export.runtime import load_bundle
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
 from flr_model.errors import ArtifactError, GateError
@@ -29,7 +29,7 @@ def load(folder):
 
 
 def export(run, out, config=None):
-    from export.building.build import export_bundle
+    from flr_export.building.build import export_bundle
 
     return export_bundle(load(run), run, out, config=config or ExportConfig())
 
@@ -101,7 +101,7 @@ def test_every_user_is_scored_or_rejected_and_the_parts_add_up(bundle, histories
 
 
 def test_an_interrupted_run_resumes_to_the_same_bytes(bundle, histories, tmp_path, monkeypatch):
-    from export.scoring import outputs
+    from flr_export.scoring import outputs
 
     monkeypatch.setattr(outputs, "SAVE_SECONDS", 0.0)
     assert score(bundle, histories, tmp_path / "whole.csv", "--batch-size", "16") == 0

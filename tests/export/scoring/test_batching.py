@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from export.scoring.batching import MOST_POSITIONS, BatchLimit, batches
+from flr_export.scoring.batching import MOST_POSITIONS, BatchLimit, batches
 
 
 @pytest.mark.parametrize("positions", [1, 10, 64, 10_000])

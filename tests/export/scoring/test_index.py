@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from export.scoring.index import FaissIndex
+from flr_export.scoring.index import FaissIndex
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import MissingExtraError
 from tests.export.toy import toy_joint, toy_recommender

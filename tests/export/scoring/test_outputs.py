@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from export.scoring import outputs
-from export.scoring.outputs import Counts, claimed
-from export.scoring.score import score_file
-from export.scoring.sinks import fresh
+from flr_export.scoring import outputs
+from flr_export.scoring.outputs import Counts, claimed
+from flr_export.scoring.score import score_file
+from flr_export.scoring.sinks import fresh
 from flr_model.artifacts import Manifest
 from flr_model.config import ScoreConfig
 from flr_model.errors import ArtifactError, ConfigError, NothingToDo

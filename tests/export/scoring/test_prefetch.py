@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from export.scoring.prefetch import prefetch
+from flr_export.scoring.prefetch import prefetch
 
 
 def test_items_come_in_order():

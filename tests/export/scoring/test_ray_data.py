@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
-from export.runtime import load_bundle
-from export.scoring.ray_data import BatchScorer, score_dataset
-from export.scoring.score import score_file
+from flr_export.runtime import load_bundle
+from flr_export.scoring.ray_data import BatchScorer, score_dataset
+from flr_export.scoring.score import score_file
 from flr_model import columns
 from flr_model.config import ScoreConfig
 from tests.export.toy import write_toy_bundle

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from export.scoring import outputs
-from export.scoring.score import score_file
+from flr_export.scoring import outputs
+from flr_export.scoring.score import score_file
 from flr_model.artifacts import Manifest
 from flr_model.config import ScoreConfig
 from flr_model.errors import ConfigError, FlrError
@@ -17,6 +18,7 @@ from tests.export.toy import ToyReader, toy_recommender
 
 pytestmark = pytest.mark.fault("killed")
 
+ROOT = Path(__file__).parents[3]
 N_USERS = 50
 CONFIG = ScoreConfig(top_k=2, batch_size=4)
 IN_ORDER = replace(CONFIG, threads=1)  # several workers may ask the reader for a later chunk first
@@ -196,8 +198,8 @@ def test_interrupted_parquet_run_leaves_nothing(histories):
 SCRIPT = """
 import signal, sys, time
 from pathlib import Path
-from export.scoring import outputs
-from export.scoring.score import score_file
+from flr_export.scoring import outputs
+from flr_export.scoring.score import score_file
 from flr_model.artifacts import Manifest
 from flr_model.config import ScoreConfig
 from tests.export.toy import ToyReader, toy_recommender
@@ -217,8 +219,7 @@ score_file(toy_recommender(Slow()), path, path.with_name("recs.csv"), config=Sco
 
 
 def start(histories):
-    root = str(outputs.__file__).removesuffix("/export/scoring/outputs.py")
-    environment = {**os.environ, "PYTHONPATH": root}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "-c", SCRIPT, str(histories)], env=environment, stderr=subprocess.PIPE)
 
 

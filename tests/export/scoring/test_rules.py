@@ -3,8 +3,8 @@ import logging
 
 import pytest
 
-from export.scoring.rules import ItemRules
-from export.scoring.score import score_file
+from flr_export.scoring.rules import ItemRules
+from flr_export.scoring.score import score_file
 from flr_model.config import ScoreConfig
 from flr_model.errors import ConfigError, DataError, Interrupted
 from tests.export.scoring.test_index import Nearest
@@ -92,7 +92,7 @@ def test_new_items_can_be_in_the_rules(run, tmp_path):
 
 @pytest.mark.parametrize("role", ["only", "exclude"])
 def test_other_rules_cannot_go_on_with_an_interrupted_run(run, role, monkeypatch):
-    monkeypatch.setattr("export.scoring.outputs.SAVE_SECONDS", 0)
+    monkeypatch.setattr("flr_export.scoring.outputs.SAVE_SECONDS", 0)
     config, rules = ScoreConfig(top_k=6, batch_size=1, threads=1), {role: "c\nf\n"}
     with pytest.raises(Interrupted, match="after 1 users"):
         run(config=config, recommender=toy_recommender(StoppingReader(2, KeyboardInterrupt())), **rules)
@@ -117,3 +117,15 @@ def test_an_index_that_would_miss_what_is_left_is_not_used(run, caplog, monkeypa
     assert [row[:2] for row in rows] == [("u", "c"), ("v", "f"), ("w", "c")]
     (message,) = caplog.messages
     assert "--index ann is not used" in message
+
+
+def test_new_items_without_the_columns_of_the_item_text_are_warned_of(tmp_path, caplog):
+    from flr_export.scoring.score import _read_items, _with_new_items
+    from flr_model.files.reading import Reading
+
+    (tmp_path / "items.csv").write_text("item_id,title,brand\nx,even new,odd\n")
+    read = _read_items(tmp_path / "items.csv", Reading(item_text="{title} {brand} {size}"), toy_recommender())
+    wider = _with_new_items(toy_recommender(), read)
+    assert wider.catalog.texts[-1] == "even new odd"
+    assert wider.vectors[-1].tolist() == [1, 1]
+    assert "no column size, of which the bundle's item texts are made" in caplog.text

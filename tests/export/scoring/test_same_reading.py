@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from export.scoring.inputs import HistoryFile
+from flr_export.scoring.inputs import HistoryFile
 from flr_model import columns
 from flr_model.data.interactions import read_interactions
 from flr_model.data.presplit import read_split

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from export.scoring import score as batch
-from export.scoring.batching import BatchLimit
-from export.scoring.chunks import Scoring
-from export.scoring.inputs import HistoryFile, Shard
-from export.scoring.score import score_file
+from flr_export.scoring import score as batch
+from flr_export.scoring.batching import BatchLimit
+from flr_export.scoring.chunks import Scoring
+from flr_export.scoring.inputs import HistoryFile, Shard
+from flr_export.scoring.score import score_file
 from flr_model.config import FilesConfig, ScoreConfig
 from flr_model.errors import ArtifactError, ConfigError, DataError, FlrError
 from tests.export.toy import ToyReader, toy_joint, toy_recommender
@@ -311,9 +311,9 @@ def test_batches_by_length_on_several_threads_give_the_bytes_of_one_user_at_a_ti
     users = [f"u{i}," + " ".join("abcdef"[(i + n) % 6] for n in range(1 + i % 5)) for i in range(60)]
     text = "user_id,history\n" + "\n".join(users) + "\nlost,x\n"
     run(text, out="whole.csv", batch_size=1)
-    monkeypatch.setattr("export.scoring.chunks.FIRST_CHUNK", 8)
+    monkeypatch.setattr("flr_export.scoring.chunks.FIRST_CHUNK", 8)
     for positions in (1, 7, 1000):
-        monkeypatch.setattr("export.scoring.score.BatchLimit", lambda positions=positions: BatchLimit(positions))
+        monkeypatch.setattr("flr_export.scoring.score.BatchLimit", lambda positions=positions: BatchLimit(positions))
         run(text, threads=threads, overwrite=True)
         assert (tmp_path / "recs.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
@@ -339,7 +339,7 @@ def score_with(reader, tmp_path, out):
 
 
 def test_out_of_memory_halves_the_batches_and_loses_nobody(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("export.scoring.chunks.FIRST_CHUNK", 20)
+    monkeypatch.setattr("flr_export.scoring.chunks.FIRST_CHUNK", 20)
     reader = SmallMemory(3)
     assert score_with(reader, tmp_path, "a.csv") == score_with(ToyReader(), tmp_path, "b.csv")
     assert reader.sizes[:4] == [1, 20, 10, 5]
@@ -348,10 +348,10 @@ def test_out_of_memory_halves_the_batches_and_loses_nobody(tmp_path, monkeypatch
 
 def test_a_gpu_ranks_few_batches_that_grow_and_a_processor_one_for_each_core(monkeypatch):
     monkeypatch.setattr(batch, "on_gpu", lambda: True)
-    workers, limit = batch._means(ScoreConfig(threads=7))
+    workers, limit = batch.means(ScoreConfig(threads=7))
     assert (workers, limit.positions, limit.grows) == (2, 4096, True)
     monkeypatch.setattr(batch, "on_gpu", lambda: False)
-    workers, limit = batch._means(ScoreConfig(threads=7))
+    workers, limit = batch.means(ScoreConfig(threads=7))
     assert (workers, limit.positions, limit.grows) == (7, 1024, False)
 
 
@@ -433,7 +433,7 @@ def test_a_user_that_went_missing_is_an_error_and_no_result(run, tmp_path, monke
 
 
 def test_the_log_says_that_the_counts_add_up(run, caplog):
-    with caplog.at_level(logging.INFO, logger="export"):
+    with caplog.at_level(logging.INFO, logger="flr_export"):
         run("user_id,history\nu,a\nv,x\nw,b\n")
     assert "3 users = 2 scored + 1 rejected; 4 rows" in caplog.messages[-1]
 

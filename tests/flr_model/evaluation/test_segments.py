@@ -1,7 +1,7 @@
 import numpy as np
 
 from flr_model.data.histories import HistoryRows
-from flr_model.evaluation.segments import popularity_thirds, segment_masks, training_counts
+from flr_model.evaluation.segments import detail_masks, popularity_thirds, segment_masks, training_counts
 
 
 def test_training_counts_counts_an_item_once_per_user():
@@ -34,3 +34,20 @@ def test_history_buckets_without_rows_are_left_out():
         "3-5": [1],
         "21+": [2],
     }
+
+
+def test_a_target_of_several_values_is_in_the_group_of_each():
+    rows = HistoryRows.from_lists([[0]] * 4, target=[0, 1, 1, 2])
+    masks = detail_masks(rows, np.asarray(["Action|Comedy", "Action", ""], object))
+    assert {name: mask.tolist() for name, mask in masks.items()} == {
+        "Action": [True, True, True, False],
+        "Comedy": [True, False, False, False],
+        "(none)": [False, False, False, True],
+    }
+
+
+def test_rare_values_are_one_group():
+    rows = HistoryRows.from_lists([[0]] * 30, target=list(range(30)))
+    masks = detail_masks(rows, np.asarray([f"v{n}" for n in range(30)], object))
+    assert len(masks) == 21
+    assert masks["(others)"].sum() == 10

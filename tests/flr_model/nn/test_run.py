@@ -2,11 +2,16 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from flr_model.artifacts import RUN
+from flr_model.config import AlignConfig
 from flr_model.errors import ArtifactError
+from flr_model.nn.backbone import load_backbone
 from flr_model.nn.run import load_run
-from tests.builders import reseal
+from flr_model.training.grpo import align
+from flr_model.training.sft import train
+from tests.builders import reseal, tiny_model, tiny_train
 
 pytestmark = pytest.mark.fault("damaged")
 
@@ -59,3 +64,34 @@ def test_a_run_that_writes_titles_needs_their_tree(tiny_title_run, tmp_path):
     reseal(run)
     with pytest.raises(ArtifactError, match=r"lacks title_tree\.npz"):
         load_run(run)
+
+
+def test_unchanged_weights_lie_on_the_disk_once(tiny_dataset, tiny_backbone, tiny_run, tmp_path):
+    """A run shares the language model of the titles with where it came from, and an aligned run also the trunk."""
+    source = shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    weights = source / "model.safetensors"
+    weights.chmod(source.stat().st_mode & 0o666)
+    run, aligned = tmp_path / "run", tmp_path / "aligned"
+    train(tiny_dataset, run, model=tiny_model(source, layers=1), train=tiny_train(max_steps=1))
+    align(run, aligned, align=AlignConfig(max_steps=1))
+    item_backbones = [folder / "item_backbone/model.safetensors" for folder in (run, aligned)]
+    assert all(weights.samefile(path) for path in item_backbones)
+    trunks = [folder / "backbone/model.safetensors" for folder in (run, aligned)]
+    assert trunks[0].samefile(trunks[1])
+    assert not trunks[0].samefile(weights)
+    first = load_run(aligned).item_encoder.readers[0].lm.state_dict()
+    assert all(
+        torch.equal(value, first[name]) for name, value in load_run(run).item_encoder.readers[0].lm.state_dict().items()
+    )
+    before = weights.read_bytes()
+    moved = shutil.copytree(aligned, tmp_path / "moved")
+    shutil.rmtree(run)
+    assert load_run(moved)
+    assert weights.read_bytes() == before
+
+
+def test_a_tuned_trunk_is_written_anew(tiny_dataset, tiny_backbone, tmp_path):
+    settings = tiny_train(max_steps=1, tuning="full", backbone_learning_rate=1e-2, warmup_steps=0)
+    train(tiny_dataset, tmp_path / "run", model=tiny_model(tiny_backbone), train=settings)
+    tuned, known = (load_backbone(str(f)).lm.state_dict() for f in (tmp_path / "run" / "backbone", tiny_backbone))
+    assert any(not torch.equal(value, known[name]) for name, value in tuned.items())

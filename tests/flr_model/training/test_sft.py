@@ -211,10 +211,11 @@ def test_a_tuned_trunk_changes_and_the_item_backbone_does_not(
     settings = {"tuning": tuning, "epochs": 1, "backbone_learning_rate": 1e-2}
     report = fit(tmp_path / "run", model={"encoding": encoding}, settings=settings)
     assert report.tuning == tuning
-    weights = load_file(tiny_backbone / "model.safetensors")
-    original = {name.removeprefix("model."): weight for name, weight in weights.items()}
-    trunk = load_file(tmp_path / "run" / "backbone" / "model.safetensors")
-    items = load_file(tmp_path / "run" / "item_backbone" / "model.safetensors")
+    folders = (tiny_backbone, tmp_path / "run" / "backbone", tmp_path / "run" / "item_backbone")
+    original, trunk, items = (
+        {name.removeprefix("model."): weight for name, weight in load_file(folder / "model.safetensors").items()}
+        for folder in folders
+    )
     assert trunk.keys() == items.keys() == original.keys()
     assert all(torch.equal(items[name], original[name]) for name in items)
     assert any((trunk[name] - original[name]).abs().max() > 1e-3 for name in trunk)
