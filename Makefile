@@ -7,7 +7,7 @@ SHARED ?= ../shared/data
 BENCH ?= bench
 COUNT ?= 10000
 
-.PHONY: install demo test check fuzz reliability oldest format bench bench-score audit clean
+.PHONY: install demo test check fuzz reliability oldest format bench bench-score audit site clean
 
 install: $(VENV)/.installed
 
@@ -64,6 +64,11 @@ audit: install
 bench-score: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[ann]"
 	$(BIN)/python benchmarks/score.py --bundle $(BENCH)/bundle --run $(BENCH)/run-0 --histories $(SHARED)/cds/test.csv
+
+# The documents as a site, in build/site; it opens from disk.
+site: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	$(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

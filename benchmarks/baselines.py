@@ -4,9 +4,9 @@ Every method is fitted on the training rows alone, with each setting of its grid
 the best NDCG@10 on the validation rows is fitted once per seed, and only these fits see the test rows. Ranking, ties
 and hidden items are those of `flr eval`. The sequential models stop by the validation NDCG@10 too.
 
-`pop` and `cooc` are flr's own; SASRec, GRU4Rec and EASE come from RecBole, ALS from implicit, all on the CPU:
+SASRec and GRU4Rec come from RecBole, all on the CPU; the others are those of `flr eval --baselines`:
 
-    pip install -e ".[train,bench]"          (Python 3.10 or 3.11, which RecBole 1.2.1 needs)
+    pip install -e ".[train,baselines,bench]"          (Python 3.10 or 3.11, which RecBole 1.2.1 needs)
 
 usage: baselines.py DATA [--run RUN_OR_BUNDLE ...] [--methods ease sasrec ...] [--seeds 3] [--trials 12] [--patience 10]
                     [--results FILE]
@@ -33,7 +33,7 @@ from flr_model.config import EvalConfig
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import PAD
 from flr_model.errors import ArtifactError, FlrError, needs_extra
-from flr_model.evaluation import metrics
+from flr_model.evaluation import metrics, tuned
 from flr_model.evaluation.baselines import BASELINES
 from flr_model.evaluation.evaluate import COVERAGE_AT, rank_rows
 from flr_model.ranking.recommender import Ints, Scorer
@@ -47,13 +47,7 @@ Setting = Mapping[str, Any]
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "pop": [{}],
     "cooc": [{}],
-    "ease": [{"reg_weight": weight} for weight in (10.0, 50.0, 200.0, 500.0, 1000.0, 2000.0, 1.0)],
-    "als": [
-        {"factors": factors, "alpha": alpha, "regularization": 0.01 * alpha}
-        for sizes in ((64, 128), (32, 256))
-        for alpha in (1.0, 10.0, 40.0)
-        for factors in sizes
-    ],
+    **tuned.GRIDS,
     "gru4rec": [
         {"embedding_size": size, "hidden_size": 2 * size, "dropout_prob": dropout}
         for dropout in (0.5, 0.2)
@@ -72,7 +66,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
 }
 """Settings per method, in the order in which they are tried; what a setting does not name is the library's default."""
 
-UNSEEDED = ("pop", "cooc", "ease")
+UNSEEDED = ("pop", "cooc", "itemknn", "ease")
 """Methods without a random part: one fit stands for all seeds."""
 
 progress = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -126,12 +120,11 @@ class Bench:
         train, n_items = self.rows["train"], len(self.catalog)
         if method in BASELINES:
             return BASELINES[method].fit(train, n_items)
+        tuned.check_installed([method])
+        if method in tuned.FITS:
+            return tuned.FITS[method](train, n_items, **setting, **({} if method in UNSEEDED else {"seed": seed}))
         with needs_extra("bench"):
             import libraries
-        if method == "ease":
-            return libraries.fit_ease(train, n_items, setting)
-        if method == "als":
-            return libraries.fit_als(train, n_items, setting, seed=seed)
         return libraries.fit_sequential(
             method, train, n_items, setting, seed=seed, validate=self.valid_ndcg, patience=self.patience
         )

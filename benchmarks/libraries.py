@@ -1,4 +1,4 @@
-"""SASRec, GRU4Rec and EASE of RecBole and ALS of implicit behind the `Scorer` protocol; needs the extra `bench`.
+"""SASRec and GRU4Rec of RecBole behind the `Scorer` protocol; needs the extra `bench`.
 
 RecBole, because it has both sequential models in one library, with the full softmax over the catalogue as their loss
 (RecTools has no GRU4Rec), and because its training rows are flr's own: a history and the item that came next. So the
@@ -20,17 +20,13 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
-from implicit.cpu.als import AlternatingLeastSquares
-from library_input import distinct_pairs, right_padded
+from library_input import right_padded
 from recbole.config import Config
 from recbole.data.interaction import Interaction
-from recbole.model.general_recommender import EASE
 from recbole.model.sequential_recommender import GRU4Rec, SASRec
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
-from scipy import sparse
 from torch.utils.data import DataLoader
 
 from flr_model.arrays import Floats
@@ -128,83 +124,8 @@ def _sequences(rows: HistoryRows, length: int) -> Interaction:
 
 def _config(model: str, setting: Setting) -> Config:
     """Read RecBole's defaults for a model, without its two habits: it reads our command line, and patches NumPy 1."""
-    names = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "ease": "EASE"}
+    names = {"sasrec": "SASRec", "gru4rec": "GRU4Rec"}
     fixed = {"use_gpu": False, "train_neg_sample_args": None, "checkpoint_dir": tempfile.gettempdir()}
     logging.getLogger().setLevel(logging.ERROR)
     with mock.patch("sys.argv", ["baselines"]), mock.patch.object(Config, "compatibility_settings"):
         return Config(model=names[model], dataset="rows", config_dict={**fixed, **setting})
-
-
-@dataclass(frozen=True)
-class Linear:
-    """EASE: weights between items times the items of the history.
-
-    Args:
-        weights: (M, M).
-    """
-
-    weights: Floats
-
-    def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
-        """Return (B, M), -inf for no candidate."""
-        scores = np.asarray(_histories(rows, len(self.weights)) @ self.weights, np.float32)
-        return candidates.mask(scores, rows)
-
-
-def fit_ease(train: HistoryRows, n_items: int, setting: Setting) -> Linear:
-    """Solve for the weights.
-
-    Args:
-        train: rows with known targets.
-        n_items: M.
-        setting: "reg_weight".
-    """
-    matrix = _matrix(*distinct_pairs(train), n_items)
-    data = SimpleNamespace(num=lambda field: n_items, inter_matrix=lambda form: matrix)
-    return Linear(np.asarray(EASE(_config("ease", setting), data).item_similarity, np.float32))
-
-
-@dataclass(frozen=True)
-class Factors:
-    """ALS: each row's user vector is solved for from its history, then multiplied with the items' vectors.
-
-    Args:
-        model: fitted; its user vectors are not used.
-    """
-
-    model: AlternatingLeastSquares
-
-    def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
-        """Return (B, M), -inf for no candidate."""
-        histories = _histories(rows, len(self.model.item_factors))
-        users = self.model.recalculate_user(np.arange(len(rows)), histories)
-        return candidates.mask(np.asarray(users @ self.model.item_factors.T, np.float32), rows)
-
-
-def fit_als(train: HistoryRows, n_items: int, setting: Setting, *, seed: int) -> Factors:
-    """Factorise who had what.
-
-    Args:
-        train: rows with known targets.
-        n_items: M.
-        setting: arguments of implicit's class.
-        seed: of the initial vectors.
-    """
-    model = AlternatingLeastSquares(**setting, random_state=seed)
-    model.fit(_matrix(*distinct_pairs(train), n_items), show_progress=False)
-    return Factors(model)
-
-
-def _matrix(users: Any, items: Any, n_items: int) -> sparse.csr_matrix:
-    """(U, M) ones."""
-    shape = (int(users.max(initial=-1)) + 1, n_items)
-    return sparse.csr_matrix((np.ones(len(users), np.float32), (users, items)), shape)
-
-
-def _histories(rows: HistoryRows, n_items: int) -> sparse.csr_matrix:
-    """(B, M) one for every item of the history, however often it occurs."""
-    matrix = sparse.csr_matrix(
-        (np.ones(len(rows.items), np.float32), (rows.row_of_item(), rows.items)), (len(rows), n_items)
-    )
-    matrix.data[:] = 1
-    return matrix

@@ -1,13 +1,13 @@
-"""Training rows in the two forms that other libraries read: padded sequences, and pairs of a user and an item.
+"""Training rows as RecBole reads them: padded sequences.
 
-Needs no package beyond those of flr. Shapes: R rows, L positions, E distinct pairs.
+Needs no package beyond those of flr. Shapes: R rows, L positions.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from flr_model.data.histories import PAD, HistoryRows, Ints
+from flr_model.data.histories import HistoryRows, Ints
 
 
 def right_padded(rows: HistoryRows, length: int) -> tuple[Ints, Ints]:
@@ -25,13 +25,3 @@ def right_padded(rows: HistoryRows, length: int) -> tuple[Ints, Ints]:
     slot = np.arange(len(rows.items)) - np.repeat(rows.offsets[:-1], rows.lengths)
     out[rows.row_of_item(), slot] = rows.items + 1
     return out, np.maximum(rows.lengths, 1)
-
-
-def distinct_pairs(rows: HistoryRows) -> tuple[Ints, Ints]:
-    """Return (E,) users, numbered in order of their ids, and (E,) items: who had what, as history or as target."""
-    user = np.unique(rows.user_id.astype(str), return_inverse=True)[1]
-    known = rows.target != PAD
-    users = np.concatenate([user[rows.row_of_item()], user[known]])
-    items = np.concatenate([rows.items, rows.target[known]])
-    pairs = np.unique(np.stack([users, items], axis=1), axis=0)
-    return pairs[:, 0], pairs[:, 1]

@@ -31,7 +31,7 @@ def main() -> None:
     """Read both ways, and print titles a second and cosines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--item-readers", default=ModelConfig().item_readers)
+    parser.add_argument("--item-readers", default="backbone,minilm")
     parser.add_argument("--titles", type=int, default=500)
     arguments = parser.parse_args()
     titles = Dataset.open(arguments.dataset).catalog.texts.tolist()

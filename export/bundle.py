@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flr_export.item_encoder import item_encoder_files
 from flr_model.artifacts import BUNDLE, Manifest, open_folder
 from flr_model.config import ModelConfig
 from flr_model.config_io import model_config
@@ -39,7 +40,7 @@ class Bundle:
         """Open a folder written by `flr export --onnx`.
 
         Raises:
-            ArtifactError: if it is not a complete bundle, or its manifest lacks the model or names a missing graph.
+            ArtifactError: if it is not a complete bundle, or its manifest lacks the model or means a missing file.
         """
         manifest = open_folder(folder, "bundle")
         try:
@@ -47,6 +48,9 @@ class Bundle:
         except ConfigError as error:
             message = f"the manifest of {folder} has no usable [model] settings: {error}"
             raise ArtifactError(message, hint=AGAIN) from None
+        names = [name for of_reader in item_encoder_files(model) for name in (of_reader.graph, of_reader.tokenizer)]
+        if missing := [name for name in names if not (folder / name).is_file()]:
+            raise ArtifactError(f"{folder} lacks {', '.join(missing)}, by which new titles are read", hint=AGAIN)
         files = manifest.content.get("files", {})
         return cls(
             folder,

@@ -11,8 +11,8 @@ Importing this package imports nothing heavy; every function brings what it need
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from flr.making import align, export, prepare, train
-from flr.using import evaluate, load, score
+from flr.making import align, export, prepare, train, update
+from flr.using import evaluate, load, report, score
 from flr_model import __version__
 from flr_model.config import (
     AlignConfig,
@@ -24,6 +24,7 @@ from flr_model.config import (
     ScoreConfig,
     TitleConfig,
     TrainConfig,
+    UpdateConfig,
 )
 from flr_model.errors import ArtifactError, ConfigError, DataError, FlrError, GateError
 
@@ -50,14 +51,17 @@ __all__ = [
     "ScoreConfig",
     "TitleConfig",
     "TrainConfig",
+    "UpdateConfig",
     "__version__",
     "align",
     "evaluate",
     "export",
     "load",
     "prepare",
+    "report",
     "score",
     "train",
+    "update",
 ]
 
 

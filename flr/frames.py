@@ -21,7 +21,7 @@ def as_files(sources: Mapping[str, PathLike | pd.DataFrame | None]) -> Iterator[
     """Give the path of every source; frames are Parquet files, by their names, for the length of the block.
 
     Raises:
-        DataError: if a frame has a column of values of several kinds.
+        DataError: if a frame has a column of values of several kinds, or of one that no table has.
     """
     paths: dict[str, Path | None] = {}
     with tempfile.TemporaryDirectory(prefix="flr-") as folder:
@@ -32,9 +32,9 @@ def as_files(sources: Mapping[str, PathLike | pd.DataFrame | None]) -> Iterator[
             paths[name] = path = Path(folder) / f"{name}.parquet"
             try:
                 source.to_parquet(path, index=False)
-            except (ValueError, TypeError) as error:  # those of pyarrow among them
+            except (ValueError, TypeError, OverflowError, NotImplementedError) as error:  # those of pyarrow among them
                 raise DataError(
-                    f"the frame of {name} has a column that is no one kind of values: {str(error).splitlines()[0]}",
+                    f"the frame of {name} has a column that cannot be read: {str(error).splitlines()[0]}",
                     hint="make ids text: frame[column] = frame[column].astype(str)",
                 ) from None
         yield paths

@@ -1,4 +1,4 @@
-"""From files to a bundle: four of the stages as functions, with the settings of the command line.
+"""From files to a bundle: five of the stages as functions, with the settings of the command line.
 
 The commands call them. Paths may be text. What messages call ``--n-factors`` is ``ModelConfig(n_factors=...)``.
 """
@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flr.paths import PathLike, as_path
-from flr_model.config import AlignConfig, ExportConfig, FilesConfig, ModelConfig, PrepareConfig, TrainConfig
+from flr_model.config import (
+    AlignConfig,
+    ExportConfig,
+    FilesConfig,
+    ModelConfig,
+    PrepareConfig,
+    TrainConfig,
+    UpdateConfig,
+)
 from flr_model.errors import ConfigError, needs_extra
 from flr_model.progress import SILENT, Progress
 
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     from flr_model.data.report import DataReport
     from flr_model.training.grpo import AlignReport
     from flr_model.training.sft import TrainReport
+    from flr_model.training.update import UpdateReport
 
 
 def prepare(
@@ -58,7 +67,7 @@ def prepare(
 
     given = {"interactions": interactions, "items": items, "train": train, "valid": valid, "test": test}
     with as_files(given) as paths:
-        sources = library.Sources(**paths, files=files or FilesConfig())
+        sources = library.Sources(**paths, files=files or FilesConfig(), memory={})
         return library.prepare(sources, Path(out), config or PrepareConfig(), overwrite=overwrite, progress=progress)
 
 
@@ -138,6 +147,54 @@ def align(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def update(
+    source: PathLike,
+    interactions: PathLike | pd.DataFrame,
+    out: PathLike,
+    *,
+    items: PathLike | pd.DataFrame | None = None,
+    config: UpdateConfig | None = None,
+    data: PathLike | None = None,
+    data_out: PathLike | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> UpdateReport:
+    """Go on with a run when there are new interactions (`flr update`).
+
+    Args:
+        source: the run in use, or the bundle that was made of it.
+        interactions: everything until now, or what is new, as a file or a frame.
+        out: the run folder to write.
+        items: ids and titles of new items; known ones may be among them.
+        config: what is held out, how long it learns, and which loss is accepted.
+        data: the dataset; None takes the one that the run names.
+        data_out: the folder of the dataset of all interactions; None puts it beside ``out``, as OUT-data.
+        overwrite: replace what is at ``out`` and ``data_out``.
+        progress: is told of rows and steps.
+
+    Raises:
+        ArtifactError, ConfigError, DataError: if something given cannot be used.
+        GateError: if the updated run is worse on the newest rows; nothing is written then.
+        MissingExtraError: if the extra `train` is not installed.
+    """
+    from flr.frames import as_files
+
+    with needs_extra("train"):
+        from flr_model.training import update as library
+    with as_files({"interactions": interactions, "items": items}) as paths:
+        return library.update(
+            Path(source),
+            paths["interactions"] or Path(),
+            Path(out),
+            items=paths["items"],
+            config=config or UpdateConfig(),
+            data=as_path(data),
+            data_out=as_path(data_out),
+            overwrite=overwrite,
+            progress=progress,
+        )
 
 
 def export(

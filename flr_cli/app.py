@@ -18,9 +18,23 @@ from typing import Annotated, Any
 import typer
 
 from flr_cli import console
-from flr_cli.commands import align, doctor, evaluate, explain, export, fetch, init, prepare, score, train
+from flr_cli.commands import (
+    align,
+    doctor,
+    evaluate,
+    explain,
+    export,
+    fetch,
+    init,
+    prepare,
+    report,
+    score,
+    train,
+    update,
+)
 from flr_model import __version__
 from flr_model.errors import ConfigError, FlrError, SystemFault
+from flr_model.made import COMMAND
 
 USAGE: type[Exception] = typer.BadParameter.__mro__[1]  # Typer exports no name for all errors of usage
 SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -59,10 +73,12 @@ app.command("fetch")(fetch.fetch)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("align")(align.align)
+app.command("update")(update.update)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("score")(score.score)
 app.command("explain")(explain.explain)
+app.command("report")(report.report)
 app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)
 
@@ -75,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     console.setup()
+    COMMAND.set(["flr", *arguments])
     try:
         with _termination_stops():
             return int(app(args=arguments or ["--help"], prog_name="flr", standalone_mode=False) or 0)

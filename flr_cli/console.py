@@ -22,27 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 from flr_model.errors import ArtifactError, FlrError
+from flr_model.steering import clean
 
 LIBRARY = ("flr_model", "flr_export", "flr", "flr_cli")
 """The loggers whose records are shown."""
 
 STAGES = logging.getLogger("flr_cli.progress")
 """Lines of progress: for the log file, and for stderr where it is not a terminal."""
-
-_STEERING = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and newline
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # bidirectional controls, line separators
-    "\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"  # lone surrogates, annotations, tags
-)
-
-
-def clean(text: str) -> str:
-    r"""Show characters that steer a terminal as escapes.
-
-    >>> clean("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    return _STEERING.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
 
 
 class _Stream(Console):
@@ -182,6 +168,11 @@ def write(text: str) -> None:
 def note(text: str) -> None:
     """Print a line for the person on stderr, unless ``--quiet``."""
     logging.getLogger("flr_cli").info("%s", text)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    logging.getLogger("flr_cli").warning("%s", text)
 
 
 def error(problem: FlrError) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import Field
 from pathlib import Path
 from typing import Annotated, Any
@@ -164,9 +164,19 @@ def _parameter(rule: Field[Any]) -> Parameter:
         show_default=False,
         rich_help_panel=meta["panel"],
         parser=functools.partial(_value_or_auto, kind) if auto else None,
+        autocompletion=completion(meta["choices"]) if meta["choices"] else None,
         metavar={bool: "", int: "INT", float: "NUM", str: "TEXT"}[kind] + ("|auto" if auto else ""),
     )
     return _keyword(rule.name, Annotated[kind | None, option], None)
+
+
+def completion(choices: Collection[str]) -> Callable[[str], list[str]]:
+    """Return what offers the choices to a shell (`flr --install-completion`)."""
+
+    def offer(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return offer
 
 
 def _value_or_auto(kind: type[int] | type[float] | type[str], text: str) -> float | str:

@@ -13,8 +13,9 @@ from rich.progress import Task as BarTask
 from rich.table import Column
 from rich.text import Text
 
-from flr_cli.console import MESSAGES, STAGES, cell, clean, err
+from flr_cli.console import MESSAGES, STAGES, cell, err
 from flr_model.progress import Task
+from flr_model.steering import clean
 
 LINE_SECONDS = 30.0
 """A line of progress comes at least as often, while units are counted."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from typing import Any
 from flr_model import __version__
 from flr_model.checksums import has_sha256, sha256
 from flr_model.errors import ArtifactError, FlrError
+from flr_model.made import facts
 from flr_model.replacing import recover
 
 FORMAT_VERSION = 2
@@ -26,7 +28,7 @@ class Layout:
     """The files one kind of folder must hold.
 
     Args:
-        kind: written in the manifest: dataset, run, bundle or asset.
+        kind: written in the manifest: dataset, run, bundle, evaluation or asset.
         files: names of required files, relative to the folder.
         made_by: the command that writes such a folder, for messages.
         of_titles: files required besides with ``--decoder title``.
@@ -70,8 +72,12 @@ BUNDLE = Layout(
     "flr export --onnx",
     ("title_step.onnx", "title_tree.npz", "title_head.npy"),
 )
+EVALUATION = Layout("evaluation", ("eval.json", "ranks.parquet"), "flr eval")
 ASSET = Layout("asset", (), "flr fetch")
-LAYOUTS = {layout.kind: layout for layout in (DATASET, RUN, BUNDLE, ASSET)}
+LAYOUTS = {layout.kind: layout for layout in (DATASET, RUN, BUNDLE, EVALUATION, ASSET)}
+
+STEPS = {"run": "flr train {} --out run", "bundle": "flr export {} --onnx --out bundle"}
+"""The command that makes each kind of folder from the one before, a dataset at first."""
 
 
 @dataclass
@@ -79,11 +85,12 @@ class Manifest:
     """What a folder says of itself.
 
     Args:
-        kind: dataset, run, bundle or asset.
+        kind: dataset, run, bundle, evaluation or asset.
         settings: the effective configuration, one dictionary per table.
         content: figures and facts of this kind (counts, metrics, parity), JSON values only.
         source: the folder this one was made from, as a path at the time.
         files: of every other file of the folder, ``{"bytes": size, "sha256": hexadecimal}``; made by `write`.
+        made: when, how and with what (see `made.facts`), likewise; empty in folders of earlier versions.
     """
 
     kind: str
@@ -91,6 +98,7 @@ class Manifest:
     content: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
     files: dict[str, dict[str, Any]] = field(default_factory=dict, compare=False)
+    made: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a folder whose other files are all written."""
@@ -99,6 +107,7 @@ class Manifest:
             path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
             for path in paths
         }
+        self.made = facts()
         body = {
             "kind": self.kind,
             "format_version": FORMAT_VERSION,
@@ -106,6 +115,7 @@ class Manifest:
             "settings": self.settings,
             "content": self.content,
             "source": self.source,
+            "made": self.made,
             "files": self.files,
         }
         body["sha256"] = _digest(body)
@@ -121,11 +131,21 @@ def kind_of(folder: Path) -> str | None:
 
 
 def files_of(folder: Path) -> set[str] | None:
-    """Return the names of the files that flr wrote into a folder of its own; None where its manifest does not say."""
+    """Return the names of the files that flr wrote into a folder of its own; None where its manifest does not say.
+
+    Evaluations that were saved in it since, which its manifest does not list, are among them.
+    """
     body = _read_body(folder)
     if body["format_version"] != FORMAT_VERSION or _fault(body):
         return None
-    return {MANIFEST, *body["files"]}
+    saved = [place for place in evaluation_folder(folder).glob("*") if kind_of(place) == EVALUATION.kind]
+    later = {f"{place.relative_to(folder).as_posix()}/{name}" for place in saved for name in files_of(place) or ()}
+    return {MANIFEST, *body["files"], *later}
+
+
+def evaluation_folder(folder: Path, split: str = "") -> Path:
+    """Return where the evaluations of a run or bundle are saved, or that of one split."""
+    return folder / EVALUATION.kind / split
 
 
 def open_folder(folder: Path, *kinds: str) -> Manifest:
@@ -139,7 +159,7 @@ def open_folder(folder: Path, *kinds: str) -> Manifest:
     if body["kind"] not in kinds:
         raise ArtifactError(
             f"{folder}: expected a {' or '.join(kinds)}, got a {body['kind']}",
-            hint=" or ".join(f"make one with `{LAYOUTS[kind].made_by}`" for kind in kinds),
+            hint=_way(folder, body, kinds),
         )
     layout = LAYOUTS[body["kind"]]
     if body["format_version"] > FORMAT_VERSION:
@@ -150,7 +170,9 @@ def open_folder(folder: Path, *kinds: str) -> Manifest:
         )
     if problem := _fault(body):
         raise ArtifactError(f"{folder / MANIFEST} is damaged: {problem}", hint=layout.again)
-    manifest = Manifest(body["kind"], body["settings"], body["content"], body["source"], body["files"])
+    manifest = Manifest(
+        body["kind"], body["settings"], body["content"], body["source"], body["files"], body.get("made", {})
+    )
     _check_files(folder, manifest, layout.required(manifest), layout.again)
     return manifest
 
@@ -180,6 +202,22 @@ def fingerprint(folder: Path, names: tuple[str, ...]) -> str:
     return sha256(folder / name for name in names)[:16]
 
 
+def _way(folder: Path, body: dict[str, Any], kinds: Sequence[str]) -> str:
+    """Say how to get from a folder to one of the wanted kinds: by what follows it, or else by what it was made of."""
+    stages = ("dataset", *STEPS)
+    here, wanted = body["kind"], next(kind for kind in LAYOUTS if kind in kinds)
+    if here in stages and wanted in stages and stages.index(here) < stages.index(wanted):
+        commands, given = [], str(folder)
+        for kind in stages[stages.index(here) + 1 : stages.index(wanted) + 1]:
+            commands.append(f"`{STEPS[kind].format(shlex.quote(given))}`")
+            given = kind
+        return f"go on with {', then '.join(commands)}"
+    content = body.get("content")
+    source = content.get("dataset") if wanted == "dataset" and isinstance(content, dict) else body.get("source")
+    made = f"make one with `{LAYOUTS[wanted].made_by}`"
+    return f"it was made of {source}; give that one, or {made}" if here in STEPS and isinstance(source, str) else made
+
+
 def _read_body(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ArtifactError(
@@ -204,6 +242,8 @@ def _fault(body: dict[str, Any]) -> str | None:
     for name, kind in (("settings", dict), ("content", dict), ("source", str | None), ("files", dict)):
         if name not in body or not isinstance(body[name], kind):
             return f"no usable {name!r}"
+    if not isinstance(body.get("made", {}), dict):  # folders of earlier versions have none
+        return "no usable 'made'"
     tables = all(isinstance(table, dict) for table in body["settings"].values())
     if not tables or not all(_is_entry(name, entry) for name, entry in body["files"].items()):
         return "no usable 'settings' or 'files'"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 USER = "user_id"
 ITEM = "item_id"
 TITLE = "title"
@@ -16,6 +18,7 @@ RANK = "rank"
 SCORE = "score"
 COUNTED = "counted"
 BECAUSE_ITEM, BECAUSE_TITLE = "because_item_id", "because_title"
+SOURCE = "source"
 FACTOR = "factor_{}"
 
 
@@ -26,6 +29,16 @@ def normalized(name: str) -> str:
     ('userid', True)
     """
     return "".join(name.lower().replace("-", " ").replace("_", " ").replace("\ufeff", "").split())
+
+
+def named(name: str, known: Iterable[str]) -> list[str]:
+    """Return those of the known columns that a name means: the one spelled so, else all that compare as equal.
+
+    >>> named("Brand", ["brand", "Brand"]), named("Brand", ["brand", "year"]), named("BRAND", ["brand", "Brand"])
+    (['Brand'], ['brand'], ['brand', 'Brand'])
+    """
+    known = list(known)
+    return [name] if name in known else [other for other in known if normalized(other) == normalized(name)]
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -58,6 +71,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "watched_at played_at listened_at clicked_at click_time visited_at visit_time interaction_time "
         "interaction_timestamp occurred_at unix_time unix_timestamp date_time"
     ),
+    RANK: _names("rank position place rank_no recommendation_rank"),
+    SCORE: _names("score prediction predicted_score relevance probability similarity"),
     HISTORY: _names("history_item_id history history_item_ids history_items item_id_list item_list"),
     HISTORY_TIMES: _names("history_timestamp history_timestamps history_time history_times timestamp_list"),
 }

@@ -22,6 +22,7 @@ from flr_model.config import (
     Settings,
     TitleConfig,
     TrainConfig,
+    UpdateConfig,
     own_fields,
 )
 from flr_model.errors import ConfigError
@@ -38,6 +39,7 @@ ALL: tuple[type[Settings], ...] = (
     TitleConfig,
     TrainConfig,
     AlignConfig,
+    UpdateConfig,
     EvalConfig,
     ExportConfig,
     ScoreConfig,
@@ -101,7 +103,7 @@ def model_config(tables: dict[str, dict[str, Any]]) -> ModelConfig:
     """Make the model's configuration from the tables that a run or a bundle saved.
 
     Raises:
-        ConfigError: as `build`, or if there is no table of the model.
+        ConfigError: as `build`, or if there is no table of the model, or it is not that of a built one.
     """
     tables = current(tables)
     if ModelConfig.table not in tables:
@@ -109,7 +111,10 @@ def model_config(tables: dict[str, dict[str, Any]]) -> ModelConfig:
     title = build(TitleConfig, tables.get(TitleConfig.table, {}))
     # Every setting is in a saved table; the first versions knew one reader of titles.
     saved = {"item_readers": BACKBONE, **tables[ModelConfig.table]}
-    return replace(build(ModelConfig, saved), title=title)
+    model = replace(build(ModelConfig, saved), title=title)
+    if model.item_readers is None or model.n_factors is None:
+        raise ConfigError(f"[{ModelConfig.table}] leaves item_readers or n_factors to a training")
+    return model
 
 
 def current(tables: dict[str, Any]) -> dict[str, Any]:

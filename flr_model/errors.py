@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flr_model.installed import pip_command
+
 
 class FlrError(Exception):
     """A problem that the user can solve.
@@ -76,19 +78,19 @@ class NothingToDo(FlrError):
 
 
 class MissingExtraError(FlrError):
-    """A package of an optional extra is not installed.
+    """A package that only some uses need is not installed.
 
     Args:
         package: the module that could not be imported.
-        extra: the extra of flr that brings it.
+        extra: the extra of flr that brings it; None where it is the user's own choice.
     """
 
     exit_code = 1
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str | None = None) -> None:
         super().__init__(
             f"this command needs the package {package!r}, which is not installed",
-            hint=f'pip install "flr[{extra}]"',
+            hint=pip_command(extra) if extra else f"pip install {package}",
         )
 
 

@@ -7,6 +7,8 @@ import os
 SWITCHES = {
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime's Linux builds from 1.29 on look a host up; read once, at its import
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, and transformers through it
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Environment variables that the libraries under flr read at their import."""

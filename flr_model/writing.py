@@ -18,6 +18,7 @@ from flr_model.artifacts import files_of, kind_of
 from flr_model.cache import CACHE_VARIABLE
 from flr_model.errors import ArtifactError, ConfigError
 from flr_model.locks import locked
+from flr_model.made import timed
 from flr_model.replacing import lock_of, remove, replace, sweep, temporary
 
 FILE = "file"
@@ -111,6 +112,7 @@ def claim(
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(lock_of(target), path))
+            held.enter_context(timed())
             sweep(target)
         except OSError as error:
             raise _unwritable(path, error, owned=owned) from error

@@ -1,6 +1,7 @@
 """Fixtures that tests of several folders share; heavy imports stay inside them, for an environment without torch."""
 
 import importlib.util
+import logging
 import os
 import socket
 from collections import Counter
@@ -43,6 +44,17 @@ def flr_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLR_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def _loggers():
+    """A command that runs in this process takes the library's messages to itself; the next test gets them again."""
+    loggers = [logging.getLogger(name) for name in ("flr", "flr_cli", "flr_cli.progress", "flr_export", "flr_model")]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ FOLDERS = (
         "flr_model/explain",
         "flr_model/nn",
         "flr_model/ranking",
+        "flr_model/report",
         "flr_model/titles",
     ),
     *("flr_model/training", "flr", "export", "export/building", "export/scoring", "flr_cli", "flr_cli/commands"),

@@ -26,7 +26,7 @@ def smollm2():
 
 @pytest.mark.slow
 def test_its_item_vectors_put_like_titles_together(smollm2):
-    encoder = build_item_encoder(ModelConfig(embedding_size=8))
+    encoder = build_item_encoder(ModelConfig(item_readers="backbone", embedding_size=8))
     import torch
 
     readings = read_catalogue(encoder, [*ALBUMS, *OTHERS])

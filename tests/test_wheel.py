@@ -32,14 +32,16 @@ def wheel(tmp_path_factory):
     return built
 
 
-def test_a_wheel_has_every_module_under_names_of_this_project(wheel):
+def test_a_wheel_has_every_module_and_template_under_names_of_this_project(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in names} == PACKAGES
     folders = {"flr_export": "export"}
     for package in PACKAGES:
         source = ROOT / folders.get(package, package)
-        expected = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
+        expected = {
+            path.relative_to(source).as_posix() for path in source.rglob("*") if path.suffix in (".py", ".html")
+        }
         assert {name.removeprefix(f"{package}/") for name in names if name.startswith(f"{package}/")} == (
             expected | {"py.typed"}
         )

@@ -81,7 +81,7 @@ def export_bundle(
         data: dataset folder with the validation rows; by default the one that the run names. Without any, rankings are
             not compared and int8, which they decide on, is left out.
         overwrite: replace ``out``.
-        progress: counts validation rows.
+        progress: counts graphs, and validation rows.
 
     Raises:
         ArtifactError: if ``out`` exists, or ``data`` is no dataset of this run.
@@ -94,7 +94,7 @@ def export_bundle(
     with claim(out, BUNDLE.kind, inputs=inputs, overwrite=overwrite) as place, place.folder() as folder:
         began = time.perf_counter()
         exporter = exporter_of(run)
-        export_graphs(exporter, folder)
+        export_graphs(exporter, folder, progress)
         seconds = time.perf_counter() - began
         copy_tokenizers(run, folder)
         rows = validation_sample(dataset.rows("valid")) if dataset else HistoryRows.from_lists([])
@@ -107,13 +107,15 @@ def export_bundle(
     return report
 
 
-def export_graphs(exporter: Exporter, folder: Path) -> None:
+def export_graphs(exporter: Exporter, folder: Path, progress: Progress = SILENT) -> None:
     """Write a run's graphs in fp32; weights above 2 GB lie beside them."""
     graphs = exporter.graphs()
-    with _tracing_quietly():
-        export_models(graphs, folder)
-    for name in graphs:
-        show_constants(folder / f"{name}.onnx")
+    with progress.task(len(graphs), "graphs") as task:
+        for name, graph in graphs.items():
+            with _tracing_quietly():
+                export_models({name: graph}, folder)
+            show_constants(folder / f"{name}.onnx")
+            task.advance(1)
 
 
 def copy_tokenizers(run: Run, folder: Path) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from flr_export.scoring.batching import BatchLimit, batches
 from flr_export.scoring.inputs import Entry, HistoryFile
 from flr_export.scoring.most_per import Limit
+from flr_export.scoring.popular import Popular
 from flr_export.scoring.prefetch import prefetch
 from flr_model.arrays import Bools, Floats, Ints
 from flr_model.config import ScoreConfig
@@ -49,19 +50,26 @@ class Chunk(NamedTuple):
 
     Args:
         entries: all of them.
-        rows: histories of those that can be scored.
-        members: which entry each row is.
+        rows: histories of those that the recommender ranks for.
+        read: which entry each row is.
         candidates: of each row.
         reasons: why an entry is rejected, by its number.
         unknown: items that are not known, one per interaction.
+        popular: why an entry gets the most popular items, by its number.
     """
 
     entries: list[Entry]
     rows: HistoryRows
-    members: list[int]
+    read: list[int]
     candidates: Candidates
     reasons: dict[int, str]
     unknown: list[str]
+    popular: dict[int, str]
+
+    @property
+    def members(self) -> list[int]:
+        """The entries that each row of the ranking is, in order."""
+        return sorted([*self.read, *self.popular])
 
 
 def read_candidates(path: Path, catalog: Catalog, reading: Reading | None = None) -> UserCandidates:
@@ -106,6 +114,7 @@ class Scoring:
         offered: (M,) the items that anybody can be given; None means all.
         boost: (M,) added to the logarithm of each item's probability; None adds nothing.
         limit_per: how many items of one value a list may have; None for any number.
+        popular: ranks for users of whom nothing is known; None rejects them.
         workers: batches ranked at once.
         limit: size of a batch.
     """
@@ -116,6 +125,7 @@ class Scoring:
     offered: Bools | None = None
     boost: Floats | None = None
     limit_per: Limit | None = None
+    popular: Popular | None = None
     workers: int = 1
     limit: BatchLimit = field(default_factory=BatchLimit)
 
@@ -130,7 +140,7 @@ class Scoring:
         """Rank entries as one chunk, here and now; None where none of them can be scored."""
         chunk = self._prepare(entries)
         parts = self._parts(chunk)
-        return chunk, _in_order(parts, [self._rank(chunk, part) for part in parts])
+        return chunk, self._in_order(chunk, parts, [self._rank(chunk, part) for part in parts])
 
     def ranked(self, entries: Iterator[Entry], skip: int = 0) -> Iterator[tuple[Chunk, Ranking | None]]:
         """Rank each chunk, with several workers.
@@ -146,7 +156,7 @@ class Scoring:
                         waiting.append((chunk, parts, [pool.submit(self._rank, chunk, part) for part in parts]))
                     while len(waiting) > (chunk is not None):
                         first, parts, ranking = waiting.popleft()
-                        yield first, _in_order(parts, [part.result() for part in ranking])
+                        yield first, self._in_order(first, parts, [part.result() for part in ranking])
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -157,7 +167,8 @@ class Scoring:
         positions = self.recommender.catalog.positions([item for entry in entries for item in entry.items])
         starts = np.concatenate([[0], np.cumsum([len(entry.items) for entry in entries])]).astype(np.int64)
         reasons: dict[int, str] = {}
-        members: list[int] = []
+        popular: dict[int, str] = {}
+        read: list[int] = []
         known_items, known_times, unknown = [], [], []
         for number, entry in enumerate(entries):
             own = positions[starts[number] : starts[number + 1]].tolist()
@@ -166,16 +177,18 @@ class Scoring:
                 unknown += [item for item, position in zip(entry.items, own, strict=True) if position == PAD]
             reason = entry.problem or self._no_use(entry, len(known))
             if reason:
-                reasons[number] = reason
+                (popular if self._gets_popular(entry, len(known)) else reasons)[number] = reason
                 continue
-            members.append(number)
+            read.append(number)
             known_items.append([own[place] for place in known])
             known_times.append([entry.times[place] for place in known])
-        users = [entries[number].user for number in members]
+        users = [entries[number].user for number in read]
         rows = HistoryRows.from_lists(known_items, user_id=users, times=known_times)
-        allowed = None if self.candidates is None else [self.candidates[user] for user in users]
-        candidates = Candidates(self.config.allow_seen, allowed, self.offered, self.boost)
-        return Chunk(entries, rows, members, candidates, reasons, unknown)
+        candidates = Candidates(self.config.allow_seen, self._allowed(users), self.offered, self.boost)
+        return Chunk(entries, rows, read, candidates, reasons, unknown, popular)
+
+    def _allowed(self, users: list[str]) -> list[Ints] | None:
+        return None if self.candidates is None else [self.candidates[user] for user in users]
 
     def _no_use(self, entry: Entry, n_known: int) -> str:
         if not n_known:
@@ -183,6 +196,11 @@ class Scoring:
         if self.candidates is not None and entry.user not in self.candidates:
             return "no candidates are given for it"
         return ""
+
+    def _gets_popular(self, entry: Entry, n_known: int) -> bool:
+        """Say whether an entry is a user of whom nothing is known, and for whom there are popular items."""
+        nothing = entry.is_blank or not (entry.problem or n_known)
+        return nothing and self.popular is not None and (self.candidates is None or entry.user in self.candidates)
 
     def _rank(self, chunk: Chunk, part: Ints) -> Ranking:
         """Rank some rows of a chunk; in halves where memory is short."""
@@ -204,24 +222,29 @@ class Scoring:
         self.limit.record(positions, time.perf_counter() - began)
         return ranking
 
+    def _in_order(self, chunk: Chunk, parts: list[Ints], rankings: list[Ranking]) -> Ranking | None:
+        """Put the lists of a chunk's members in order; None if there are no members."""
+        numbers = [np.asarray(chunk.read, np.int64)[part] for part in parts]
+        if chunk.popular and self.popular is not None:
+            allowed = self._allowed([chunk.entries[number].user for number in chunk.popular])
+            rankings = [*rankings, self.popular.rank(len(chunk.popular), allowed)]
+            numbers.append(np.asarray(list(chunk.popular), np.int64))
+        return _together(rankings, np.argsort(np.concatenate(numbers))) if numbers else None
+
 
 def why_rejected(chunk: Chunk, ranking: Ranking | None) -> dict[int, str]:
     """Return the reason of every entry without a recommendation, by its number in the chunk."""
     reasons = dict(chunk.reasons)
     if ranking is not None:
+        members = chunk.members
         for row in np.flatnonzero(ranking.items[:, 0] == PAD).tolist():
-            reasons[chunk.members[row]] = "no candidate is left to recommend"
+            reasons[members[row]] = "no candidate is left to recommend"
     return reasons
 
 
 def usable_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_order(parts: list[Ints], rankings: list[Ranking]) -> Ranking | None:
-    """Put the rows of a chunk back in order."""
-    return _together(rankings, np.argsort(np.concatenate(parts))) if parts else None
 
 
 def _together(parts: list[Ranking], order: Ints | slice = slice(None)) -> Ranking:

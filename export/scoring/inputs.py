@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 FORMS = ("auto", "long", "wide")
 
+EMPTY, NO_LINE = "empty history", "no usable line"
+"""Problems of a user of whom nothing is known, in wide and in long form."""
+
 
 class Entry(NamedTuple):
     """One user, or one line that is of no use.
@@ -50,6 +53,11 @@ class Entry(NamedTuple):
     times: list[int]
     problem: str = ""
     is_user: bool = True
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether this is a user without any history."""
+        return bool(self.user) and self.problem in (EMPTY, NO_LINE)
 
 
 @dataclass(frozen=True)
@@ -238,7 +246,7 @@ def wide_entry(row: Row, reader: ListReader) -> Entry:
         items, times = reader.read(*row.cells[1:])
     except CellError as error:
         return Entry(row.line, user, [], [], str(error))
-    return Entry(row.line, user, items, [time // MICROSECONDS for time in times], "" if items else "empty history")
+    return Entry(row.line, user, items, [time // MICROSECONDS for time in times], "" if items else EMPTY)
 
 
 def _histories(events: Events) -> Iterator[Entry]:
@@ -251,4 +259,4 @@ def _histories(events: Events) -> Iterator[Entry]:
     for number, (name, line) in enumerate(zip(events.users, events.first_line, strict=True)):
         start, stop = bounds[number], bounds[number + 1]
         items = [names[code] for code in codes[start:stop].tolist()]
-        yield Entry(line, name, items, times[start:stop].tolist(), "" if items else "no usable line")
+        yield Entry(line, name, items, times[start:stop].tolist(), "" if items else NO_LINE)

@@ -5,6 +5,8 @@ Shapes: B users, M items, k places.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import Counter
 from dataclasses import dataclass, fields
 
@@ -16,6 +18,8 @@ from flr_model.data.histories import PAD, HistoryRows
 from flr_model.errors import ConfigError
 from flr_model.ranking.candidates import Candidates
 from flr_model.ranking.recommender import Ranking, Recommender
+
+logger = logging.getLogger(__name__)
 
 DEEPER = 4
 """Times as many places are ranked where a list is not full yet."""
@@ -43,7 +47,7 @@ class MostPer:
         if text is None:
             return None
         column, _, number = text.rpartition("=")
-        if not column.strip() or not number.strip().isdecimal() or int(number) < 1:
+        if not column.strip() or not re.fullmatch(r"\s*0*[1-9]\d{0,8}\s*", number, re.ASCII):
             raise ConfigError(f"--max-per is {text!r}, expected for instance category=2: two of each category at most")
         return cls(column.strip(), int(number))
 
@@ -53,7 +57,10 @@ class MostPer:
         Raises:
             DataError: if the items have no such column.
         """
-        return Limit([values_of(cell) for cell in catalog.detail(self.column, "--max-per").tolist()], self.most)
+        values = [values_of(cell) for cell in catalog.detail(self.column, "--max-per").tolist()]
+        if not any(values):
+            logger.warning("--max-per: %s is empty for every item, so that it limits nothing", self.column)
+        return Limit(values, self.most)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Limit:
         while len(todo):
             depth = min(depth * DEEPER, len(self.values))
             ranking = recommender.recommend(rows.select(todo), depth, candidates.select(todo))
-            kept = [self._kept(items, top_k) for items in ranking.items.tolist()]
+            kept = [self.kept(items, top_k) for items in ranking.items.tolist()]
             ended = (ranking.items[:, -1] == PAD) | (depth == len(self.values))
             full = np.asarray([len(places) == top_k for places in kept]) | ended
             done.append((todo[full], _only(ranking, [kept[row] for row in np.flatnonzero(full)], full, top_k)))
@@ -80,8 +87,8 @@ class Limit:
         parts = [ranking for _, ranking in done]
         return Ranking(*(np.concatenate([getattr(part, f.name) for part in parts])[order] for f in fields(Ranking)))
 
-    def _kept(self, items: list[int], top_k: int) -> list[int]:
-        """Return the places of a list that stay, best first."""
+    def kept(self, items: list[int], top_k: int) -> list[int]:
+        """Return the places of a list that stay, at most ``top_k``, best first."""
         counts: Counter[str] = Counter()
         places: list[int] = []
         for place, item in enumerate(items):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,7 @@ class Counts:
     Args:
         entries: users and broken lines of the input that are dealt with.
         users: of them, users; each is in ``scored`` or in ``rejected``.
+        popular: of the scored, users who got the most popular items; popular_samples: three of them, and why.
         broken_lines: of them, lines of the long form that were of no use.
         rows: recommendations written.
         unknown: interactions with items that are not known; unknown_samples: three of these items.
@@ -56,6 +58,8 @@ class Counts:
     entries: int = 0
     users: int = 0
     scored: int = 0
+    popular: int = 0
+    popular_samples: list[str] = field(default_factory=list)
     rejected: int = 0
     broken_lines: int = 0
     rows: int = 0
@@ -89,17 +93,19 @@ class Output:
         """A killed run had everything written but not all of it moved; only `finish` is left."""
         self.interrupted = self._state is not None
 
-    def start(self, header: Sequence[str]) -> None:
+    def start(self, header: Sequence[str], *, escape_formulas: bool = False) -> None:
         """Open the part files, where the interrupted run stopped or anew.
 
         Args:
             header: columns of the result.
+            escape_formulas: put a ' before texts of CSV files that a spreadsheet would take for formulas.
         """
+        csv_sink = partial(CsvSink, escape_formulas=escape_formulas)
         size, rejects_size = (self._state["bytes"], self._state["rejects_bytes"]) if self._state else (None, None)
         if not self._state:
             self._state_path.unlink(missing_ok=True)
-        self._sink: Sink = CsvSink(self._part, header, size) if self.resumable else ParquetSink(self._part, header)
-        self._rejects_sink = CsvSink(self._rejects_part, REJECT_COLUMNS, rejects_size)
+        self._sink: Sink = csv_sink(self._part, header, size) if self.resumable else ParquetSink(self._part, header)
+        self._rejects_sink = csv_sink(self._rejects_part, REJECT_COLUMNS, rejects_size)
         self._saved = time.monotonic()
 
     def write(self, table: Sequence[np.ndarray[Any, Any]], rejects: Sequence[Reject]) -> None:

@@ -17,6 +17,7 @@ class ScoreReport:
 
     Args:
         users: of the input; ``scored`` of them have recommendations, ``rejected`` are in the rejects file.
+        popular: of the scored, users without a usable history, who got the most popular items.
         broken_lines: lines of the long form that were of no use, in the rejects file too.
         rows: recommendations written.
         unknown_interactions: with items that neither the bundle nor ``--items`` knows.
@@ -27,6 +28,7 @@ class ScoreReport:
 
     users: int
     scored: int
+    popular: int
     rejected: int
     broken_lines: int
     rows: int
@@ -43,6 +45,7 @@ def report_of(out: Path, rejects: Path | None, counts: Counts, before: int, seco
     report = ScoreReport(
         users=counts.users,
         scored=counts.scored,
+        popular=counts.popular,
         rejected=counts.rejected,
         broken_lines=counts.broken_lines,
         rows=counts.rows,

@@ -43,7 +43,7 @@ class ItemRules:
         """Return (M,) logarithms of the factors, 0 for items that are not listed; None without a file.
 
         Raises:
-            DataError: if the file has other columns, a factor that is no positive number, or no known id.
+            DataError: if the file has other columns, a factor that cannot be used, or no known id.
         """
         if self.boost is None:
             return None

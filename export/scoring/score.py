@@ -12,14 +12,16 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flr_export.scoring.batching import FIRST_POSITIONS, BatchLimit
 from flr_export.scoring.chunks import Chunk, Scoring, read_candidates, usable_cores, why_rejected
 from flr_export.scoring.inputs import HistoryFile, Shard
+from flr_export.scoring.new_items import read_new_items, with_new_items
 from flr_export.scoring.outputs import Counts, Output, Reject, claimed
+from flr_export.scoring.popular import MODEL, POPULAR, Popular
 from flr_export.scoring.prefetch import prefetch
 from flr_export.scoring.report import ScoreReport, report_of
 from flr_export.scoring.rules import ItemRules
@@ -29,15 +31,11 @@ from flr_model import __version__
 from flr_model.artifacts import MANIFEST
 from flr_model.config import FilesConfig, ScoreConfig
 from flr_model.data.histories import PAD
-from flr_model.data.item_text import ItemText
 from flr_model.errors import ConfigError, DataError, FlrError, Interrupted
 from flr_model.files.reading import Reading
 from flr_model.progress import SILENT, Progress, Task
 from flr_model.ranking.catalog import index_serves
 from flr_model.ranking.recommender import Ranking, Recommender
-
-if TYPE_CHECKING:
-    from flr_model.data.items import ItemFile
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +96,8 @@ class Job:
             return before
         recommender = self.recommender
         if self.items is not None:
-            known = _read_items(self.items, self.reading("items", "items"), recommender)
-            recommender = _with_new_items(recommender, known)
+            known = read_new_items(self.items, self.reading("items", "items"), recommender)
+            recommender = with_new_items(recommender, known)
         allowed = None
         if self.candidates is not None:
             reading = self.reading("candidates", "interactions")
@@ -113,7 +111,10 @@ class Job:
             raise ConfigError("--max-per looks deeper than an index does", hint="leave out --index ann")
         if boost is not None and not recommender.scores_items:
             raise ConfigError("--boost is for bundles of --decoder catalog; a search for titles knows no factors")
-        work = Scoring(recommender, self.config, allowed, offered, boost, limit, *means(self.config))
+        popular = None
+        if self.config.fallback == "popular":
+            popular = Popular.of(recommender, self.config.top_k, offered, boost, limit)
+        work = Scoring(recommender, self.config, allowed, offered, boost, limit, popular, *means(self.config))
         _run(work, source, self.shard, output, progress)
         return before
 
@@ -179,7 +180,8 @@ def means(config: ScoreConfig) -> tuple[int, BatchLimit]:
 
 def _run(work: Scoring, source: HistoryFile, shard: Shard, output: Output, progress: Progress) -> None:
     """Write what the stream gives; leave a state to resume from unless the input itself is at fault."""
-    output.start(result_columns(work.recommender.n_factors))
+    header = result_columns(work.recommender.n_factors, source=work.popular is not None)
+    output.start(header, escape_formulas=work.config.escape_formulas)
     task: Task | None = None
     try:
         entries = filter(shard.holds, source.entries())
@@ -215,9 +217,11 @@ def _write(work: Scoring, path: Path, output: Output, chunk: Chunk, ranking: Ran
     table: list[np.ndarray[Any, Any]] = []
     if ranking is not None:
         users = [chunk.entries[number].user for number in chunk.members]
-        table = result_table(work.recommender.catalog, users, ranking)
+        sources = [POPULAR if number in chunk.popular else MODEL for number in chunk.members]
+        table = result_table(work.recommender.catalog, users, ranking, sources if work.popular else None)
     reasons = why_rejected(chunk, ranking)
-    rejects = [Reject(chunk.entries[n].line, chunk.entries[n].user, reasons[n]) for n in sorted(reasons)]
+    rejects = [_reject(chunk, number, reasons[number]) for number in sorted(reasons)]
+    popular = [_reject(chunk, number, reason) for number, reason in chunk.popular.items() if number not in reasons]
     if rejects and work.config.strict:
         raise DataError(
             f"{path} {_shown(rejects[0])}",
@@ -230,6 +234,8 @@ def _write(work: Scoring, path: Path, output: Output, chunk: Chunk, ranking: Ran
         entries=old.entries + len(chunk.entries),
         users=old.users + sum(entry.is_user for entry in chunk.entries),
         scored=old.scored + (0 if ranking is None else int((ranking.items[:, 0] != PAD).sum())),
+        popular=old.popular + len(popular),
+        popular_samples=(old.popular_samples + [_shown(user) for user in popular[:3]])[:3],
         rejected=old.rejected + rejected,
         broken_lines=old.broken_lines + len(rejects) - rejected,
         rows=old.rows + (len(table[0]) if table else 0),
@@ -249,6 +255,8 @@ def _check(path: Path, counts: Counts, *, whole: bool) -> None:
             counts.unknown,
             ", ".join(counts.unknown_samples),
         )
+    if counts.popular:
+        _say_popular(path, counts)
     if counts.scored or not whole:
         return
     raise DataError(
@@ -257,27 +265,21 @@ def _check(path: Path, counts: Counts, *, whole: bool) -> None:
     )
 
 
-def _read_items(items: Path, reading: Reading, recommender: Recommender) -> ItemFile:
-    from flr_model.data.items import open_items, read_items  # brings pandas, which takes as long to load as the rest
+def _say_popular(path: Path, counts: Counts) -> None:
+    samples = "; ".join(counts.popular_samples)
+    if counts.popular < counts.scored:
+        logger.info("--fallback popular: the most popular items for %d users, for instance %s", counts.popular, samples)
+        return
+    logger.warning(
+        "%s: no user has a known item: all of them get the most popular items (%s); if this is not meant, check "
+        "that the item ids are those of the bundle, and name the columns with --user-col and --item-col",
+        path,
+        samples,
+    )
 
-    return read_items(open_items(items, reading), reading, recommender.catalog.item_ids)
 
-
-def _with_new_items(recommender: Recommender, file: ItemFile) -> Recommender:
-    new = recommender.catalog.positions(file.item_ids) == PAD
-    titled = new & (file.titles != "")
-    logger.info("%s: %d items are new and scored from their titles", file.path, titled.sum())
-    if untitled := file.item_ids[new & ~titled].tolist():
-        logger.warning(
-            "%s: %d new items have no title, for instance %s", file.path, len(untitled), ", ".join(untitled[:3])
-        )
-    if lacking := ItemText(file.item_text).unknown(file.details):
-        logger.warning(
-            "%s: no column %s, of which the bundle's item texts are made (%s); left out for new items",
-            file.path, ", ".join(lacking), file.item_text,
-        )  # fmt: skip
-    ids, titles = file.item_ids[titled], file.titles[titled]
-    return recommender.with_items(ids.tolist(), titles.tolist(), file.more_of(ids, titles))
+def _reject(chunk: Chunk, number: int, reason: str) -> Reject:
+    return Reject(chunk.entries[number].line, chunk.entries[number].user, reason)
 
 
 def _shown(reject: Reject) -> str:

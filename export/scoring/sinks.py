@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -22,15 +22,28 @@ from flr_model.ranking.recommender import Ranking
 ROW_GROUP = 1 << 16
 """Rows of one row group of Parquet."""
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""With these a text begins that a spreadsheet may take for a formula."""
 
-def result_columns(n_factors: int) -> list[str]:
-    """Name the columns of a result, in order."""
+
+def result_columns(n_factors: int, *, source: bool = False) -> list[str]:
+    """Name the columns of a result, in order; the last one, where lists may come from elsewhere, says from where."""
     names = [columns.USER, columns.RANK, columns.ITEM, columns.TITLE, columns.SCORE]
-    return [*names, *columns.factor_columns(n_factors), columns.COUNTED, columns.BECAUSE_ITEM, columns.BECAUSE_TITLE]
+    names += [*columns.factor_columns(n_factors), columns.COUNTED, columns.BECAUSE_ITEM, columns.BECAUSE_TITLE]
+    return [*names, columns.SOURCE] if source else names
 
 
-def result_table(catalog: Catalog, users: Sequence[str], ranking: Ranking) -> list[np.ndarray[Any, Any]]:
-    """Lay out the rankings of B users as the result's columns, a user's best item first."""
+def result_table(
+    catalog: Catalog, users: Sequence[str], ranking: Ranking, sources: Sequence[str] | None = None
+) -> list[np.ndarray[Any, Any]]:
+    """Lay out the rankings of B users as the result's columns, a user's best item first.
+
+    Args:
+        catalog: M items.
+        users: (B,) their ids.
+        ranking: of these users.
+        sources: (B,) of the column of that name; None leaves it out.
+    """
     row, place = np.nonzero(ranking.items != PAD)
     items = ranking.items[row, place]
     because = ranking.because[row, place]
@@ -44,12 +57,13 @@ def result_table(catalog: Catalog, users: Sequence[str], ranking: Ranking) -> li
         *ranking.shares[row, place].T,
         ranking.counted[row, place],
         *reasons,
+        *([] if sources is None else [np.asarray(sources, object)[row]]),
     ]
 
 
 def result_schema(header: Sequence[str]) -> pa.Schema:
     """Return the types of the result's columns."""
-    texts = (columns.USER, columns.ITEM, columns.TITLE, columns.BECAUSE_ITEM, columns.BECAUSE_TITLE)
+    texts = (columns.USER, columns.ITEM, columns.TITLE, columns.BECAUSE_ITEM, columns.BECAUSE_TITLE, columns.SOURCE)
     kinds = {columns.RANK: pa.int32(), **dict.fromkeys(texts, pa.string())}
     return pa.schema([(name, kinds.get(name, pa.float32())) for name in header])
 
@@ -68,18 +82,22 @@ class Sink(Protocol):
 
 
 class CsvSink:
-    """Appends to a CSV file; numbers with six digits.
+    """Appends to a CSV file; numbers with six digits, no number as nothing.
 
     Args:
         path: the file.
         header: names of the columns.
         size: bytes of an interrupted run to go on from; None begins anew.
+        escape_formulas: put a ' before texts that a spreadsheet would take for formulas.
 
     Raises:
         ConfigError: if the file is shorter than ``size``.
     """
 
-    def __init__(self, path: Path, header: Sequence[str], size: int | None = None) -> None:
+    def __init__(
+        self, path: Path, header: Sequence[str], size: int | None = None, *, escape_formulas: bool = False
+    ) -> None:
+        self._texts = _harmless_texts if escape_formulas else _texts
         if size is None:
             self._file: BinaryIO = fresh(path)
             self.write([np.asarray([name], object) for name in header])
@@ -92,9 +110,11 @@ class CsvSink:
 
     def write(self, table: Sequence[np.ndarray[Any, Any]]) -> None:
         """Append rows, given as columns."""
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(zip(*map(_texts, table), strict=True))
-        self._file.write(text.getvalue().encode("utf-8", "replace"))
+        lines: list[str] = []
+        # Before Python 3.13 a carriage return inside a text is quoted only where lines end with one.
+        writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
+        writer.writerows(zip(*map(self._texts, table), strict=True))
+        self._file.write("".join(f"{line[:-2]}\n" for line in lines).encode("utf-8", "replace"))
         self._file.flush()  # whoever follows the file sees whole chunks
 
     def sync(self) -> int:
@@ -119,7 +139,9 @@ class ParquetSink:
 
     def write(self, table: Sequence[np.ndarray[Any, Any]]) -> None:
         """Append rows, given as columns."""
-        arrays = [pa.array(values, kind) for values, kind in zip(table, self._schema.types, strict=True)]
+        arrays = [
+            pa.array(values, kind, from_pandas=True) for values, kind in zip(table, self._schema.types, strict=True)
+        ]
         self._waiting.append(pa.Table.from_arrays(arrays, schema=self._schema))
         if sum(len(waiting) for waiting in self._waiting) >= ROW_GROUP:
             self.sync()
@@ -147,4 +169,11 @@ def fresh(path: Path) -> BinaryIO:
 def _texts(values: np.ndarray[Any, Any]) -> list[Any]:
     if values.dtype.kind != "f":
         return values.tolist()  # type: ignore[no-any-return]
-    return [f"{value:.6g}" for value in values.tolist()]
+    return [f"{value:.6g}" if value == value else "" for value in values.tolist()]
+
+
+def _harmless_texts(values: np.ndarray[Any, Any]) -> list[Any]:
+    texts = _texts(values)
+    if values.dtype.kind == "f":
+        return texts
+    return [f"'{text}" if isinstance(text, str) and text.startswith(FORMULAS) else text for text in texts]

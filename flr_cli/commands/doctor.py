@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from importlib import metadata
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from flr_cli import console
 from flr_cli.options import JsonOpt, command
 from flr_model import __version__
+from flr_model.artifacts import LAYOUTS, open_folder
 
 PACKAGES = {
     "base": ("numpy", "pandas", "pyarrow", "rich", "tokenizers", "typer"),
@@ -19,13 +24,26 @@ PACKAGES = {
     "gpu": ("onnxruntime-gpu",),
     "ann": ("faiss-cpu",),
     "ray": ("ray",),
+    "report": ("jinja2", "matplotlib"),
+    "baselines": ("implicit", "scipy", "threadpoolctl"),
     "train": ("accelerate", "gguf", "onnx", "optimum", "optimum-onnx", "peft", "safetensors", "torch", "transformers"),
 }
 
 
 @command()
-def doctor(json: JsonOpt = False) -> None:
-    """Show versions, optional packages, processors, the GPU and the cache: paste it into a bug report."""
+def doctor(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="Dataset, run or bundle: how it was made, instead.")
+    ] = None,
+    json: JsonOpt = False,
+) -> None:
+    """Show versions, optional packages, processors, the GPU and the cache: paste it into a bug report.
+
+    With a folder: check that it is whole, and show when, by which command, with what and on which device it was made.
+    """
+    if folder is not None:
+        _show_making(folder, json=json)
+        return
     report = examine()
     if json:
         console.emit_json(report)
@@ -41,6 +59,20 @@ def doctor(json: JsonOpt = False) -> None:
     console.table(
         "Assets", ["asset", "folder"], [[name, path or f"run: flr fetch {name}"] for name, path in assets.items()]
     )
+
+
+def _show_making(folder: Path, *, json: bool) -> None:
+    """Show what a folder's manifest says of its making; opening it checks every file."""
+    manifest = open_folder(folder, *LAYOUTS)
+    made = manifest.made
+    report = {"kind": manifest.kind, "source": manifest.source, **made}
+    if json:
+        console.emit_json(report)
+        return
+    command = report.pop("command", None)
+    report["libraries"] = [f"{name} {version}" for name, version in made.get("libraries", {}).items()]
+    console.table(str(folder), ["what", "value"], [[name, _text(value)] for name, value in report.items()])
+    console.line(f"made by: {shlex.join(command) if command else 'Python'}")
 
 
 def examine() -> dict[str, Any]:

@@ -7,10 +7,15 @@ from typing import Annotated
 import typer
 
 from flr_cli import console
-from flr_cli.options import JsonOpt, command
+from flr_cli.options import JsonOpt, command, completion
 from flr_model.assets.wheels import ASSETS
 
-NameArg = Annotated[str, typer.Argument(metavar="NAME", help=" or ".join(ASSETS) + ".", show_default=False)]
+NameArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help=" or ".join(ASSETS) + ".", show_default=False, autocompletion=completion(ASSETS)
+    ),
+]
 
 
 @command()

@@ -17,18 +17,34 @@ from flr_model.config import FilesConfig, ScoreConfig
 if TYPE_CHECKING:
     from flr_export.scoring.report import ScoreReport
 
+RULES_PANEL = "What may be recommended"
+
 HistoriesArg = Annotated[
     Path, typer.Argument(help="CSV (gz too) or Parquet: a row per interaction, or a row per user with a list of items.")
 ]
 BoostOpt = Annotated[
     Path | None,
-    typer.Option(help="File of item ids and factors (columns item_id, factor); multiplies their probabilities."),
+    typer.Option(
+        help="File of item ids and factors (columns item_id, factor); multiplies their probabilities.",
+        rich_help_panel=RULES_PANEL,
+    ),
 ]
 MaxPerOpt = Annotated[
     str | None,
     typer.Option(
-        metavar="COLUMN=N", help="At most N items of one value of a column of the items, for instance category=2."
+        metavar="COLUMN=N",
+        help="At most N items of one value of a column of the items, for instance category=2.",
+        rich_help_panel=RULES_PANEL,
     ),
+]
+OnlyOpt = Annotated[
+    Path | None, typer.Option(help="File of item ids; recommend only these.", rich_help_panel=RULES_PANEL)
+]
+ExcludeOpt = Annotated[
+    Path | None, typer.Option(help="File of item ids; never recommend these.", rich_help_panel=RULES_PANEL)
+]
+CandidatesOpt = Annotated[
+    Path | None, typer.Option(help="Pairs of user and item; rank only these.", rich_help_panel=RULES_PANEL)
 ]
 
 
@@ -40,9 +56,9 @@ def score(
     score: ScoreConfig,
     files: FilesConfig,
     items: Annotated[Path | None, typer.Option(help="CSV or Parquet of items and titles, for new items.")] = None,
-    candidates: Annotated[Path | None, typer.Option(help="Pairs of user and item; rank only these.")] = None,
-    only_items: Annotated[Path | None, typer.Option(help="File of item ids; recommend only these.")] = None,
-    exclude_items: Annotated[Path | None, typer.Option(help="File of item ids; never recommend these.")] = None,
+    candidates: CandidatesOpt = None,
+    only_items: OnlyOpt = None,
+    exclude_items: ExcludeOpt = None,
     boost: BoostOpt = None,
     max_per: MaxPerOpt = None,
     form: Annotated[str, typer.Option(help="Of the histories: auto, long or wide.")] = "auto",

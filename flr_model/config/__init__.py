@@ -7,7 +7,7 @@ of the effective configuration that is saved with the result. Checks name a fiel
 from flr_model.config.data import TIME_FORMATS, FilesConfig, PrepareConfig
 from flr_model.config.model import BACKBONE, ModelConfig, TitleConfig
 from flr_model.config.settings import Settings, flag_name, own_fields, setting
-from flr_model.config.training import AlignConfig, TrainConfig
+from flr_model.config.training import AlignConfig, TrainConfig, UpdateConfig
 from flr_model.config.use import EvalConfig, ExportConfig, ScoreConfig
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Settings",
     "TitleConfig",
     "TrainConfig",
+    "UpdateConfig",
     "flag_name",
     "own_fields",
     "setting",

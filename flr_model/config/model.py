@@ -71,10 +71,11 @@ class ModelConfig(Settings):
     item_layers: int | None = setting(
         None, "read titles with the first N layers of the backbone; auto: all", low=1, auto=0, panel=READING
     )
-    item_readers: str = setting(
-        "backbone,minilm",
+    item_readers: str | None = setting(
+        None,
         "what reads an item's title, comma-separated: backbone, and sentence encoders by name of a fetched asset, "
-        "Hugging Face id, or folder",
+        "Hugging Face id, or folder; auto: backbone, and minilm where it was fetched",
+        auto="auto",
         panel=READING,
     )
     title_prompt: str = setting(
@@ -98,8 +99,8 @@ class ModelConfig(Settings):
 
     @property
     def readers(self) -> tuple[str, ...]:
-        """The names of what reads titles, in order."""
-        return tuple(name.strip() for name in self.item_readers.split(","))
+        """The names of what reads titles, in order; none where it is left to training."""
+        return tuple(name.strip() for name in self.item_readers.split(",")) if self.item_readers is not None else ()
 
     def parts(self) -> list[Settings]:
         """Return this and, for the title decoder, its settings."""

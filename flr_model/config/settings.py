@@ -112,5 +112,18 @@ LOSS = "Loss"
 POLICY = "Policy optimization"
 GATES = "Quality gates"
 PERFORMANCE = "Memory and speed"
+COMPARISON = "Compared with"
+
+
+def report_to() -> Any:
+    """Declare the field of `flr train` and `flr align` that names a library which draws their figures."""
+    return setting(
+        "none",
+        "where loss and validation go besides the terminal: tensorboard (OUT.logs), mlflow, or wandb (offline unless "
+        "WANDB_MODE is set)",
+        choices=("none", "tensorboard", "mlflow", "wandb"),
+        panel=LENGTH,
+    )
+
 
 TITLE_ONLY = ("decoder", ("title",))

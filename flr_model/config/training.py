@@ -1,11 +1,22 @@
-"""Settings of `flr train` and `flr align`."""
+"""Settings of `flr train`, `flr align` and `flr update`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from flr_model.config.settings import LENGTH, LOSS, OPTIMIZER, PERFORMANCE, POLICY, TUNING, Settings, setting
+from flr_model.config.settings import (
+    GATES,
+    LENGTH,
+    LOSS,
+    OPTIMIZER,
+    PERFORMANCE,
+    POLICY,
+    TUNING,
+    Settings,
+    report_to,
+    setting,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +32,7 @@ class TrainConfig(Settings):
         choices=("auto", "sequences", "frozen", "lora", "full"),
     )
     epochs: int | None = setting(
-        None,
-        "passes over the training rows; auto: 3, or 1 after sequences and where users have many rows",
-        low=1,
-        auto=0,
+        None, "passes over the training rows; auto: 3, or 1 where users have many rows", low=1, auto=0
     )
     batch_size: int = setting(128, "rows per step and device", low=1)
     seed: int = setting(0, "seed of initial weights, order of the rows and dropout", low=0)
@@ -84,6 +92,7 @@ class TrainConfig(Settings):
         choices=("auto", "fp32", "bf16"),
         panel=PERFORMANCE,
     )
+    report_to: str = report_to()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,4 +145,36 @@ class AlignConfig(Settings):
         "memory for cached states of the backbone, in MB; larger ones are computed at every step",
         low=0,
         panel=PERFORMANCE,
+    )
+    report_to: str = report_to()
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateConfig(Settings):
+    """How a run goes on with new interactions."""
+
+    table: ClassVar[str] = "update"
+
+    held_out: float = setting(
+        0.5,
+        "share of the new rows, the newest, that is not learned from: the newer half of it decides whether the run is "
+        "kept, the older half is for validation",
+        low=0.01,
+        high=0.9,
+    )
+    max_rows: int | None = setting(
+        None,
+        "training rows to learn from, newest kept; auto: a tenth of what the run's training would go over",
+        low=1,
+        auto=0,
+    )
+    epochs: int = setting(1, "passes over these rows", low=1)
+    rate: float = setting(0.3, "learning rates, as a share of those that the run was trained with", low=0.0)
+    seed: int = setting(0, "seed of the order of the rows, dropout and the bootstrap", low=0)
+    max_loss: float = setting(
+        0.0,
+        "largest relative loss of NDCG@10 on the newest rows, against the run in use, that is not refused",
+        low=0.0,
+        high=1.0,
+        panel=GATES,
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from flr_model.config.settings import GATES, PERFORMANCE, Settings, setting
+from flr_model.config.settings import COMPARISON, GATES, PERFORMANCE, Settings, setting
 
 GUIDANCE_AGAIN = (
     "weight of the co-occurrence evidence in the search of --decoder title; auto: the weight saved in the run or bundle"
 )
+
+BASELINES = ("pop", "cooc", "itemknn", "ease", "als")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +33,28 @@ class EvalConfig(Settings):
         "under both; auto: none",
         auto="auto",
     )
+    baselines: str = setting(
+        "pop,cooc",
+        "what to rank beside the model, comma-separated: pop, cooc, itemknn, ease, als; the last three with settings "
+        "chosen on the validation rows",
+        panel=COMPARISON,
+    )
     max_rows: int | None = setting(None, "rows to rank, evenly spaced over the split; auto: all", low=1, auto=0)
     guidance: float | None = setting(None, GUIDANCE_AGAIN, low=0.0, high=1.0, auto=-1.0)
-    batch_size: int = setting(256, "users ranked at once", low=1)
+    batch_size: int = setting(256, "users ranked at once", low=1, panel=PERFORMANCE)
     bootstrap: int = setting(1000, "bootstrap resamples behind each interval; 0: no intervals", low=0)
     seed: int = setting(0, "seed of the bootstrap", low=0)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The names of the baselines, in order."""
+        return tuple(name.strip() for name in self.baselines.split(","))
+
+    def problems(self) -> list[str]:
+        """Name baselines that there are not."""
+        if not (unknown := [name for name in self.beside if name not in BASELINES]):
+            return []
+        return [f"--baselines: {', '.join(map(repr, unknown))} is none of {', '.join(BASELINES)}"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +100,17 @@ class ScoreConfig(Settings):
 
     top_k: int = setting(10, "recommendations per user", low=1)
     allow_seen: bool = setting(False, "keep seen items among the recommendations")
+    fallback: str = setting(
+        "none",
+        "what users get of whose history no item is known, or who have none: popular: the items bought most, marked in "
+        "the column source; none: they go to the rejects file",
+        choices=("none", "popular"),
+    )
+    escape_formulas: bool = setting(
+        False,
+        "put a ' before texts in CSV files that begin with = + - @, a tab or a carriage return, so that no spreadsheet "
+        "takes a title for a formula",
+    )
     strict: bool = setting(
         False, "stop at the first row that cannot be scored, instead of writing it to the rejects file"
     )

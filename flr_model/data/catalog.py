@@ -91,14 +91,14 @@ class Catalog:
             flag: that asks for it, for the message.
 
         Raises:
-            DataError: if there is no such column, with the known ones named.
+            DataError: if there is no such column, or several, with the known ones named.
         """
-        for known, values in self.more.details.items():
-            if columns.normalized(known) == columns.normalized(name):
-                return values
+        found = columns.named(name, self.more.details)
+        if len(found) == 1:
+            return self.more.details[found[0]]
         known = ", ".join(self.more.details) or "none: the items file had ids and titles alone"
         raise DataError(
-            f"{flag}: the items have no column {name!r}; known columns: {known}",
+            f"{flag}: the items have {'several columns' if found else 'no column'} {name!r}; known columns: {known}",
             hint="name one of them, or give `flr prepare` an items file that has it",
         )
 
@@ -109,10 +109,10 @@ class Catalog:
         if self.more.texts is not None or more.texts is not None:
             texts = np.concatenate([self.texts, new if more.texts is None else more.texts])
         nothing = np.full(len(new), "", object)
-        details = {
-            name: np.concatenate([values, more.details.get(name, nothing)])
-            for name, values in self.more.details.items()
-        }
+        details = {}
+        for name, values in self.more.details.items():
+            found = columns.named(name, more.details)
+            details[name] = np.concatenate([values, more.details[found[0]] if len(found) == 1 else nothing])
         return Catalog(
             np.concatenate([self.item_ids, np.asarray(item_ids, object)]),
             np.concatenate([self.titles, new]),

@@ -7,7 +7,7 @@ literal before it goes too, and with it the brackets that enclose nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -17,6 +17,7 @@ from flr_model.errors import ConfigError
 TITLE_ALONE = "{title}"
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _OPEN = re.compile(r"\s*[(\[]$")
 _CLOSE = re.compile(r"^[)\]]+")
 _SEPARATORS = " \t\n.,:;|/-–—·&+"
@@ -31,7 +32,7 @@ class ItemText:
         template: ``{title}`` and ``{COLUMN}``, each a column of the items file.
 
     Raises:
-        ConfigError: if a brace has no partner, or there is no placeholder.
+        ConfigError: if a brace has no partner, there is no placeholder, or a control character.
     """
 
     template: str = TITLE_ALONE
@@ -42,6 +43,8 @@ class ItemText:
                 f"--item-text is {self.template!r}: placeholders are written as {{title}}, {{COLUMN}}",
                 hint="for instance --item-text '{title}. {brand}. {category}'",
             )
+        if _CONTROL.search(self.template):
+            raise ConfigError(f"--item-text is {self.template!r}: it has a line break or another control character")
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -49,9 +52,9 @@ class ItemText:
         return tuple(_PLACE.findall(self.template))
 
     def unknown(self, known: Iterable[str]) -> list[str]:
-        """Return the placeholders that neither the title nor one of the known columns fills."""
-        given = {columns.normalized(name) for name in (columns.TITLE, *known)}
-        return [name for name in self.names if columns.normalized(name) not in given]
+        """Return the placeholders that neither the title nor one and only one of the known columns fills."""
+        known = (columns.TITLE, *known)
+        return [name for name in self.names if len(columns.named(name, known)) != 1]
 
     def refuse_unknown(self, known: Sequence[str], path: object) -> None:
         """Refuse placeholders that no column has.
@@ -65,21 +68,29 @@ class ItemText:
         """
         if unknown := [f"{{{name}}}" for name in self.unknown(known)]:
             raise ConfigError(
-                f"--item-text has {', '.join(unknown)}, but no such column is kept of {path}",
+                f"--item-text has {', '.join(unknown)}, but no such column, or several, are kept of {path}",
                 hint=f"it can have {', '.join(f'{{{name}}}' for name in (columns.TITLE, *known))}",
             )
 
+    def empty(self, details: Mapping[str, Collection[str]]) -> list[str]:
+        """Return the columns it names that have nothing for any item.
+
+        Args:
+            details: (M,) cells by the name of their column.
+        """
+        named = {column for name in self.names for column in columns.named(name, details)}
+        return [column for column in details if column in named and not any(details[column])]
+
     def of(self, titles: Sequence[str], details: Mapping[str, Sequence[str]]) -> list[str]:
-        """Return the text of each of M items; a column that is not there is empty.
+        """Return the text of each of M items; a column that is not there, or several, are empty.
 
         Args:
             titles: (M,) titles.
             details: (M,) cells by the name of their column.
         """
-        cells = {columns.normalized(name): values for name, values in details.items()}
-        cells[columns.normalized(columns.TITLE)] = titles
-        empty = [""] * len(titles)
-        rows = zip(*(cells.get(columns.normalized(name), empty) for name in self.names), strict=True)
+        cells = {**details, columns.TITLE: titles}
+        found = [columns.named(name, cells) for name in self.names]
+        rows = zip(*(cells[one[0]] if len(one) == 1 else [""] * len(titles) for one in found), strict=True)
         return [_layout(self.template, tuple(map(bool, row)))(row) for row in rows]
 
 

@@ -29,6 +29,8 @@ from flr_model.files.tables import Table, open_table, sample
 
 logger = logging.getLogger(__name__)
 
+Strings = npt.NDArray[Any]
+
 _JUNK = re.compile(r"<\s*/?\s*[a-z][\w-]*(\s+[\w-]+\s*=|\s*/?>)|getTime\(\)", re.IGNORECASE)
 
 
@@ -210,22 +212,33 @@ def build_catalog(file: ItemFile, used: npt.NDArray[Any], *, only_used: bool = F
         DataError: if more than half of the used items have no title, or fewer than two items are left.
     """
     refuse_untitled(file, used, "interactions")
+    ids, titles = with_lacking(file, used, only_used=only_used)
+    if len(ids) < 2:
+        raise DataError(
+            f"{file.path}: the catalogue has one item ({_some(ids)}), there is nothing to rank",
+            hint="give at least two items; check --item-col",
+        )
+    titles, untitled = or_ids(file.path, ids, titles)
+    return Catalog(ids, titles, file.more_of(ids, titles)), untitled
+
+
+def with_lacking(file: ItemFile, used: npt.NDArray[Any], *, only_used: bool) -> tuple[Strings, Strings]:
+    """Return ids and titles of the file's items in its order, then of used ones that it lacks, whose titles are ""."""
     lacking = used[~pd.Index(used).isin(pd.Index(file.item_ids))]
     ids = np.concatenate([file.item_ids, lacking])
     titles = np.concatenate([file.titles, np.full(len(lacking), "", object)])
     if only_used:
         keep = np.asarray(pd.Index(ids).isin(pd.Index(used)))
         ids, titles = ids[keep], titles[keep]
-    if len(ids) < 2:
-        raise DataError(
-            f"{file.path}: the catalogue has one item ({_some(ids)}), there is nothing to rank",
-            hint="give at least two items; check --item-col",
-        )
+    return ids, titles
+
+
+def or_ids(path: Path, ids: Strings, titles: Strings) -> tuple[Strings, int]:
+    """Let ids stand for titles that are missing, and return their number too."""
     untitled = titles == ""
     if count := int(untitled.sum()):
-        logger.warning("%s: no title for %s; the id stands for it", file.path, pluralize(count, "item"))
-    titles = np.where(untitled, ids, titles)
-    return Catalog(ids, titles, file.more_of(ids, titles)), count
+        logger.warning("%s: no title for %s; the id stands for it", path, pluralize(count, "item"))
+    return np.where(untitled, ids, titles), int(untitled.sum())
 
 
 def refuse_untitled(file: ItemFile, used: npt.NDArray[Any], place: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, field, replace
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,25 @@ import numpy as np
 import pandas as pd
 
 from flr_model import columns
-from flr_model.artifacts import DATASET, Manifest
-from flr_model.config import FilesConfig, PrepareConfig, Settings
-from flr_model.data.catalog import Catalog
-from flr_model.data.dataset import SPLITS, write_rows
-from flr_model.data.histories import HistoryRows
+from flr_model.artifacts import DATASET
+from flr_model.config import FilesConfig, PrepareConfig
+from flr_model.data.dataset import SPLITS
 from flr_model.data.interactions import read_interactions
 from flr_model.data.item_text import ItemText
 from flr_model.data.items import ItemFile, build_catalog, named_in, open_items, read_items, refuse_untitled
+from flr_model.data.prepared import Prepared, Titles, arrange
 from flr_model.data.presplit import SplitFile, read_split
-from flr_model.data.report import DataReport, Origin, Times, describe, distinct_interactions
-from flr_model.data.split import Timeline, k_core, split_targets
+from flr_model.data.report import DataReport, Origin, Times, distinct_interactions
+from flr_model.data.split import Timeline, k_core
 from flr_model.errors import ConfigError, DataError
 from flr_model.files.header import find_columns
 from flr_model.files.reading import Reading, remember
-from flr_model.files.rows import Rejects, write_rejects
 from flr_model.files.tables import Table
 from flr_model.files.times import MICROSECONDS
 from flr_model.progress import SILENT, Progress, Task
 from flr_model.writing import Claim, claim
 
-REPORT = "report.json"
-REJECTS = "rejects.csv"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +42,7 @@ class Sources:
         interactions: users, items and times.
         train: rows of histories and targets, likewise ``valid`` and ``test``.
         files: how they are read.
+        memory: what an earlier dataset remembers of such files, by their role.
 
     Raises:
         ConfigError: if files are missing or exclude each other.
@@ -56,6 +54,7 @@ class Sources:
     valid: Path | None = None
     test: Path | None = None
     files: FilesConfig = field(default_factory=FilesConfig)
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ready = {name: getattr(self, name) for name in SPLITS}
@@ -79,7 +78,7 @@ class Sources:
 
     def reading(self, role: str) -> Reading:
         """Say how one of the files is read."""
-        return Reading.of(self.files, role)
+        return Reading.of(self.files, role, self.memory.get(role))
 
     @property
     def own_titles(self) -> bool:
@@ -95,15 +94,6 @@ class Sources:
     def split_files(self) -> dict[str, Path]:
         """The ready-made splits; empty with interactions."""
         return {name: path for name in SPLITS if (path := getattr(self, name))}
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    catalog: Catalog
-    splits: dict[str, HistoryRows]
-    origin: Origin
-    rejects: list[Rejects]
-    memory: dict[str, Any]
 
 
 def prepare(
@@ -135,44 +125,30 @@ def _prepare(sources: Sources, place: Claim, config: PrepareConfig, progress: Pr
     with progress.task(3 + len(sources.split_files), "steps") as task:
         prepared = (_ready_made if sources.split_files else _from_interactions)(sources, config, task)
         task.advance(1)
-        report = describe(prepared.catalog, prepared.splits, prepared.origin)
+        report = prepared.report()
         with place.folder() as folder:
-            _write(folder, prepared, report, (config, sources.files))
+            prepared.write(folder, report, (config, sources.files))
         task.advance(1)
     return report
 
 
-def _from_interactions(sources: Sources, config: PrepareConfig, task: Task) -> _Prepared:
+def _from_interactions(sources: Sources, config: PrepareConfig, task: Task) -> Prepared:
     reading = sources.reading("items")
     table = None if sources.own_titles else open_items(sources.items or Path(), reading)
     task.advance(1)
     elsewhere = named_in(table, reading) if table else ()
     path = sources.interactions or Path()
     data = read_interactions(path, sources.reading("interactions"), elsewhere=elsewhere, strict=config.strict)
-    items = _items(sources, table or data.table, data.item_ids, config)
+    items = items_of(sources, table or data.table, data.item_ids, config)
     kept = k_core(data, config.k_core)
     used = np.flatnonzero(np.bincount(kept.item))
     catalog, untitled = build_catalog(items, data.item_ids[used], only_used=config.k_core > 1)
-    timeline = Timeline.of(kept)
-    positions = catalog.positions(data.item_ids)
-    splits = {
-        name: timeline.rows(targets, data.user_ids, positions, config.max_history)
-        for name, targets in split_targets(timeline, config).items()
-    }
-    origin = Origin(
-        inputs={"interactions": f"{data.path} ({data.table.about})", "items": f"{items.path} ({items.about})"},
-        split=config.split,
-        times=Times.of(data.time, data.rule, newest_first=data.newest_first),
-        dropped_rows=len(data.rejects) + (0 if sources.own_titles else len(items.rejects)),
-        filtered_interactions=len(data) - len(kept),
-        untitled_items=untitled,
-        interactions=len(pd.DataFrame({"user": kept.user, "item": kept.item, "time": kept.time}).drop_duplicates()),
-    )
-    memory = {"interactions": remember(data.found, data.rule), "items": _remembered(items)}
-    return _Prepared(catalog, splits, origin, [data.rejects, *([] if sources.own_titles else [items.rejects])], memory)
+    titles = Titles(catalog, untitled, f"{items.path} ({items.about})", remembered(items))
+    rejects = [] if sources.own_titles else [items.rejects]
+    return arrange(data, kept, Timeline.of(kept), titles, config, rejects)
 
 
-def _items(sources: Sources, table: Table, known: Any, config: PrepareConfig) -> ItemFile:
+def items_of(sources: Sources, table: Table, known: Any, config: PrepareConfig) -> ItemFile:
     """Read the titles: from their own file, or from the columns of the interactions."""
     if sources.own_titles and columns.TITLE not in find_columns(table, (), (columns.TITLE,), sources.reading("items")):
         raise DataError(
@@ -184,15 +160,19 @@ def _items(sources: Sources, table: Table, known: Any, config: PrepareConfig) ->
         taken = find_columns(table, (), (columns.USER, columns.TIME), sources.reading("interactions")).values()
     reading = replace(sources.reading("items"), item_text=config.item_text)
     file = read_items(table, reading, known, repeated=sources.own_titles, taken=taken, strict=config.strict)
-    ItemText(config.item_text).refuse_unknown(list(file.details), file.path)
+    text = ItemText(config.item_text)
+    text.refuse_unknown(list(file.details), file.path)
+    if empty := text.empty(file.details):
+        logger.warning("%s: empty for every item, so that --item-text lacks it: %s", file.path, ", ".join(empty))
     return file
 
 
-def _remembered(items: ItemFile) -> dict[str, Any]:
+def remembered(items: ItemFile) -> dict[str, Any]:
+    """Return what a dataset remembers of an items file."""
     return {**remember(items.found, None), "item_text": items.item_text}
 
 
-def _ready_made(sources: Sources, config: PrepareConfig, task: Task) -> _Prepared:
+def _ready_made(sources: Sources, config: PrepareConfig, task: Task) -> Prepared:
     table = open_items(sources.items or Path(), sources.reading("items"))
     task.advance(1)
     files: dict[str, SplitFile] = {}
@@ -209,7 +189,7 @@ def _ready_made(sources: Sources, config: PrepareConfig, task: Task) -> _Prepare
         pd.unique(np.concatenate([getattr(file, name) for file in files.values()])) for name in ("history", "item_id")
     )
     used = pd.unique(np.concatenate([shown, targets]))
-    items = _items(sources, table, used, config)
+    items = items_of(sources, table, used, config)
     refuse_untitled(items, shown, "histories")
     refuse_untitled(items, targets, "targets")
     catalog, untitled = build_catalog(items, used)
@@ -228,15 +208,5 @@ def _ready_made(sources: Sources, config: PrepareConfig, task: Task) -> _Prepare
         interactions=distinct_interactions(splits),
     )
     train = files["train"]
-    memory = {"interactions": remember(train.found, train.rule), "items": _remembered(items)}
-    return _Prepared(catalog, splits, origin, rejects, memory)
-
-
-def _write(folder: Path, prepared: _Prepared, report: DataReport, configs: tuple[Settings, ...]) -> None:
-    prepared.catalog.write(folder / "items.parquet")
-    write_rows(folder, prepared.splits)
-    body = asdict(report)
-    (folder / REPORT).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    write_rejects(folder / REJECTS, prepared.rejects)
-    settings = {config.table: config.as_dict() for config in configs}
-    Manifest("dataset", settings=settings, content={"report": body, "reading": prepared.memory}).write(folder)
+    memory = {"interactions": remember(train.found, train.rule), "items": remembered(items)}
+    return Prepared(catalog, splits, origin, rejects, memory)

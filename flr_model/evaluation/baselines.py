@@ -110,3 +110,4 @@ def _distance(rows: HistoryRows) -> Ints:
 
 
 BASELINES: dict[str, type[Baseline]] = {"pop": Popularity, "cooc": Cooccurrence}
+"""Those without settings; the others are in `flr_model.evaluation.tuned`."""

@@ -10,14 +10,13 @@ Shapes: B rows of a batch, R rows, M items.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flr_model import columns
 from flr_model.arrays import Floats, Ints
 from flr_model.config import EvalConfig
 from flr_model.data.catalog import Catalog
@@ -27,94 +26,25 @@ from flr_model.errors import ArtifactError, DataError
 from flr_model.evaluation import metrics
 from flr_model.evaluation.baselines import BASELINES
 from flr_model.evaluation.diagnostics import factor_diagnostics
+from flr_model.evaluation.listed import Listed
+from flr_model.evaluation.result import (
+    AGAINST,
+    COMPARED,
+    COVERAGE_AT,
+    RECS,
+    Evaluation,
+    EvaluationReport,
+    RankedRows,
+)
 from flr_model.evaluation.segments import detail_masks, segment_masks
+from flr_model.evaluation.tuned import Tuned, check_installed, tune
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.candidates import Candidates
 from flr_model.ranking.recommender import Recommender, Scorer
 from flr_model.ranking.topk import best_items
-from flr_model.writing import Claim
 
-COVERAGE_AT = 10
-COVERAGE = f"coverage@{COVERAGE_AT}"
-COMPARED = "NDCG@10"
-"""The metric of the paired differences and of the segments' intervals."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How one scorer ranks R rows.
-
-    Args:
-        metrics: means by name: HR, NDCG and MRR at 1, 5, 10, 20.
-        intervals: 95 % bootstrap interval of each; empty when no resamples were asked for.
-        segments: means by division (popularity, history, target) and group, with the group's number of "rows" and
-            the "interval" of NDCG@10 (None without resamples).
-        coverage: share of the catalogue's items that are in somebody's top 10.
-        protocol: what was ranked and how: split, match, ties, candidates, seen, rows.
-        ranks: (R,) 0-based rank of each row's target, or `metrics.MISS`.
-    """
-
-    metrics: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    segments: dict[str, dict[str, dict[str, Any]]]
-    coverage: float
-    protocol: dict[str, Any]
-    ranks: Ints
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """A model beside the baselines on the same rows.
-
-    Args:
-        model: the scorer's own evaluation.
-        baselines: the same for each baseline, by name (pop, cooc).
-        differences: by baseline: mean, low and high of the model's NDCG@10 minus the baseline's, paired by row.
-        diagnostics: of the factors (`flr_model.evaluation.diagnostics`); empty for a scorer without factors.
-        rows: the R rows that were ranked.
-    """
-
-    model: Evaluation
-    baselines: dict[str, Evaluation]
-    differences: dict[str, tuple[float, float, float]]
-    diagnostics: dict[str, Any]
-    rows: HistoryRows
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the object that `flr eval --json` prints."""
-        return {
-            "metrics": {**self.model.metrics, COVERAGE: self.model.coverage},
-            "intervals": self.model.intervals,
-            "segments": self.model.segments,
-            "baselines": {name: {**b.metrics, COVERAGE: b.coverage} for name, b in self.baselines.items()},
-            "baseline_segments": {name: b.segments for name, b in self.baselines.items()},
-            "differences": {
-                name: {COMPARED: dict(zip(("mean", "low", "high"), difference, strict=True))}
-                for name, difference in self.differences.items()
-            },
-            "diagnostics": self.diagnostics,
-            "protocol": self.model.protocol,
-        }
-
-    def write_ranks(self, place: Claim) -> None:
-        """Write one line per row as Parquet: user, history length, target position, 0-based rank by each scorer.
-
-        A target that is no candidate has no rank (null).
-        """
-        ranks = {"model": self.model.ranks, **{name: b.ranks for name, b in self.baselines.items()}}
-        table = pd.DataFrame(
-            {
-                columns.USER: self.rows.user_id.astype(str),
-                "history_length": self.rows.lengths,
-                columns.TARGET: self.rows.target,
-                **{
-                    f"{columns.RANK}_{name}": pd.arrays.IntegerArray(values, values == metrics.MISS)
-                    for name, values in ranks.items()
-                },
-            }
-        )
-        with place.file() as path:
-            table.to_parquet(path, index=False)
+VALID_ROWS = 10_000
+"""Most validation rows on which the settings of a baseline are chosen, evenly spaced."""
 
 
 def evaluate(
@@ -158,36 +88,91 @@ def evaluate(
 
 
 def evaluate_with_baselines(
-    recommender: Recommender, dataset: Dataset, config: EvalConfig, *, progress: Progress = SILENT
+    recommender: Recommender,
+    dataset: Dataset,
+    config: EvalConfig,
+    *,
+    recs: Listed | None = None,
+    against: Path | None = None,
+    progress: Progress = SILENT,
 ) -> EvaluationReport:
-    """Evaluate a recommender on a split of a dataset, beside baselines fitted on its training rows.
+    """Evaluate a recommender on a split of a dataset, beside baselines fitted on its training rows, and others.
+
+    Args:
+        recommender: the model.
+        dataset: with the rows.
+        config: which rows are ranked, and how.
+        recs: recommendations of the same items that somebody else made.
+        against: another run or bundle whose evaluation of the same rows is saved, or an evaluation folder.
+        progress: counts rows.
 
     Raises:
-        ArtifactError: if the recommender was made for other items than the dataset's.
+        ArtifactError: if the recommender was made for other items than the dataset's, or the saved evaluation is not of
+            these rows.
         DataError: if no row of the split has a target.
+        MissingExtraError: if the library of a baseline is not installed.
     """
-    _check_same_items(recommender.catalog, dataset)
+    check_same_items(recommender.catalog, dataset)
+    check_installed(config.beside)
     if config.segment is not None:  # before the ranking, which takes long
         dataset.catalog.detail(config.segment, "--segment")
     train = dataset.rows("train")
-    rows = _with_targets(dataset.rows(config.split), config.split).subsample(config.max_rows)
+    rows = _rows(dataset, config.split, config.max_rows)
+    other = None if against is None else _saved(against, rows, dataset.catalog, config)
+    about = {} if recs is None else {RECS: recs.describe(rows)}
 
     def measure(scorer: Scorer) -> Evaluation:
         return evaluate(scorer, rows, train=train, catalog=dataset.catalog, config=config, progress=progress)
 
     model = measure(recommender)
-    baselines = {name: measure(baseline.fit(train, len(dataset.catalog))) for name, baseline in BASELINES.items()}
-    own = metrics.ndcg(model.ranks, COVERAGE_AT)
-    return EvaluationReport(
-        model=model,
-        baselines=baselines,
-        differences={
-            name: metrics.paired_difference(own, metrics.ndcg(b.ranks, COVERAGE_AT), config.bootstrap, config.seed)
-            for name, b in baselines.items()
-        },
-        diagnostics=factor_diagnostics(recommender, rows, batch_size=config.batch_size),
-        rows=rows,
-    )
+    fitted = {name: _baseline(name, dataset, config, progress) for name in config.beside}
+    about |= {name: baseline.about for name, baseline in fitted.items() if baseline.about}
+    baselines = {name: measure(baseline.scorer) for name, baseline in fitted.items()}
+    if recs is not None:
+        baselines[RECS] = measure(recs)
+    if other is not None:
+        baselines[AGAINST] = other
+        about[AGAINST] = {"source": str(against)}
+    diagnostics = factor_diagnostics(recommender, rows, batch_size=config.batch_size)
+    return EvaluationReport(model, baselines, diagnostics, RankedRows.of(rows, dataset.catalog), about)
+
+
+def _saved(against: Path, rows: HistoryRows, catalog: Catalog, config: EvalConfig) -> Evaluation:
+    """Open a saved evaluation of the same rows."""
+    saved = EvaluationReport.load(against, config.split)
+    saved.check_comparable(_protocol(rows, catalog, config), RankedRows.of(rows, catalog), where=against)
+    return saved.model
+
+
+def _baseline(name: str, dataset: Dataset, config: EvalConfig, progress: Progress) -> Tuned:
+    """Fit a baseline on the training rows; its settings, if it has any, are chosen on the validation rows."""
+    train, catalog = dataset.rows("train"), dataset.catalog
+    if name in BASELINES:
+        return Tuned(BASELINES[name].fit(train, len(catalog)), {})
+    valid = dataset.rows("valid")
+    valid = valid.select(valid.target != PAD).subsample(VALID_ROWS)
+
+    def validate(scorer: Scorer) -> float:
+        ranks, _ = rank_rows(scorer, valid, catalog, config)
+        return float(metrics.ndcg(ranks, COVERAGE_AT).mean())
+
+    return tune(name, train, len(catalog), validate if len(valid) else None, progress=progress)
+
+
+def evaluated_rows(dataset: Dataset, report: EvaluationReport, *, where: Path) -> HistoryRows:
+    """Return the rows that a saved evaluation has ranked.
+
+    Raises:
+        ArtifactError: if the dataset has others.
+    """
+    protocol = report.model.protocol
+    rows = _rows(dataset, protocol["split"], protocol["rows"])
+    report.check_comparable({**protocol, "rows": len(rows)}, RankedRows.of(rows, dataset.catalog), where=where)
+    return rows
+
+
+def _rows(dataset: Dataset, split: str, limit: int | None) -> HistoryRows:
+    return _with_targets(dataset.rows(split), split).subsample(limit)
 
 
 class _Titles(NamedTuple):
@@ -211,13 +196,19 @@ class _Titles(NamedTuple):
 
 
 def rank_rows(
-    scorer: Scorer, rows: HistoryRows, catalog: Catalog, config: EvalConfig, progress: Progress = SILENT
+    scorer: Scorer,
+    rows: HistoryRows,
+    catalog: Catalog,
+    config: EvalConfig,
+    progress: Progress = SILENT,
+    *,
+    unit: str = "rows",
 ) -> tuple[Ints, float]:
     """Return (R,) ranks of the rows' targets, and the share of items in somebody's top 10."""
     titles = _Titles.of(catalog) if config.match == "title" else None
     shown: npt.NDArray[np.bool_] = np.zeros(len(catalog), bool)
     ranks = []
-    with progress.task(len(rows), "rows") as task:
+    with progress.task(len(rows), unit) as task:
         for start in range(0, len(rows), config.batch_size):
             batch = rows.select(slice(start, start + config.batch_size))
             scores = scorer.scores(batch, Candidates(allow_seen=config.allow_seen))
@@ -260,7 +251,12 @@ def _protocol(rows: HistoryRows, catalog: Catalog, config: EvalConfig) -> dict[s
     }
 
 
-def _check_same_items(catalog: Catalog, dataset: Dataset) -> None:
+def check_same_items(catalog: Catalog, dataset: Dataset) -> None:
+    """Refuse a dataset of other items than those of a model.
+
+    Raises:
+        ArtifactError: if it is.
+    """
     if len(catalog) == len(dataset.catalog) and (catalog.item_ids == dataset.catalog.item_ids).all():
         return
     unknown = dataset.catalog.item_ids[catalog.positions(dataset.catalog.item_ids) < 0]

@@ -92,10 +92,14 @@ METRICS: dict[str, Callable[[Ints, int], Doubles]] = {"HR": hit_rate, "NDCG": nd
 def per_row(ranks: Ints, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, Doubles]:
     """Return every metric at every cut-off as (R,) values, named "HR@10" and so on.
 
-    >>> {name: values.tolist() for name, values in per_row(np.array([0, 1]), (1,)).items()}
-    {'HR@1': [1.0, 0.0], 'NDCG@1': [1.0, 0.0], 'MRR@1': [1.0, 0.0]}
+    NDCG@1 and MRR@1 are HR@1, and are left out.
+
+    >>> {name: values.tolist() for name, values in per_row(np.array([0, 1]), (1, 2)).items()}
+    {'HR@1': [1.0, 0.0], 'HR@2': [1.0, 1.0], 'NDCG@2': [1.0, 0.6309297535714575], 'MRR@2': [1.0, 0.5]}
     """
-    return {f"{name}@{k}": metric(ranks, k) for name, metric in METRICS.items() for k in cutoffs}
+    return {
+        f"{name}@{k}": metric(ranks, k) for name, metric in METRICS.items() for k in cutoffs if k > 1 or name == "HR"
+    }
 
 
 def means(ranks: Ints, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
@@ -151,6 +155,25 @@ def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, n: int, seed: int) -> 
         return float(difference.mean()), float("nan"), float("nan")
     low, high = _percentile_interval(difference[:, None], n, seed)
     return float(difference.mean()), float(low[0]), float(high[0])
+
+
+def relative_difference(a: npt.ArrayLike, b: npt.ArrayLike, n: int, seed: int) -> tuple[float, float] | None:
+    """Return the 95 % bootstrap interval of mean(a) / mean(b) - 1, paired as in `paired_difference`.
+
+    None without resamples, or if one of them has a mean of b of 0.
+
+    >>> relative_difference([0.5, 1.0, 1.0], [0.25, 0.5, 0.5], n=100, seed=0)
+    (1.0, 1.0)
+    """
+    if n == 0:
+        return None
+    values = np.stack([np.asarray(a, np.float64), np.asarray(b, np.float64)], axis=1)
+    means = np.concatenate(list(_resampled_means(values, n, np.random.default_rng(seed))))
+    if not (means[:, 1] > 0).all():
+        return None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means[:, 0] / means[:, 1] - 1, (tail, 1 - tail))
+    return float(low), float(high)
 
 
 def _percentile_interval(values: Doubles, n: int, seed: int) -> tuple[Doubles, Doubles]:

@@ -53,8 +53,10 @@ def find_columns(
                 problems.append(_missing(column, name, table))
             continue
         found[column] = match
-        if name is None and _again(table, match):
-            problems.append(f"has several columns named {match!r}, and {FLAGS[column]} does not say which")
+        if name is None and occurs_again(table, match):
+            problems.append(
+                f"has several columns named {match!r}, and {FLAGS.get(column, 'nothing')} does not say which"
+            )
     if problems:
         hint = _way_out(missing, required, table) if missing else "give each column a name of its own"
         raise DataError(f"{table.path} {'; '.join(problems)}. {_columns_of(table)}", hint=hint)
@@ -105,7 +107,7 @@ def times_elsewhere(table: Table) -> str | None:
     return next((name for name in table.names[:50] if looks_timed(sample(table, name, 20))), None)
 
 
-def _again(table: Table, name: str) -> bool:
+def occurs_again(table: Table, name: str) -> bool:
     """Say whether a table has another column of the same name, as names are compared."""
     spelled = [columns.normalized(other) for other in table.names]
     numbered = any(f"{name}.{place + 1}" == other for place, other in enumerate(table.names))

@@ -10,13 +10,16 @@ from typing import Any
 from flr_model import columns
 from flr_model.errors import DataError
 from flr_model.files.cells import CellError, as_id, shown
-from flr_model.files.header import find_columns
+from flr_model.files.header import find_columns, occurs_again
 from flr_model.files.reading import Reading
 from flr_model.files.rows import Rejects
-from flr_model.files.tables import open_table
+from flr_model.files.tables import Table, open_table
 
 FACTOR_NAMES = ("factor", "boost", "weight")
 """Names of a column of factors, as names are compared."""
+
+LARGEST_FACTOR = 1e9
+"""Far more than any boost needs; with much larger ones the results would be infinite, with much smaller ones 0."""
 
 
 def read_ids(path: Path, reading: Reading) -> list[str]:
@@ -63,17 +66,12 @@ def read_factors(path: Path, reading: Reading) -> dict[str, float]:
         reading: what is known of the file; the name of the items may be that of another file.
 
     Raises:
-        DataError: if the file cannot be read, lacks a column, or has a row without an id or a positive factor, or an
-            id twice.
+        DataError: if the file cannot be read, lacks a column, has it twice, or has a row without an id or a factor
+            that can be used, or an id twice.
     """
     table = open_table(path, reading)
     item = find_columns(table, [columns.ITEM], reading=reading, elsewhere=[columns.ITEM])[columns.ITEM]
-    factor = next((name for name in table.names if columns.normalized(name) in FACTOR_NAMES), None)
-    if factor is None:
-        raise DataError(
-            f"{path} has no column of factors; its columns are {', '.join(map(repr, table.names))}",
-            hint=f"name it {FACTOR_NAMES[0]}: a first line such as item_id,{FACTOR_NAMES[0]}",
-        )
+    factor = _column_of_factors(table)
     found: dict[str, float] = {}
     rejects, rows = Rejects(path), 0
     for row in table.rows([item, factor]):
@@ -93,11 +91,22 @@ def read_factors(path: Path, reading: Reading) -> dict[str, float]:
     return found
 
 
+def _column_of_factors(table: Table) -> str:
+    found = [name for name in table.names if columns.normalized(name) in FACTOR_NAMES]
+    if len(found) == 1 and not occurs_again(table, found[0]):
+        return found[0]
+    raise DataError(
+        f"{table.path} has {'several columns' if found else 'no column'} of factors; "
+        f"its columns are {', '.join(map(repr, table.names))}",
+        hint=f"name one of them {FACTOR_NAMES[0]}: a first line such as item_id,{FACTOR_NAMES[0]}",
+    )
+
+
 def _factor(cell: Any) -> float:
     try:
-        value = float(cell)
-    except (TypeError, ValueError):
+        value = math.nan if isinstance(cell, bool) or "_" in str(cell) else float(cell)
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
-    if not 0 < value < math.inf:
-        raise CellError("a factor that is no positive number", cell)
+    if not 1 / LARGEST_FACTOR <= value <= LARGEST_FACTOR:
+        raise CellError(f"a factor that is no number from {1 / LARGEST_FACTOR:g} to {LARGEST_FACTOR:g}", cell)
     return value

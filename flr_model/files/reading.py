@@ -11,7 +11,9 @@ from flr_model import columns
 from flr_model.config import FilesConfig
 from flr_model.files.times import AUTO, TimeRule
 
-ROLES = ("interactions", "items", "train", "valid", "test", "histories", "candidates", "only", "exclude", "boost")
+ROLES = (
+    "interactions", "items", "train", "valid", "test", "histories", "candidates", "only", "exclude", "boost", "recs",
+)  # fmt: skip
 """The files a command may read; a setting for one alone is written ``items=VALUE``."""
 
 FLAGS = {

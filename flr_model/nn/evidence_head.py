@@ -156,6 +156,7 @@ class EvidenceHead(nn.Module):
             scale=self.log_scale.exp().float().cpu().numpy(),
             seen=self.seen.item(),
             lag_bounds=self.events.lag_bounds,
+            degree=self.events.degree,
         )
 
 

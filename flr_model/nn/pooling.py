@@ -59,20 +59,26 @@ class Pooling:
             place: name of a fetched asset, folder, or Hugging Face id.
 
         Raises:
-            ArtifactError: if the encoder has a module, or pools in a way, that is not known here.
+            ArtifactError: if the encoder has a module, or pools in a way, that is not known here, or lacks what says
+                how it pools.
         """
-        modules = _json_of(place, MODULES) or []
-        kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
+        modules = _json_of(place, MODULES, list) or []
+        if not all(isinstance(module, dict) and isinstance(module.get("type"), str) for module in modules):
+            raise _unusable(place, f"has a {MODULES} of another form")
+        kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
         if unknown := [kind for kind in kinds if kind not in LEFT_OUT]:
             raise _unusable(place, f"has modules that are not known: {', '.join(unknown)}")
-        folder = next((module["path"] for module, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), None)
-        settings = _json_of(place, POOLING if folder is None else f"{folder}/config.json") or {}
-        chosen = [name for name, value in settings.items() if name.startswith("pooling_mode_") and value is True]
-        modes = [name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token") for name in chosen]
-        if not modes:
+        folders = [module.get("path") for module, kind in zip(modules, kinds, strict=True) if kind == "Pooling"]
+        name = f"{folders[0]}/config.json" if folders else POOLING
+        settings = _json_of(place, name, dict)
+        if settings is None:
+            if folders:
+                raise _unusable(place, f"lacks {name}, which its {MODULES} names")
             return cls()
-        if modes[0] not in MODES or len(modes) > 1:
-            raise _unusable(place, f"pools by {' and '.join(modes)}, not by one of {', '.join(MODES)}")
+        chosen = [mode for mode, value in settings.items() if mode.startswith("pooling_mode_") and value is True]
+        modes = [mode.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token") for mode in chosen]
+        if len(modes) != 1 or modes[0] not in MODES:
+            raise _unusable(place, f"pools by {' and '.join(modes) or 'nothing'}, not by one of {', '.join(MODES)}")
         return cls(modes[0])
 
     def write(self, folder: Path) -> None:
@@ -88,16 +94,19 @@ class Pooling:
             path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _json_of(place: str, name: str) -> Any:
-    """Return what a JSON file of a model holds; None where there is no such file."""
+def _json_of(place: str, name: str, kind: type) -> Any:
+    """Return the list or dictionary that a JSON file of a model holds; None where there is no such file."""
     try:
         path = Path(cached_file(located(place), name, local_files_only=True))
     except OSError:
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise _unusable(place, f"has a {name} that cannot be read: {error}") from None
+    if not isinstance(found, kind):
+        raise _unusable(place, f"has a {name} of another form")
+    return found
 
 
 def _unusable(place: str, problem: str) -> ArtifactError:

@@ -66,9 +66,9 @@ class TitleHead(Head):
         return join_groups(*(part.parameter_groups() for part in parts))
 
     def attach(self, catalog: Catalog, tokenizer: TitleTokenizer, events: PairEvents, train: TrainConfig) -> None:
-        """Take what training needs (see `Head.attach`); the tree of an opened run stays as it is."""
+        """Take what training needs (see `Head.attach`); the tree of an opened run stays, unless there are new items."""
         super().attach(catalog, tokenizer, events, train)
-        if not hasattr(self, "tree"):
+        if not hasattr(self, "tree") or len(self.tree.items) != len(catalog):
             self.tree = TitleTree.build(tokenizer.encode(catalog.texts.tolist()), events.degree, self.end_token)
 
     def read_files(self, run: Path, n_items: int) -> None:

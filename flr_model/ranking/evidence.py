@@ -52,6 +52,7 @@ class Evidence:
         weight: (K,) of the logarithm. scale: (K,) of the sum inside it.
         seen: added to the logits of seen items.
         lag_bounds: (G - 1,) longest lag of each bucket of times but the last.
+        degree: (M,) training interactions of each item; None where an earlier version of flr counted.
     """
 
     indptr: Ints
@@ -61,6 +62,7 @@ class Evidence:
     scale: Floats
     seen: float
     lag_bounds: Ints
+    degree: Ints | None = None
 
     @property
     def n_items(self) -> int:
@@ -97,12 +99,14 @@ class Evidence:
 
     def extended(self, n_new: int) -> Evidence:
         """Return the same evidence over a catalogue with ``n_new`` more items, of which nothing was counted."""
-        return replace(self, indptr=np.concatenate([self.indptr, np.full(n_new, self.indptr[-1])]))
+        indptr = np.concatenate([self.indptr, np.full(n_new, self.indptr[-1])])
+        degree = None if self.degree is None else np.concatenate([self.degree, np.zeros(n_new, np.int64)])
+        return replace(self, indptr=indptr, degree=degree)
 
     def write(self, path: Path) -> None:
         """Write everything as one uncompressed npz without pickled objects."""
         with path.open("wb") as file:
-            np.savez(file, **vars(self))
+            np.savez(file, **{name: value for name, value in vars(self).items() if value is not None})
 
     @classmethod
     def read(cls, path: Path) -> Evidence:
@@ -112,7 +116,7 @@ class Evidence:
             ArtifactError: if another version of flr wrote it.
         """
         with np.load(path, allow_pickle=False) as arrays:
-            if set(arrays) != {f.name for f in fields(cls)}:
+            if set(arrays) | {"degree"} != {f.name for f in fields(cls)}:
                 raise ArtifactError(f"{path} was written by another version of flr", hint="train and export again")
             read: dict[str, Any] = {name: array if array.shape else array.item() for name, array in arrays.items()}
             return cls(**read)

@@ -92,6 +92,10 @@ class Recommender(Scorer, Protocol):
         """The M items that can be recommended."""
 
     @property
+    def vectors(self) -> Floats:
+        """(M, D) vectors of the items."""
+
+    @property
     def evidence(self) -> Evidence:
         """What was bought together."""
 

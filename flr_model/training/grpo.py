@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from transformers import set_seed
 
 from flr_model.artifacts import RUN
@@ -23,13 +22,13 @@ from flr_model.data.histories import HistoryRows
 from flr_model.errors import DataError
 from flr_model.evaluation.validation import validator
 from flr_model.nn.backbone import best_device
-from flr_model.nn.build import Network
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.nn.run import Run, load_run
 from flr_model.progress import SILENT, Progress
-from flr_model.ranking.pair_events import PairEvents
 from flr_model.training.policies import policy_of
+from flr_model.training.setup import trainable
 from flr_model.training.state_cache import StateCache
+from flr_model.training.tracking import Tracking
 from flr_model.training.trainer import Rate, Samples, Schedule, StageTrainer, Validate
 from flr_model.writing import Claim, claim
 
@@ -86,6 +85,7 @@ def _align(
     run_folder: Path, out: Path, place: Claim, *, align: AlignConfig, data: Path | None, progress: Progress
 ) -> AlignReport:
     """Do the work of `align` while its place is claimed."""
+    tracking = Tracking.of(align.report_to, out)
     run = load_run(run_folder)
     dataset = Dataset.of(run.manifest, data)
     train, valid = dataset.rows("train"), dataset.rows("valid")
@@ -95,12 +95,12 @@ def _align(
     recommender = trainable(run, train).to(best_device())
     by_time = np.argsort(train.target_time, kind="stable")
     rows = train.select(np.sort(by_time[-(align.max_rows or len(train)) :]))
-    validate = validator(recommender.recommender, valid.subsample(align.valid_rows))
+    validate = validator(recommender.recommender, valid.subsample(align.valid_rows), progress=progress)
     before = validate()
     sft = copy.deepcopy(recommender.model.state_dict())
     began = time.perf_counter()
     with place.scratch() as folder:
-        steps = _optimise(recommender, rows, align, validate, folder=folder, progress=progress)
+        steps = _optimise(recommender, rows, align, validate, folder=folder, progress=progress, tracking=tracking)
     after = validate()
     kept = "aligned" if after["NDCG@10"] > before["NDCG@10"] else "sft"
     if kept == "sft":
@@ -121,6 +121,7 @@ def _optimise(
     *,
     folder: Path,
     progress: Progress,
+    tracking: Tracking,
 ) -> int:
     """Align the policy of a recommender in place, with checkpoints in a folder; return the number of steps."""
     rate = Rate(config.learning_rate, weight_decay=0.0)
@@ -142,6 +143,8 @@ def _optimise(
         ),
         folder=folder,
         progress=progress,
+        tracking=tracking,
+        stage="alignment",
     )
     trainer.run(resume=False)
     return int(trainer.state.global_step)
@@ -157,12 +160,3 @@ def _write(folder: Path, run: Run, source: Path, dataset: Dataset, align: AlignC
     )
     configs = [run.config, build(TrainConfig, current(run.manifest.settings)["train"]), align]
     replace(run, manifest=manifest).write(folder, dump_toml(configs))
-
-
-def trainable(run: Run, train: HistoryRows) -> TrainableRecommender:
-    """Rebuild what training started from, given a run and its training rows; the item vectors are final."""
-    settings = build(TrainConfig, current(run.manifest.settings)["train"])
-    events = PairEvents.count(train, len(run.catalog), run.evidence.lag_bounds)
-    run.head.attach(run.catalog, run.tokenizer(), events, settings)
-    network = Network(run.model, run.head)
-    return TrainableRecommender(run.config, run.catalog, network, torch.from_numpy(run.vectors), run.tokenizer())

@@ -31,6 +31,7 @@ from flr_model.nn.recommender import TrainableRecommender
 from flr_model.nn.sampled_softmax import item_cross_entropy
 from flr_model.progress import Progress
 from flr_model.training.learner import Learner
+from flr_model.training.tracking import Tracking
 from flr_model.training.trainer import Rate, Samples, Schedule, StageTrainer, Validate, rates_of
 
 logger = logging.getLogger(__name__)
@@ -158,6 +159,7 @@ def learn_sequences(
     folder: Path,
     resume: bool,
     progress: Progress,
+    tracking: Tracking = Tracking(),
 ) -> NextItemHead:
     """Train the trunk, which is frozen before and after.
 
@@ -168,6 +170,7 @@ def learn_sequences(
         folder: for checkpoints.
         resume: go on from the newest checkpoint.
         progress: is told of every step.
+        tracking: where its figures go besides.
 
     Returns:
         What the head needs to predict from the trunk's states.
@@ -181,6 +184,8 @@ def learn_sequences(
         schedule=replace(Schedule.of(config), epochs=config.sequence_epochs, batch_size=PIECES_PER_STEP, patience=None),
         folder=folder,
         progress=progress,
+        tracking=tracking,
+        stage="sequences",
     )
     with learning(recommender, sequence_learners(recommender)):
         trainer.run(resume=resume)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +11,21 @@ import torch
 from torch.nn import functional as F
 
 from flr_model.config import ModelConfig, TrainConfig
+from flr_model.config_io import build, current
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import DataError, pluralize
 from flr_model.nn.backbone import Backbone, Trunk, load_backbone, load_output_embeddings
-from flr_model.nn.build import build_model
+from flr_model.nn.build import Network, build_model
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.recommender import TrainableRecommender
-from flr_model.nn.run import build_item_encoder, title_tokenizer
+from flr_model.nn.run import Run, build_item_encoder, title_tokenizer
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.pair_events import PairEvents
 from flr_model.titles.tokens import TitleTokenizer
 from flr_model.training.readings import read_catalogue
-from flr_model.training.tuning import choose_epochs, choose_tuning, tune
+from flr_model.training.tracking import Tracking
+from flr_model.training.tuning import choose_epochs, choose_readers, choose_tuning, tune
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Setup:
         recommender: untrained, its trunk frozen, extended or free.
         tuning: sequences, frozen, lora or full.
         epochs: passes over the rows.
+        tracking: where the figures of the training go besides the terminal.
     """
 
     dataset: Dataset
@@ -51,6 +54,7 @@ class Setup:
     recommender: TrainableRecommender
     tuning: str
     epochs: int
+    tracking: Tracking = field(default_factory=Tracking)
 
     def with_factors(self, n_factors: int, train: TrainConfig) -> TrainableRecommender:
         """Return an untrained recommender with another K; it shares the trunk, the item vectors and the counts.
@@ -82,7 +86,7 @@ def set_up(
 
     Args:
         data: dataset folder.
-        model: shape.
+        model: shape; what it leaves open of the readers of titles is chosen.
         train: of which the tuning, the epochs and the precision of titles matter here.
         hold_out: keep the validation rows out of training.
         progress: is told of titles.
@@ -95,6 +99,7 @@ def set_up(
     dataset = Dataset.open(data)
     rows, valid = _rows(dataset, hold_out=hold_out)
     events = PairEvents.count(rows, len(dataset.catalog))
+    model = replace(model, item_readers=choose_readers(model.item_readers))
     backbone = load_backbone(model.backbone, layers=model.layers)
     item_encoder = build_item_encoder(model)
     tokenizer = title_tokenizer(backbone, model)
@@ -121,7 +126,7 @@ def set_up(
         item_encoder=item_encoder,
         recommender=TrainableRecommender(model, dataset.catalog, network, unit, tokenizer),
         tuning=tuning,
-        epochs=choose_epochs(train.epochs, tuning, rows),
+        epochs=choose_epochs(train.epochs, rows),
     )
 
 
@@ -156,3 +161,12 @@ def mean_embeddings(trunk: Trunk, titles: list[str], tokenizer: TitleTokenizer) 
     starts = np.cumsum([0, *(len(title) for title in tokens[:-1])])
     table = trunk.lm.get_input_embeddings().weight
     return F.embedding_bag(torch.from_numpy(np.concatenate(tokens)), table, torch.from_numpy(starts), mode="mean")
+
+
+def trainable(run: Run, train: HistoryRows) -> TrainableRecommender:
+    """Rebuild what training started from, given a run and its training rows; the item vectors are final."""
+    settings = build(TrainConfig, current(run.manifest.settings)["train"])
+    events = PairEvents.count(train, len(run.catalog), run.evidence.lag_bounds)
+    run.head.attach(run.catalog, run.tokenizer(), events, settings)
+    network = Network(run.model, run.head)
+    return TrainableRecommender(run.config, run.catalog, network, torch.from_numpy(run.vectors), run.tokenizer())

@@ -25,8 +25,10 @@ from flr_model.progress import SILENT, Progress
 from flr_model.training.checkpoints import checkpoint_folder, processes
 from flr_model.training.factor_choice import choose_n_factors
 from flr_model.training.objective import SftObjective
+from flr_model.training.reporter import BEST
 from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_next_item_head
 from flr_model.training.setup import Setup, set_up
+from flr_model.training.tracking import Tracking
 from flr_model.training.trainer import Samples, Schedule, StageTrainer, Validate, rates_of
 from flr_model.training.tuning import merge
 from flr_model.writing import Claim, claim
@@ -49,6 +51,7 @@ class TrainReport:
         best_epoch: the epoch whose weights were kept (1 is the first).
         valid: metrics of the kept weights on the validation rows; empty for a refit.
         untrained: the same before any training.
+        curve: validation NDCG@10 by epoch, "0" before training; empty for a refit.
         seconds: wall-clock time of the training loop.
         n_factors: K, and why where it was chosen here.
     """
@@ -63,6 +66,7 @@ class TrainReport:
     best_epoch: float
     valid: dict[str, float]
     untrained: dict[str, float]
+    curve: dict[str, float]
     seconds: float
     n_factors: str
 
@@ -115,18 +119,24 @@ def _train(
     """Do the work of `train` while its place is claimed."""
     if refit is not None:
         model, train = settings_of(refit)
+    tracking = Tracking.of(train.report_to, out)
     model, n_factors = _choose_n_factors(data, model, train, progress)
     set_seed(train.seed)
     setup = set_up(data, model, train, hold_out=refit is None, progress=progress)
-    train = replace(train, epochs=setup.epochs)
-    validate = _validate(setup, train)
+    model, train = setup.recommender.config, replace(train, epochs=setup.epochs)
+    setup.tracking = tracking
+    validate = _validate(setup, train, progress)
     untrained = validate() if validate else {}
     toml = dump_toml([model, train])
-    origin = f"{toml}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
+    begun = dump_toml([model, replace(train, report_to="none")])  # a resumed call may report elsewhere
+    origin = f"{begun}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
     with checkpoint_folder(place, origin, resume=resume) as (folder, is_main):
         fitted = fit(setup, train, validate=validate, folder=folder, resume=resume, progress=progress)
         valid, figures = validate() if validate else {}, _figures(setup, fitted)
-        report = TrainReport(run=str(out), valid=valid, untrained=untrained, n_factors=n_factors, **figures)
+        curve = {**({"0": untrained[BEST.removeprefix("eval_")]} if untrained else {}), **fitted.curve}
+        report = TrainReport(
+            run=str(out), valid=valid, untrained=untrained, curve=curve, n_factors=n_factors, **figures
+        )
         if is_main:
             run = _finish(setup, model, train, report)
             with place.folder() as temporary:
@@ -134,11 +144,11 @@ def _train(
     return report
 
 
-def _validate(setup: Setup, train: TrainConfig) -> Validate | None:
+def _validate(setup: Setup, train: TrainConfig, progress: Progress) -> Validate | None:
     """Return what ranks the validation rows; None for a refit, which trains on them."""
     if setup.valid is None:
         return None
-    return validator(setup.recommender.recommender, setup.valid.subsample(train.valid_rows))
+    return validator(setup.recommender.recommender, setup.valid.subsample(train.valid_rows), progress=progress)
 
 
 def _figures(setup: Setup, fitted: Fitted) -> dict[str, Any]:
@@ -173,6 +183,7 @@ class Fitted:
         forecast: weight of the trunk's own prediction.
         steps: of the head's training.
         best_epoch: whose weights were kept.
+        curve: validation NDCG@10 after each epoch of the head; empty without validation.
         seconds: wall-clock time.
         learned: the parameters that learned in any stage.
     """
@@ -180,6 +191,7 @@ class Fitted:
     forecast: float
     steps: int
     best_epoch: float
+    curve: dict[str, float]
     seconds: float
     learned: set[nn.Parameter]
 
@@ -201,7 +213,13 @@ def fit(
     recommender, learned, next_item_head = setup.recommender, set(), None
     if setup.tuning == "sequences":
         next_item_head = learn_sequences(
-            recommender, setup.rows, train, folder=folder / "sequences", resume=resume, progress=progress
+            recommender,
+            setup.rows,
+            train,
+            folder=folder / "sequences",
+            resume=resume,
+            progress=progress,
+            tracking=setup.tracking,
         )
         learned |= sequence_learners(recommender)
     objective = SftObjective(recommender, train)
@@ -214,6 +232,7 @@ def fit(
         schedule=Schedule.of(train),
         folder=folder,
         progress=progress,
+        tracking=setup.tracking,
     )
     trainer.run(resume=resume)
     forecast = 0.0
@@ -223,6 +242,7 @@ def fit(
         forecast=forecast,
         steps=trainer.state.global_step,
         best_epoch=_best_epoch(trainer.state),
+        curve={f"{entry['epoch']:g}": entry[BEST] for entry in trainer.state.log_history if BEST in entry},
         seconds=time.perf_counter() - began,
         learned=learned,
     )

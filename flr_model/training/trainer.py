@@ -31,6 +31,7 @@ from flr_model.progress import Progress
 from flr_model.training.checkpoints import CheckpointedTrainer, CheckpointSeal
 from flr_model.training.learner import Learner
 from flr_model.training.reporter import BEST, ProgressReporter
+from flr_model.training.tracking import Tracking
 
 RESIDUAL_DECAY = 0.1
 """Weight decay of the items' residuals: single items have few rows to learn from."""
@@ -139,6 +140,8 @@ class StageTrainer(CheckpointedTrainer):
         schedule: length and steps.
         folder: for checkpoints.
         progress: is told of every step.
+        tracking: where its figures go besides.
+        stage: its name there.
     """
 
     def __init__(
@@ -151,6 +154,8 @@ class StageTrainer(CheckpointedTrainer):
         schedule: Schedule,
         folder: Path,
         progress: Progress,
+        tracking: Tracking = Tracking(),
+        stage: str = "head",
     ) -> None:
         def collate(numbers: list[int]) -> dict[str, NamedTuple]:
             return {"batch": samples.batch(np.asarray(numbers, np.int64))}
@@ -165,7 +170,7 @@ class StageTrainer(CheckpointedTrainer):
             callbacks.append(EarlyStoppingCallback(schedule.patience))
         super().__init__(
             model=objective,
-            args=_arguments(schedule, folder, validating=validate is not None),
+            args=_arguments(schedule, folder, tracking.arguments(stage), validating=validate is not None),
             train_dataset=Numbers(samples.n),
             eval_dataset=Numbers(0) if validate is not None else None,  # `evaluate` ranks rows of its own
             data_collator=collate,
@@ -207,7 +212,7 @@ class StageTrainer(CheckpointedTrainer):
             super().run(resume=resume)
 
 
-def _arguments(schedule: Schedule, folder: Path, *, validating: bool) -> TrainingArguments:
+def _arguments(schedule: Schedule, folder: Path, tracking: dict[str, Any], *, validating: bool) -> TrainingArguments:
     cuda = torch.cuda.is_available()
     precision = schedule.precision
     if precision == "auto":
@@ -232,12 +237,12 @@ def _arguments(schedule: Schedule, folder: Path, *, validating: bool) -> Trainin
         metric_for_best_model=BEST if validating else None,
         greater_is_better=True if validating else None,
         logging_steps=10,
-        report_to=[],
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=cuda,
         disable_tqdm=True,
         label_names=[],
+        **tracking,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs go through `accelerate launch`, never DataParallel
     return arguments

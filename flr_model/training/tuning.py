@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from flr_model.assets.wheels import ASSETS
+from flr_model.cache import cache_folder
+from flr_model.config import BACKBONE
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ConfigError, MissingExtraError
 from flr_model.nn.head import Head
@@ -17,6 +20,9 @@ LORA_ROWS = 1_000_000
 
 DENSE_ROWS = 10
 """From so many training rows an item on, sequences teach the trunk something (docs/results.md)."""
+
+SENTENCE_ENCODER = "minilm"
+"""Reads titles beside the backbone unless something else is asked for."""
 
 MANY_ROWS = 20
 """Users with more rows than this on average are learned by heart in a second pass (docs/results.md)."""
@@ -44,18 +50,27 @@ def choose_tuning(
     return "frozen" if n_rows < LORA_ROWS else "lora"
 
 
-def choose_epochs(asked: int | None, tuning: str, rows: HistoryRows) -> int:
-    """Resolve None, ``auto``, by what learned before and the rows a user has (docs/method.md, "How long").
-
-    Args:
-        asked: passes, or None.
-        tuning: as `choose_tuning` resolved it.
-        rows: to train on.
-    """
+def choose_epochs(asked: int | None, rows: HistoryRows) -> int:
+    """Resolve None, ``auto``, by the mean number of rows a user has (docs/method.md, "How long")."""
     if asked is not None:
         return asked
-    many = len(rows) > MANY_ROWS * len(set(rows.user_id.tolist()))
-    return FEW_PASSES if many or tuning == "sequences" else PASSES
+    return FEW_PASSES if len(rows) > MANY_ROWS * len(set(rows.user_id.tolist())) else PASSES
+
+
+def choose_readers(asked: str | None) -> str:
+    """Resolve None, ``auto``: a sentence encoder helps, but only ``flr fetch`` brings one."""
+    if asked is not None:
+        return asked
+    if ASSETS[SENTENCE_ENCODER].folder(cache_folder()).exists():  # a damaged one is refused when it is loaded
+        return f"{BACKBONE},{SENTENCE_ENCODER}"
+    logger.warning(
+        "titles are read by the backbone alone, since %s was not fetched: `flr fetch %s` before training makes better "
+        "recommendations; `--item-readers %s` accepts it",
+        SENTENCE_ENCODER,
+        SENTENCE_ENCODER,
+        BACKBONE,
+    )
+    return BACKBONE
 
 
 def tune(model: FactorizedModel, tuning: str, lora_rank: int) -> None:

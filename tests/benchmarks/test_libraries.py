@@ -6,7 +6,6 @@ import pytest
 from flr_model.data.histories import HistoryRows
 
 pytest.importorskip("recbole")
-pytest.importorskip("implicit")
 
 N_ITEMS = 6
 TRAIN = HistoryRows.from_lists(
@@ -18,17 +17,13 @@ ROWS = HistoryRows.from_lists([[0, 1], [3, 4], [1]])
 def fit(method, **setting):
     import libraries
 
-    if method == "ease":
-        return libraries.fit_ease(TRAIN, N_ITEMS, {"reg_weight": 1.0})
-    if method == "als":
-        return libraries.fit_als(TRAIN, N_ITEMS, {"factors": 4}, seed=0)
     quiet = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "dropout_prob": 0.0, "learning_rate": 0.01}
     return libraries.fit_sequential(
         method, TRAIN, N_ITEMS, quiet, seed=0, patience=10, validate=lambda scorer: float(scorer.scores(ROWS)[0, 2])
     )
 
 
-@pytest.fixture(scope="module", params=["ease", "als", "gru4rec", "sasrec"])
+@pytest.fixture(scope="module", params=["gru4rec", "sasrec"])
 def scorer(request):
     return fit(request.param)
 

@@ -37,6 +37,21 @@ def test_incomplete_bundle_names_what_is_missing(folder):
         Bundle.open(folder)
 
 
+def test_every_reader_of_titles_has_its_files(folder):
+    """Also where the manifest does not list them: they are opened as late as the first new title comes."""
+    model = {"n_factors": 2, "item_readers": "backbone,encoder"}
+    reseal(folder, settings={"model": model})
+    with pytest.raises(ArtifactError, match=r"lacks item_encoder_1\.onnx, item_tokenizer_1\.json"):
+        Bundle.open(folder)
+    for name in ("item_encoder_1.onnx", "item_tokenizer_1.json"):
+        (folder / name).write_bytes(b"-")
+    reseal(folder)
+    assert Bundle.open(folder).model.readers == ("backbone", "encoder")
+    (folder / "item_tokenizer_1.json").unlink()
+    with pytest.raises(ArtifactError, match=r"lacks item_tokenizer_1\.json"):
+        Bundle.open(folder)
+
+
 def test_folder_of_another_kind_is_refused(folder):
     Manifest("dataset").write(folder)
     with pytest.raises(ArtifactError, match="expected a bundle, got a dataset"):

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from flr_cli import console
 from flr_model.errors import DataError
+from flr_model.steering import clean
 
 pytestmark = pytest.mark.fault("terminal")
 
@@ -33,7 +34,7 @@ def test_nothing_that_is_printed_steers_the_terminal(capsys):
 
 @pytest.mark.parametrize("text", ["Amélie (2001) 东京", "👩\u200d🔬", "two\nlines", "[bold]no markup[/bold]"])
 def test_other_text_stays(text, capsys):
-    assert console.clean(text) == text
+    assert clean(text) == text
     console.line(text)
     assert capsys.readouterr().out == text + "\n"
 

@@ -1,9 +1,13 @@
 import json
+import platform
 import re
 import subprocess
 import sys
+from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 
+import flr
 from flr_cli.app import main
 from flr_cli.commands.doctor import PACKAGES, examine
 from flr_model.config_io import tomllib
@@ -46,3 +50,30 @@ def test_the_packages_are_those_of_the_project():
     for extra, packages in PACKAGES.items():
         names = {re.split(r"[<>=;\[ ]", requirement)[0] for requirement in declared[extra]}
         assert set(packages) == names - {"tomli"}
+
+
+def test_a_folder_tells_when_how_and_with_what_it_was_made(tmp_path, tiny_raw, capsys):
+    files = ["--interactions", str(tiny_raw / "interactions.csv"), "--items", str(tiny_raw / "items.csv")]
+    words = ["prepare", *files, "--out", str(tmp_path / "my data"), "--quiet"]
+    began = datetime.now(timezone.utc).replace(microsecond=0)
+    assert main(words) == 0
+    assert main(["doctor", str(tmp_path / "my data"), "--json"]) == 0
+    made = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert made["command"] == ["flr", *words]
+    assert began <= datetime.fromisoformat(made["at"]) <= datetime.now(timezone.utc)
+    assert 0 <= made["seconds"] < 60
+    assert made["python"] == platform.python_version()
+    assert made["libraries"]["pandas"] == metadata.version("pandas")
+    assert made["device"]
+    assert main(["doctor", str(tmp_path / "my data")]) == 0
+    assert f"made by: flr prepare {' '.join(files)} --out '{tmp_path}/my data' --quiet\n" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_damaged_is_no_folder_to_tell_of(tmp_path, tiny_raw, capsys):
+    files = {"interactions": tiny_raw / "interactions.csv", "items": tiny_raw / "items.csv"}
+    flr.prepare(tmp_path / "data", **files)
+    assert main(["doctor", str(tmp_path / "data")]) == 0
+    assert "made by: " in capsys.readouterr().out
+    (tmp_path / "data" / "items.parquet").write_bytes(b"")
+    assert main(["doctor", str(tmp_path / "data")]) == 3
+    assert "items.parquet is damaged" in capsys.readouterr().err

@@ -137,3 +137,11 @@ def test_columns_are_those_that_the_bundle_remembers_or_flags_name(flr, bundle):
     content = open_folder(bundle, "bundle").content
     reseal(bundle, content={**content, "reading": {"interactions": remembered}})
     assert explained(flr(text, "--user", "u", "--json"))["user_id"] == "u"
+
+
+def test_a_run_in_place_of_a_bundle_is_answered_with_the_export(tiny_run, tiny_raw, capsys):
+    code = main(["explain", str(tiny_run), "--user", "u0", "--histories", str(tiny_raw / "interactions.csv")])
+    assert code == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "expected a bundle, got a run" in said
+    assert f"flr export {tiny_run} --onnx --out bundle" in said

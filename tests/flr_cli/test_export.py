@@ -60,4 +60,4 @@ def test_without_the_exporter_the_extra_is_named(tiny_run, tmp_path, monkeypatch
     monkeypatch.delitem(sys.modules, "flr_export.building.graphs", raising=False)
     monkeypatch.setitem(sys.modules, "optimum", None)
     assert main(["export", str(tiny_run), "--out", str(tmp_path / "b")]) == 1
-    assert "flr[train]" in capsys.readouterr().err
+    assert '[train]"' in capsys.readouterr().err

@@ -57,16 +57,19 @@ OPTIONS = {
     "guidance tuning epochs batch_size seed max_steps patience valid_rows sequence_epochs forecast "
     "lora_rank backbone_learning_rate learning_rate residual_learning_rate reasoner_learning_rate "
     "scalar_learning_rate weight_decay warmup_steps grad_accumulation orthogonality diversity sparsity title_softmax "
-    "full_softmax_items negatives precision title_precision",
+    "full_softmax_items negatives precision title_precision report_to",
     "align": "run out data epochs max_rows batch_size learning_rate seed policy reward advantage group_size noise "
-    "clip_low clip_high kl refresh_steps max_steps valid_rows warmup_steps cache_mb",
-    "eval": "segment source data out split match allow_seen max_rows guidance batch_size bootstrap seed",
+    "clip_low clip_high kl refresh_steps max_steps valid_rows warmup_steps cache_mb report_to",
+    "update": "source interactions out items data data_out held_out max_rows epochs rate seed max_loss",
+    "eval": f"source data against recs out {FILES} segment split match allow_seen baselines max_rows guidance "
+    "batch_size bootstrap seed",
     "export": "run out onnx data precision guidance tolerance max_ndcg_loss min_overlap max_size",
     "score": f"bundle histories out items candidates only_items exclude_items {FILES} form shards resume top_k "
-    "boost max_per allow_seen strict index threads batch_size",
+    "boost max_per allow_seen fallback escape_formulas strict index threads batch_size",
     "explain": f"bundle user histories item {FILES} form top_k",
+    "report": "sources html split data",
     "init": "out",
-    "doctor": "",
+    "doctor": "folder",
 }
 
 
@@ -150,3 +153,15 @@ def test_title_settings_of_a_file_need_the_title_decoder(tmp_path, capsys):
     assert main(words) == 2
     assert "[title] are for --decoder title" in capsys.readouterr().err
     assert main([*words, "--decoder", "title"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("train --decoder ", ["catalog", "title"]), ("align --advantage g", ["group"]), ("fetch mini", ["minilm"])],
+)
+def test_a_shell_is_offered_the_choices(words, offered, monkeypatch, capsys):
+    monkeypatch.setenv("_FLR_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"flr {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" "))))
+    assert main([]) == 0
+    assert capsys.readouterr().out.split() == offered

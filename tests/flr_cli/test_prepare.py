@@ -46,7 +46,7 @@ def _fails(place, capsys, *said, code=3, extra=()):
 def test_prepare_writes_a_dataset_and_says_what_is_next(place, capsys):
     assert _prepare("--overwrite") == 0
     streams = capsys.readouterr()
-    assert set(_state(place / "data")) == {"manifest.json", *DATASET.files, "report.json"}
+    assert set(_state(place / "data")) == {"manifest.json", *DATASET.files, "interactions.parquet", "report.json"}
     assert "interactions" in streams.out
     assert "flr train data --out" in streams.err
     assert "Title 0 -> Title 2" in streams.err

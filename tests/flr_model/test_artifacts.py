@@ -48,7 +48,23 @@ def test_a_manifest_survives_writing_and_reading(dataset):
 def test_a_folder_of_another_kind_is_refused_with_the_command_that_makes_the_right_one(dataset):
     with pytest.raises(ArtifactError, match="expected a run or bundle, got a dataset") as caught:
         open_folder(dataset, "run", "bundle")
-    assert "flr train" in caught.value.hint
+    assert caught.value.hint == f"go on with `flr train {dataset} --out run`"
+
+
+def test_the_way_to_the_wanted_kind_is_said_with_the_own_paths(dataset, tmp_path):
+    with pytest.raises(ArtifactError, match="expected a bundle, got a dataset") as caught:
+        open_folder(dataset, "bundle")
+    way = f"go on with `flr train {dataset} --out run`, then `flr export run --onnx --out bundle`"
+    assert caught.value.hint == way
+    run = tmp_path / "my run"
+    run.mkdir()
+    Manifest("run", content={"dataset": str(dataset)}, source=str(dataset)).write(run)
+    with pytest.raises(ArtifactError, match="expected a bundle, got a run") as caught:
+        open_folder(run, "bundle")
+    assert caught.value.hint == f"go on with `flr export '{run}' --onnx --out bundle`"
+    with pytest.raises(ArtifactError, match="expected a dataset, got a run") as caught:
+        open_folder(run, "dataset")
+    assert f"it was made of {dataset}" in caught.value.hint
 
 
 def test_missing_files_are_named_with_the_command_that_writes_them(dataset):

@@ -95,7 +95,7 @@ def test_settings_that_know_no_auto_refuse_it():
 
 
 def test_the_title_decoder_has_a_table_of_its_own(tmp_path):
-    model = ModelConfig(decoder="title", title=TitleConfig(beams=3, guidance=0.5))
+    model = ModelConfig(item_readers="backbone", decoder="title", title=TitleConfig(beams=3, guidance=0.5))
     text = dump_toml([model, TrainConfig()])
     assert "[title]\nprompt = " in text
     assert model_config(read_tables(write(tmp_path, text))) == model
@@ -120,6 +120,12 @@ def test_what_was_saved_before_there_were_readers_was_read_by_the_backbone():
         "minilm",
         "backbone",
     )
+
+
+@pytest.mark.parametrize("left", [{"item_readers": "auto"}, {"n_factors": "auto"}])
+def test_saved_settings_are_those_of_a_model_that_was_built(left):
+    with pytest.raises(ConfigError, match="leaves item_readers or n_factors to a training"):
+        model_config({"model": left})
 
 
 def test_settings_without_a_model_are_refused():

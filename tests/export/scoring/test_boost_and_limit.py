@@ -2,6 +2,8 @@ import csv
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flr_export.scoring.most_per import MostPer
@@ -10,6 +12,8 @@ from flr_export.scoring.score import score_file
 from flr_model.config import ScoreConfig
 from flr_model.data.catalog import Catalog, MoreOfItems
 from flr_model.errors import ConfigError, DataError
+from flr_model.files.ids import read_factors
+from flr_model.files.reading import Reading
 from tests.export.scoring.test_index import Nearest
 from tests.export.toy import IDS, TITLES, toy_recommender
 
@@ -66,8 +70,12 @@ def test_a_boost_multiplies_the_score_and_orders_by_it(run, monkeypatch, block):
     ("boost", "message"),
     [
         ("item_id,price\nb,3\n", "no column of factors; its columns are 'item_id', 'price'"),
-        ("item_id,factor\nb,0\n", "a factor that is no positive number"),
-        ("item_id,factor\nb,much\n", "a factor that is no positive number"),
+        ("item_id,weight,factor\nb,3,2\n", "several columns of factors; its columns are 'item_id', 'weight', 'factor'"),
+        ("item_id,factor,factor\nb,3,2\n", "several columns of factors"),
+        *(
+            (f"item_id,factor\nb,{cell}\n", "a factor that is no number from 1e-09 to 1e[+]09")
+            for cell in ("0", "-1", "much", "nan", "inf", "1e300", "1e-300", "1_000", "150%", "")
+        ),
         ("item_id,factor\nb,2\nb,3\n", "an item id again"),
         ("item_id,factor\nz,2\n", r"\(--boost\): none of its ids is known"),
         ("colour,factor\nz,2\n", "no item_id column"),
@@ -124,7 +132,22 @@ def test_a_limit_and_an_index_exclude_each_other(run):
         run(recommender=shop(Nearest()), index="ann", most_per=MostPer("category", 1))
 
 
-@pytest.mark.parametrize("text", ["category", "=2", "category=0", "category=x", "category=-1"])
+def test_a_column_of_yes_and_no_is_no_column_of_factors(tmp_path):
+    pq.write_table(pa.table({"item_id": ["b"], "factor": [True]}), tmp_path / "boost.parquet")
+    with pytest.raises(DataError, match="a factor that is no number"):
+        read_factors(tmp_path / "boost.parquet", Reading())
+
+
+def test_a_limit_on_an_empty_column_is_said_to_limit_nothing(run, caplog):
+    recommender = toy_recommender()
+    recommender.catalog = Catalog(IDS, TITLES, MoreOfItems(None, {"brand": np.full(6, "", object)}))
+    assert run(recommender=recommender, most_per=MostPer("brand", 1)) == run()
+    assert "brand is empty for every item" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["category", "=2", "category=0", "category=x", "category=-1", "category=\u00b2", "category=" + "9" * 5000]
+)
 def test_a_limit_is_a_column_and_a_number(text):
     with pytest.raises(ConfigError, match="--max-per is"):
         MostPer.parse(text)

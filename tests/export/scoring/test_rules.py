@@ -120,12 +120,12 @@ def test_an_index_that_would_miss_what_is_left_is_not_used(run, caplog, monkeypa
 
 
 def test_new_items_without_the_columns_of_the_item_text_are_warned_of(tmp_path, caplog):
-    from flr_export.scoring.score import _read_items, _with_new_items
+    from flr_export.scoring.new_items import read_new_items, with_new_items
     from flr_model.files.reading import Reading
 
     (tmp_path / "items.csv").write_text("item_id,title,brand\nx,even new,odd\n")
-    read = _read_items(tmp_path / "items.csv", Reading(item_text="{title} {brand} {size}"), toy_recommender())
-    wider = _with_new_items(toy_recommender(), read)
+    read = read_new_items(tmp_path / "items.csv", Reading(item_text="{title} {brand} {size}"), toy_recommender())
+    wider = with_new_items(toy_recommender(), read)
     assert wider.catalog.texts[-1] == "even new odd"
     assert wider.vectors[-1].tolist() == [1, 1]
     assert "no column size, of which the bundle's item texts are made" in caplog.text

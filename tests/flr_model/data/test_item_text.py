@@ -29,7 +29,7 @@ def test_an_empty_value_goes_with_its_punctuation(template, cells, text):
     assert ItemText(template).of(["Kite"], {name: [cell] for name, cell in cells.items()}) == [text]
 
 
-@pytest.mark.parametrize("template", ["no place", "{title", "{title}} x", ""])
+@pytest.mark.parametrize("template", ["no place", "{title", "{title}} x", "", "{title}\0", "{title}\n{brand}"])
 def test_a_template_without_sense_is_refused(template):
     with pytest.raises(ConfigError, match="--item-text"):
         ItemText(template)
@@ -86,6 +86,25 @@ def test_unknown_placeholders_are_refused_with_the_known_ones(shop):
     assert not (shop / "data").exists()
 
 
+def test_columns_that_differ_in_case_alone_are_told_apart(shop):
+    (shop / "items.csv").write_text(
+        "item_id,title,Brand,brand,none\ni0,Kite,Acme,acme & sons,\ni1,Pan,,x,\ni2,Cup,,,\n"
+    )
+    catalog = prepared(shop, item_text="{title} {Brand} {brand}").catalog
+    assert catalog.texts.tolist() == ["Kite Acme acme & sons", "Pan x", "Cup"]
+    assert catalog.detail("brand", "--max-per").tolist() == ["acme & sons", "x", ""]
+    with pytest.raises(ConfigError, match=r"\{BRAND\}, but no such column, or several"):
+        prepared(shop, item_text="{title} {BRAND}")
+    with pytest.raises(DataError, match="--max-per: the items have several columns 'BRAND'"):
+        catalog.detail("BRAND", "--max-per")
+
+
+def test_a_column_that_says_nothing_is_named(shop, caplog):
+    (shop / "items.csv").write_text("item_id,title,none\ni0,Kite,\ni1,Pan,\ni2,Cup,\n")
+    assert prepared(shop, item_text="{title} {None}").catalog.texts.tolist() == ["Kite", "Pan", "Cup"]
+    assert "empty for every item, so that --item-text lacks it: none" in caplog.text
+
+
 def test_columns_of_orders_are_kept_where_they_say_something_of_the_item(tmp_path):
     lines = [f"u{n // 3};i{n % 3};T{n % 3};2024-01-{n % 28 + 1:02d};c{n % 3};{n}.5" for n in range(60)]
     (tmp_path / "orders.csv").write_text("customer_no;sku;product_name;ordered_at;category;price\n" + "\n".join(lines))
@@ -99,11 +118,11 @@ def test_columns_of_orders_are_kept_where_they_say_something_of_the_item(tmp_pat
 def test_more_items_keep_their_texts_and_details(tmp_path):
     more = MoreOfItems(np.asarray(["A x"], object), {"brand": np.asarray(["x"], object)})
     catalog = Catalog(np.asarray(["a"], object), np.asarray(["A"], object), more)
-    larger = catalog.extended(["b"], ["B"])
+    larger = catalog.extended(["b"], ["B"]).extended(["c"], ["C"], MoreOfItems(None, {"Brand": np.asarray(["y"])}))
     larger.write(tmp_path / "items.parquet")
     again = Catalog.read(tmp_path / "items.parquet")
-    assert again.texts.tolist() == ["A x", "B"]
-    assert again.more.details["brand"].tolist() == ["x", ""]
+    assert again.texts.tolist() == ["A x", "B", "C"]
+    assert again.more.details["brand"].tolist() == ["x", "", "y"]
 
 
 def test_the_model_reads_the_text(shop, tiny_backbone):

@@ -1,7 +1,7 @@
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from flr_model.artifacts import Manifest
@@ -12,11 +12,12 @@ from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError, DataError
 from flr_model.evaluation import metrics
 from flr_model.evaluation.evaluate import evaluate, evaluate_with_baselines
+from flr_model.evaluation.tuned import FITS, GRIDS
+from flr_model.evaluation.validation import validator
 from flr_model.ranking.candidates import EVERYTHING
 from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.recommender import UserStates
-from flr_model.writing import FILE, claim
-from tests.builders import no_evidence
+from tests.builders import catalog_of, no_evidence
 
 TRAIN = HistoryRows.from_lists([[0], [1]], target=[1, 2])
 CONFIG = EvalConfig(bootstrap=20)
@@ -132,30 +133,51 @@ def test_report_puts_both_baselines_beside_the_model(dataset):
     assert body["metrics"]["HR@1"] == 0.5
     assert list(body["baselines"]) == ["pop", "cooc"]
     assert all(list(metrics) == list(body["metrics"]) for metrics in body["baselines"].values())
-    assert set(body["differences"]["pop"]["NDCG@10"]) == {"mean", "low", "high"}
+    assert set(body["differences"]["pop"]) == {"HR@10", "NDCG@10"}
+    assert set(body["differences"]["pop"]["NDCG@10"]) == {"mean", "low", "high", "relative"}
     assert body["diagnostics"]["factor_usage"] == [1.0]
     assert body["protocol"] | {"rows": 2, "candidates": 4, "split": "test", "match": "id"} == body["protocol"]
 
 
-def test_report_writes_the_rank_of_every_row(dataset, tmp_path):
-    report = evaluate_with_baselines(recommender(dataset.catalog), dataset, CONFIG)
-    with claim(tmp_path / "ranks.parquet", FILE) as place:
-        report.write_ranks(place)
-    table = pd.read_parquet(tmp_path / "ranks.parquet")
-    assert list(table) == ["user_id", "history_length", "target", "rank_model", "rank_pop", "rank_cooc"]
-    assert table.rank_model.tolist() == [0, 2]
-
-
-def test_a_target_that_is_no_candidate_has_no_rank(dataset, tmp_path):
-    report = evaluate_with_baselines(recommender(dataset.catalog), dataset, CONFIG)
-    report = replace(report, model=replace(report.model, ranks=np.asarray([3, metrics.MISS])))
-    with claim(tmp_path / "ranks.parquet", FILE) as place:
-        report.write_ranks(place)
-    written = pd.read_parquet(tmp_path / "ranks.parquet").rank_model
-    assert written[0] == 3
-    assert written.isna().tolist() == [False, True]
+def test_further_baselines_are_fitted_on_the_training_rows_and_tuned_on_the_validation_rows(dataset):
+    pytest.importorskip("implicit")
+    config = replace(CONFIG, baselines="ease,pop,itemknn,als")
+    report = evaluate_with_baselines(recommender(dataset.catalog), dataset, config)
+    assert list(report.baselines) == ["ease", "pop", "itemknn", "als"]
+    assert report.about["ease"]["settings_tried"] == len(GRIDS["ease"])
+    assert set(report.about) == {"ease", "itemknn", "als"}
+    valid = dataset.rows("valid")
+    alone = {
+        weight: evaluate(
+            FITS["ease"](dataset.rows("train"), len(dataset.catalog), reg_weight=weight),
+            valid, train=dataset.rows("train"), catalog=dataset.catalog, config=config,
+        ).metrics["NDCG@10"]
+        for weight in (setting["reg_weight"] for setting in GRIDS["ease"])
+    }  # fmt: skip
+    assert report.about["ease"]["valid_ndcg@10"] == round(max(alone.values()), 4)
+    assert alone[report.about["ease"]["reg_weight"]] == max(alone.values())
 
 
 def test_a_model_of_other_items_is_refused(dataset):
     with pytest.raises(ArtifactError, match="3 of the dataset's are unknown"):
         evaluate_with_baselines(recommender(catalog("a")), dataset, CONFIG)
+
+
+def test_validation_while_training_counts_its_rows():
+    class Counted:
+        def __init__(self):
+            self.told = []
+
+        @contextmanager
+        def task(self, total, unit):
+            self.told.append([unit, total, 0])
+            yield self
+
+        def advance(self, amount, **_):
+            self.told[-1][2] += amount
+
+    rows, counted = HistoryRows.from_lists([[0], [1], [2]], target=[1, 2, 3]), Counted()
+    fixed = FixedScores(4, 3, 2, 1)
+    fixed.catalog = catalog_of(["a", "b", "c", "d"])
+    validator(lambda: fixed, rows, progress=counted)()
+    assert counted.told == [["validation rows", 3, 3]]

@@ -46,6 +46,7 @@ def test_mrr_is_one_over_the_place():
 
 def test_means_names_every_metric_at_every_cut_off():
     names = [f"{name}@{k}" for name in ("HR", "NDCG", "MRR") for k in (1, 5, 10, 20)]
+    names = [name for name in names if name not in ("NDCG@1", "MRR@1")]  # which are HR@1
     assert list(metrics.means(ranks(0))) == names
 
 

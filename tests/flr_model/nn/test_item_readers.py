@@ -122,6 +122,7 @@ def test_an_encoder_without_modules_is_pooled_by_the_mean(tmp_path):
     [
         (["Transformer", "Dense"], {}, "not known: Dense"),
         (["Transformer", "Pooling"], {"pooling_mode_max_tokens": True}, "pools by max"),
+        (["Transformer", "Pooling"], {"pooling_mode_cls_token": False}, "pools by nothing"),
         (["Transformer", "Pooling"], {"pooling_mode_max_tokens": True, "pooling_mode_cls_token": True}, "max and cls"),
     ],
 )
@@ -134,9 +135,22 @@ def test_what_an_encoder_does_besides_is_refused(tmp_path, modules, pooling, sai
         Pooling.read(str(tmp_path))
 
 
-def test_damaged_modules_are_named(tmp_path):
-    (tmp_path / "modules.json").write_text("{")
-    with pytest.raises(ArtifactError, match=r"has a modules\.json that cannot be read"):
+@pytest.mark.fault("damaged")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", r"has a modules\.json that cannot be read"),
+        ("{}", r"has a modules\.json of another form"),
+        ("[1]", r"has a modules\.json of another form"),
+        ('[{"path": "1_Pooling"}]', r"has a modules\.json of another form"),
+        ('[{"type": "Pooling", "path": "1_Pooling"}]', r"lacks 1_Pooling/config\.json, which its modules\.json names"),
+        ('[{"type": "Pooling"}]', "lacks None/config"),
+    ],
+)
+def test_damaged_modules_are_named(tmp_path, content, said):
+    """Half an encoder must not be read as one that takes the mean."""
+    (tmp_path / "modules.json").write_text(content)
+    with pytest.raises(ArtifactError, match=said):
         Pooling.read(str(tmp_path))
 
 

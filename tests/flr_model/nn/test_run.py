@@ -58,6 +58,28 @@ def test_vectors_that_do_not_fit_are_refused_before_memory_is_taken(run):
         load_run(run)
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_sentence_encoder_that_is_damaged_or_gone_is_named(
+    tiny_dataset, tiny_backbone, tiny_sentence_encoder, tmp_path, sealed
+):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    model = tiny_model(tiny_backbone, item_readers=f"backbone,{tiny_sentence_encoder}")
+    train(tiny_dataset, whole, model=model, train=tiny_train(max_steps=1))
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "1_Pooling/config.json"):
+        shutil.copytree(whole, run)
+        path = run / "item_reader_1" / name
+        content = path.read_bytes()
+        for damaged in (None, b"", content[: len(content) // 2]):
+            path.unlink(missing_ok=True)  # not written into: it may be the encoder's own file
+            if damaged is not None:
+                path.write_bytes(damaged)
+            if sealed:
+                reseal(run)
+            with pytest.raises(ArtifactError, match="item_reader_1"):
+                load_run(run)
+        shutil.rmtree(run)
+
+
 def test_a_run_that_writes_titles_needs_their_tree(tiny_title_run, tmp_path):
     run = shutil.copytree(tiny_title_run, tmp_path / "run")
     (run / "title_tree.npz").unlink()

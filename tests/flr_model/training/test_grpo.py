@@ -194,7 +194,7 @@ def test_a_policy_that_the_decoder_lacks_is_refused(tiny_title_run, tmp_path):
 @pytest.mark.parametrize("reward", ["logprob", "ndcg"])
 @pytest.mark.parametrize("advantage", ["batch", "popularity", "group"])
 def test_alignment_that_does_harm_is_undone(tiny_run, tmp_path, caplog, reward, advantage):
-    ruinous = settings(learning_rate=3.0, reward=reward, advantage=advantage)
+    ruinous = settings(learning_rate=100.0, reward=reward, advantage=advantage)
     report = align(tiny_run, tmp_path / "run", align=ruinous)
     assert report.after["NDCG@10"] < report.before["NDCG@10"]
     assert report.kept == "sft"

@@ -29,8 +29,9 @@ class StopAfter:
 
     @contextmanager
     def task(self, total, unit):
-        self.unit = unit
+        before, self.unit = self.unit, unit
         yield self
+        self.unit = before
 
     def advance(self, amount, **figures):
         if self.unit == self.kind:

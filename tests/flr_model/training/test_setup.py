@@ -1,5 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
+from flr_model.assets.wheels import ASSETS
+from flr_model.errors import ArtifactError
 from flr_model.training.setup import set_up
 from tests.builders import tiny_model, tiny_train
 
@@ -8,3 +12,16 @@ from tests.builders import tiny_model, tiny_train
 def test_titles_that_are_cut_are_counted(tiny_dataset, tiny_backbone, caplog, title_tokens, said):
     set_up(tiny_dataset, tiny_model(tiny_backbone, title_tokens=title_tokens), tiny_train())
     assert ("60 titles longer than 2 tokens of backbone" in caplog.text) == said
+
+
+def test_the_backbone_alone_reads_titles_where_no_sentence_encoder_was_fetched(
+    tiny_dataset, tiny_backbone, tmp_path, monkeypatch, caplog
+):
+    """A training with a backbone of one's own asks for nothing else; what it goes without is said, and kept."""
+    monkeypatch.setenv("FLR_CACHE", str(tmp_path))
+    model = replace(tiny_model(tiny_backbone), item_readers=None)
+    assert set_up(tiny_dataset, model, tiny_train()).recommender.config.readers == ("backbone",)
+    assert "minilm was not fetched" in caplog.text
+    ASSETS["minilm"].folder(tmp_path).mkdir()  # half a copy
+    with pytest.raises(ArtifactError, match="minilm is not in the cache"):
+        set_up(tiny_dataset, model, tiny_train())

@@ -1,0 +1,1 @@
+"""The report of a run for people: one HTML file, drawn from its saved evaluation."""
