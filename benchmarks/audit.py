@@ -69,8 +69,9 @@ def metrics_agree(raw: pd.DataFrame, bundle: Path, folder: Path) -> bool:
     found = pd.read_csv(recs, dtype={"user_id": str, "item_id": str})
     found["score"] = -found["rank"].astype(float)
     targets = raw.loc[raw.from_last == 0, ["user_id", "item_id"]].assign(relevance=1)
-    qrels = Qrels.from_df(targets, q_id_col="user_id", doc_id_col="item_id", score_col="relevance")
-    run = Run.from_df(found, q_id_col="user_id", doc_id_col="item_id", score_col="score")
+    ids = {"user_id": object, "item_id": object}  # ranx takes no other type of text
+    qrels = Qrels.from_df(targets.astype(ids), q_id_col="user_id", doc_id_col="item_id", score_col="relevance")
+    run = Run.from_df(found.astype(ids), q_id_col="user_id", doc_id_col="item_id", score_col="score")
     judged = evaluate(qrels, run, list(RANX), make_comparable=True)
     own = json.loads(flr("eval", str(bundle), "--json", "--quiet").output)["metrics"]
     return show_agreement("metrics of the test rows", {ours: (judged[name], own[ours]) for name, ours in RANX.items()})
