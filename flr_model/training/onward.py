@@ -21,6 +21,9 @@ from flr_model.training.trainer import Rates, Samples, Schedule, StageTrainer, r
 SHARE = 10
 """Training goes over one in so many of the rows that the run's training would, unless it is told."""
 
+WARMUP = 10
+"""At most one in so many of the steps warms up."""
+
 LEARNS = ("item_maps", "item_residuals", "reasoner", "scalars")
 """Groups of parameters that go on; the trunk and the map into it stay."""
 
@@ -65,7 +68,7 @@ def go_on(
         Schedule.of(train),
         epochs=config.epochs,
         max_steps=None,
-        warmup_steps=min(train.warmup_steps, steps // SHARE),
+        warmup_steps=min(train.warmup_steps, steps // WARMUP),
         patience=None,
         seed=config.seed,
     )
