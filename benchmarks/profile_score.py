@@ -86,7 +86,7 @@ def explained(
     """Take recommendations apart, as `CatalogRecommender.recommend` does."""
     shares = mixture.shares(best.items)
     parts = Parts.of(recommender.evidence, mixture, states, rows, best.items)
-    return Ranking(best.items, best.scores, shares, parts.counted(shares), parts.because(shares))
+    return Ranking(best.items, best.scores, shares, parts.counted(shares), parts.because(parts.carried(shares)))
 
 
 def network(bundle: Path, recommender: CatalogRecommender, rows: HistoryRows) -> collections.Counter[str]:

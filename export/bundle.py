@@ -13,7 +13,6 @@ from flr_model.config_io import model_config
 from flr_model.errors import ArtifactError, ConfigError
 
 TITLE_STEP, TITLE_TREE, TITLE_HEAD = "title_step.onnx", "title_tree.npz", "title_head.npy"
-TITLE_RECENCY = "title_recency.npz"
 """What a bundle of the `title` decoder has besides: the graph of one step, the prefix tree, the output embeddings."""
 
 AGAIN = BUNDLE.again

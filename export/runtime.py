@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flr_export.bundle import AGAIN, TITLE_HEAD, TITLE_RECENCY, TITLE_STEP, TITLE_TREE, Bundle
+from flr_export.bundle import AGAIN, TITLE_HEAD, TITLE_STEP, TITLE_TREE, Bundle
 from flr_export.item_encoder import TOKENIZER, OnnxItemEncoder
 from flr_export.sessions import on_gpu, open_session, run
 from flr_model.arrays import Floats, Ints
@@ -25,9 +25,9 @@ from flr_model.errors import ArtifactError, ConfigError
 from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.item_table import ItemTable
-from flr_model.ranking.lags import PaddedHistories, RecencyWeights
+from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.recommender import Recommender, UserStates
-from flr_model.titles.recommender import TitleRecommender, prompted_states
+from flr_model.titles.recommender import TitleRecommender
 from flr_model.titles.search import Prompted
 from flr_model.titles.tokens import TextBatch, TextHistories, TitleTokenizer, reader_tokenizer
 from flr_model.titles.tree import TitleTree
@@ -65,7 +65,7 @@ class OnnxReader:
 
     def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
         """Read B histories (see `flr_model.ranking.recommender.Reader`)."""
-        return UserStates(*run(self._reader, ("queries", *SHOWN), self.feeds(histories, vectors, titles)))
+        return UserStates(*run(self._reader, READ, self.feeds(histories, vectors, titles)))
 
     def feeds(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Make the graph's inputs of B histories."""
@@ -105,6 +105,10 @@ class OnnxWriter(OnnxReader):
 
     def __init__(self, reader: Path, model: ModelConfig, *, threads: int = 0) -> None:
         super().__init__(reader, model, threads=threads)
+        if missing := set(READ) - {node.name for node in self._reader.get_outputs()}:
+            raise ArtifactError(
+                f"{reader} was made by another version of flr: it lacks {', '.join(missing)}", hint=AGAIN
+            )
         self._step = open_session(reader.parent / TITLE_STEP, threads=threads, arena=False)
         head = reader.parent / TITLE_HEAD
         with reading(head, AGAIN):
@@ -119,15 +123,11 @@ class OnnxWriter(OnnxReader):
         """Return the tokens of titles, without the end token."""
         return self._tokenizer.encode(titles)
 
-    def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
-        """Read B histories (see `flr_model.ranking.recommender.Reader`); there are no queries."""
-        return prompted_states(*run(self._reader, SHOWN, self.feeds(histories, vectors, titles)))
-
     def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> Prompted:
         """Read B histories up to the latent token."""
-        outputs = run(self._reader, (*SHOWN, "state", "past_mask", "past"), self.feeds(histories, vectors, titles))
-        state, mask, past = outputs[len(SHOWN) :]
-        return Prompted(prompted_states(*outputs[: len(SHOWN)]), state, mask.astype(np.int64), past)
+        outputs = run(self._reader, (*READ, "state", "past_mask", "past"), self.feeds(histories, vectors, titles))
+        state, mask, past = outputs[len(READ) :]
+        return Prompted(UserStates(*outputs[: len(READ)]), state, mask.astype(np.int64), past)
 
     def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_]) -> tuple[Floats, Any]:
         """Read tokens (B, S) behind C cached places; a (B, S, C + S) mask says what each sees."""
@@ -140,7 +140,7 @@ class OnnxWriter(OnnxReader):
         return cache[:, users]
 
 
-SHOWN = ("gates", "attention", "weights", "factors")
+READ = ("queries", "gates", "attention", "weights", "factors")
 """Outputs of the graph that reads histories, for either decoder."""
 
 
@@ -152,7 +152,7 @@ def load_bundle(bundle: Path, *, threads: int = 0, guidance: float | None = None
     Args:
         bundle: the folder.
         threads: of one call of the network; 0 takes all cores.
-        guidance: weight of the evidence in the search for titles; None takes the bundle's.
+        guidance: weight of the factors in the search for titles; None takes the bundle's.
         index: "ann" ranks only the items that an approximate index finds near a user, and those with evidence.
 
     Raises:
@@ -178,8 +178,7 @@ def load_bundle(bundle: Path, *, threads: int = 0, guidance: float | None = None
         )
     if model.decoder == "title":
         writer = OnnxWriter(opened.reader, model, threads=threads)
-        tree, recency = _read_title_files(bundle, len(catalog))
-        return TitleRecommender(writer, catalog, vectors, evidence, recency, tree, model)
+        return TitleRecommender(writer, catalog, vectors, evidence, _read_tree(bundle, len(catalog)), model)
     graph = bundle / "reader.onnx" if on_gpu() else opened.reader
     arena = model.encoding == "items"
     reader = OnnxReader(graph, model, threads=threads, arena=arena)
@@ -192,11 +191,9 @@ def load_bundle(bundle: Path, *, threads: int = 0, guidance: float | None = None
     return CatalogRecommender(reader, catalog, vectors, evidence, max_history=model.max_history, index=near)
 
 
-def _read_title_files(bundle: Path, n_items: int) -> tuple[TitleTree, RecencyWeights]:
+def _read_tree(bundle: Path, n_items: int) -> TitleTree:
     with reading(bundle / TITLE_TREE, AGAIN):
         tree = TitleTree.read(bundle / TITLE_TREE)
-    with reading(bundle / TITLE_RECENCY, AGAIN):
-        recency = RecencyWeights.read(bundle / TITLE_RECENCY)
     if len(tree.items) != n_items:
         raise ArtifactError(f"{bundle} has {n_items} items, but a tree of the titles of {len(tree.items)}", hint=AGAIN)
-    return tree, recency
+    return tree

@@ -48,7 +48,7 @@ def open_recommender(folder: Path, manifest: Manifest, *, guidance: float | None
     Args:
         folder: of it.
         manifest: of the folder.
-        guidance: weight of the evidence in the search for titles; None takes the folder's.
+        guidance: weight of the factors in the search for titles; None takes the folder's.
         threads: of one call of a bundle's network; 0 takes all cores.
     """
     if manifest.kind == "bundle":

@@ -112,8 +112,8 @@ def model_config(tables: dict[str, dict[str, Any]]) -> ModelConfig:
     # Every setting is in a saved table; the first versions knew one reader of titles.
     saved = {"item_readers": BACKBONE, **tables[ModelConfig.table]}
     model = replace(build(ModelConfig, saved), title=title)
-    if model.item_readers is None or model.n_factors is None:
-        raise ConfigError(f"[{ModelConfig.table}] leaves item_readers or n_factors to a training")
+    if model.item_readers is None or model.n_factors is None or model.guidance_open:
+        raise ConfigError(f"[{ModelConfig.table}] leaves item_readers, n_factors or guidance to a training")
     return model
 
 

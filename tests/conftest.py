@@ -137,11 +137,13 @@ def tiny_text_run(tmp_path_factory, tiny_backbone, tiny_dataset):
 
 @pytest.fixture(scope="session")
 def tiny_title_run(tmp_path_factory, tiny_backbone, tiny_dataset):
-    """Likewise with the decoder that writes titles, its backbone tuned."""
+    """Likewise with the decoder that writes titles, its backbone tuned, and no guidance unless it is asked for."""
+    from flr_model.config import TitleConfig
     from flr_model.training.sft import train
     from tests.builders import tiny_model, tiny_train
 
     out = tmp_path_factory.mktemp("runs") / "tiny-title"
     settings = tiny_train(epochs=3, backbone_learning_rate=3e-3, reasoner_learning_rate=1e-3)
-    train(tiny_dataset, out, model=tiny_model(tiny_backbone, decoder="title"), train=settings)
+    model = tiny_model(tiny_backbone, decoder="title", title=TitleConfig(guidance=0.0))
+    train(tiny_dataset, out, model=model, train=settings)
     return out

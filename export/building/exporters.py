@@ -138,9 +138,10 @@ class TitleExporter(Exporter):
 
     def network_graphs(self) -> Graphs:
         """Return the reader, which ends with keys and values, and the graph of one step."""
-        lm = self.run.backbone.lm.config
+        lm, head = self.run.backbone.lm.config, self.head
+        prompt = PromptModule(self.run.model, head.guide.decoder, head.decoder)
         return {
-            "reader": (PromptModule(self.run.model, self.head.decoder), ReaderConfig(lm, self.inputs, PROMPT_OUTPUTS)),
+            "reader": (prompt, ReaderConfig(lm, self.inputs, PROMPT_OUTPUTS)),
             TITLE_STEP.removesuffix(".onnx"): (StepModule(self.run.model.encoder.trunk), StepConfig(lm)),
         }
 

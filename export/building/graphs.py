@@ -27,16 +27,18 @@ _BATCH, _HISTORY, _TOKENS, _REAL = 3, 5, 7, 4
 """Sizes to trace with, and how many places of the first row are no padding; any above 1 give the same graph."""
 
 
-class HistoryModule(nn.Module, ABC):
-    """Histories to what a head makes of them, as named tensors.
+class ReaderModule(nn.Module):
+    """Histories to user states: what `flr_model.ranking.recommender.Reader.read` promises, as named tensors.
 
     Args:
         model: from histories to thoughts.
+        decoder: from thoughts to queries.
     """
 
-    def __init__(self, model: FactorizedModel) -> None:
+    def __init__(self, model: FactorizedModel, decoder: CatalogDecoder) -> None:
         super().__init__()
         self.model = model
+        self.decoder = decoder
         self.config = model.encoder.trunk.lm.config  # Optimum looks for it
 
     def forward(
@@ -54,26 +56,9 @@ class HistoryModule(nn.Module, ABC):
             text = TextTokens(input_ids, attention_mask, token_slot)
         return self.outputs(self.model.read(HistoryBatch(item_vectors, history_mask, history_lag, text)))
 
-    @abstractmethod
-    def outputs(self, reading: Reading) -> dict[str, Tensor]:
-        """Return the graph's outputs by name."""
-
-
-class ReaderModule(HistoryModule):
-    """Histories to user states: what `flr_model.ranking.recommender.Reader.read` promises, as tensors.
-
-    Args:
-        model: from histories to thoughts.
-        decoder: from thoughts to queries.
-    """
-
-    def __init__(self, model: FactorizedModel, decoder: CatalogDecoder) -> None:
-        super().__init__(model)
-        self.decoder = decoder
-
     def outputs(self, reading: Reading) -> dict[str, Tensor]:
         """Return queries (B, K, D), gates (B, K), attention and weights (B, K, L), factors (B, K, d)."""
-        return {"queries": self.decoder(reading), **dict(zip(SHOWN_OUTPUTS, shown(reading.thought), strict=True))}
+        return dict(zip(READER_OUTPUTS, (self.decoder(reading), *shown(reading.thought)), strict=True))
 
 
 class ItemEncoderModule(nn.Module):
@@ -185,15 +170,13 @@ class TextInputs(ItemsInputs):
         return super().dummies(vocabulary) | tokens
 
 
-SHOWN_OUTPUTS: Axes = {
+READER_OUTPUTS: Axes = {
+    "queries": {0: "batch"},
     "gates": {0: "batch"},
     "attention": {0: "batch", 2: "history"},
     "weights": {0: "batch", 2: "history"},
     "factors": {0: "batch"},
 }
-"""Of a thought, as `flr_model.nn.reader.shown` gives it."""
-
-READER_OUTPUTS: Axes = {"queries": {0: "batch"}, **SHOWN_OUTPUTS}
 
 
 class ReaderConfig(DeclaredConfig):

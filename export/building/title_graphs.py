@@ -13,42 +13,39 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flr_export.building.graphs import SHOWN_OUTPUTS, Axes, DeclaredConfig, HistoryModule
+from flr_export.building.graphs import READER_OUTPUTS, Axes, DeclaredConfig, ReaderModule
 from flr_model.nn.backbone import Past, Trunk
+from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.model import FactorizedModel, Reading
-from flr_model.nn.reader import shown
 from flr_model.nn.title_decoder import TitleDecoder
 
 _BATCH, _CACHED, _NEW = 3, 5, 4
 
 PROMPT_OUTPUTS: Axes = {
-    **SHOWN_OUTPUTS,
+    **READER_OUTPUTS,
     "state": {0: "batch"},
     "past_mask": {0: "batch", 1: "places"},
     "past": {1: "batch", 3: "places"},
 }
 
 
-class PromptModule(HistoryModule):
+class PromptModule(ReaderModule):
     """Histories to everything that writing starts from: what `flr_model.titles.search.TitleReader.prompt` promises.
 
     Args:
         model: from histories to thoughts.
-        decoder: from thoughts to titles.
+        decoder: from thoughts to queries.
+        title_decoder: from thoughts to titles.
     """
 
-    def __init__(self, model: FactorizedModel, decoder: TitleDecoder) -> None:
-        super().__init__(model)
-        self.decoder = decoder
+    def __init__(self, model: FactorizedModel, decoder: CatalogDecoder, title_decoder: TitleDecoder) -> None:
+        super().__init__(model, decoder)
+        self.title_decoder = title_decoder
 
     def outputs(self, reading: Reading) -> dict[str, Tensor]:
-        """Return gates (B, K), attention and weights (B, K, L), factors (B, K, d), state (B, d), past_mask (B, P).
-
-        Also ``past``, (A, B, H, P, h).
-        """
-        state, mask, past = self.decoder.end_prompt(self.model, reading)
-        parts = (*shown(reading.thought), state, mask, _stack(past))
-        return dict(zip(PROMPT_OUTPUTS, parts, strict=True))
+        """Return what a reader does, state (B, d), past_mask (B, P) and past (A, B, H, P, h)."""
+        state, mask, past = self.title_decoder.end_prompt(self.model, reading)
+        return {**super().outputs(reading), "state": state, "past_mask": mask, "past": _stack(past)}
 
 
 class StepModule(nn.Module):

@@ -20,8 +20,8 @@ from flr_export.building.parity import (
     made_up_histories,
     odd_titles,
 )
-from flr_export.bundle import TITLE_HEAD, TITLE_RECENCY, TITLE_TREE
-from flr_export.runtime import SHOWN, OnnxWriter
+from flr_export.bundle import TITLE_HEAD, TITLE_TREE
+from flr_export.runtime import READ, OnnxWriter
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import GateError
@@ -39,14 +39,16 @@ logger = logging.getLogger(__name__)
 MOST_ROWS = 200
 """Validation rows whose lists are compared; each takes a beam search with torch."""
 
+BOTH = 0.5
+"""Guidance at which titles and items both count."""
+
 MIN_OVERLAP = 0.99
 """Smallest share of torch's top 10 that the graphs must find."""
 
 
 def write_title_files(model: FactorizedModel, head: TitleHead, folder: Path) -> None:
-    """Write the tree, the weights of history items and the output embeddings into a bundle folder."""
+    """Write the tree and the output embeddings into a bundle folder."""
     head.tree.write(folder / TITLE_TREE)
-    head.recency.bake().write(folder / TITLE_RECENCY)
     np.save(folder / TITLE_HEAD, to_numpy(head.decoder.output_embeddings(model).detach()))
 
 
@@ -75,8 +77,8 @@ def check_title_parity(
     Raises:
         GateError: if a difference is above the tolerance, or the lists agree too little.
     """
-    if run.config.title.guidance == 1:  # the network would not count, and nothing would be compared
-        run = replace(run, config=run.config.with_guidance(0.0))
+    if run.config.title.guidance == 1:  # nothing would be written, and so not compared
+        run = replace(run, config=run.config.with_guidance(BOTH))
     torchs = head.recommender(run.ranking_parts())
     writer = OnnxWriter(folder / READER, run.config)
     ours = torchs.with_reader(writer)
@@ -92,11 +94,11 @@ def check_title_parity(
 
 def _prompt_differences(torchs: TitleRecommender, ours: TitleRecommender) -> dict[str, float]:
     """Largest differences of what the prompt's graph says of made-up histories of many shapes."""
-    worst = dict.fromkeys((*SHOWN, "state"), 0.0)
+    worst = dict.fromkeys((*READ, "state"), 0.0)
     titles, n_lags = torchs.catalog.texts.tolist(), len(torchs.evidence.lag_bounds) + 1
     for histories in made_up_histories(len(titles), torchs.max_history, n_lags, np.random.default_rng(0)):
         one, other = (r.reader.prompt(histories, r.vectors, titles) for r in (torchs, ours))
-        for name in SHOWN:
+        for name in READ:
             found = largest_difference(getattr(one.users, name), getattr(other.users, name))
             worst[name] = max(worst[name], found)
         worst["state"] = max(worst["state"], largest_difference(one.state, other.state))

@@ -110,7 +110,7 @@ class Job:
         if self.config.index == "ann" and limit is not None:
             raise ConfigError("--max-per looks deeper than an index does", hint="leave out --index ann")
         if boost is not None and not recommender.scores_items:
-            raise ConfigError("--boost is for bundles of --decoder catalog; a search for titles knows no factors")
+            raise ConfigError("--boost is for bundles of --decoder catalog, or exported with --guidance 1")
         popular = None
         if self.config.fallback == "popular":
             popular = Popular.of(recommender, self.config.top_k, offered, boost, limit)

@@ -33,11 +33,13 @@ class TitleConfig(Settings):
         only=TITLE_ONLY,
     )
     beams: int = setting(10, "beam width of the search", low=1, panel=TITLES, only=TITLE_ONLY)
-    guidance: float = setting(
-        0.0,
-        "weight of the co-occurrence evidence in the search; the rest is the language model's",
+    guidance: float | None = setting(
+        None,
+        "weight of the factors' prediction in the search, the rest is the language model's; 1: the "
+        "factors alone; auto: chosen on validation rows at the end of training",
         low=0.0,
         high=1.0,
+        auto=-1.0,
         panel=TITLES,
         only=TITLE_ONLY,
     )
@@ -117,8 +119,13 @@ class ModelConfig(Settings):
             raise ValueError("the number of factors is not chosen yet")
         return self.n_factors
 
+    @property
+    def guidance_open(self) -> bool:
+        """Whether there is a search to guide, and the weight of its guide is left to training."""
+        return self.decoder == "title" and self.title.guidance is None
+
     def with_guidance(self, weight: float | None) -> ModelConfig:
-        """Return the settings with another weight of the evidence in the search for titles; None keeps them.
+        """Return the settings with another weight of the factors in the search for titles; None keeps them.
 
         Raises:
             ConfigError: if there is no search to guide.

@@ -8,7 +8,7 @@ from typing import ClassVar
 from flr_model.config.settings import COMPARISON, GATES, PERFORMANCE, Settings, setting
 
 GUIDANCE_AGAIN = (
-    "weight of the co-occurrence evidence in the search of --decoder title; auto: the weight saved in the run or bundle"
+    "weight of the factors' prediction in the search of --decoder title; auto: the weight saved in the run or bundle"
 )
 
 BASELINES = ("pop", "cooc", "itemknn", "ease", "als")

@@ -8,6 +8,7 @@ Shapes: K factors, L history positions, M items, k recommendations.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from flr_model.ranking.mixture import TINY, Mixture
 from flr_model.ranking.parts import Parts
 from flr_model.ranking.recommender import Recommender, UserStates
 from flr_model.ranking.topk import best_items, take
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 3
 """Recommendations of one factor alone; at most as many history items name a facet."""
@@ -109,16 +112,16 @@ class Explanation:
 
 
 def explain(recommender: Recommender, row: HistoryRows, *, top_k: int, item: str | None = None) -> Explanation:
-    """Explain one user's recommendations.
+    """Explain one user's recommendations, or, where titles are written, the factors' part in them.
 
     Args:
-        recommender: one whose factors rank items.
+        recommender: one whose factors' prediction counts.
         row: the history of one user.
         top_k: recommendations to explain, of the items that the user has not seen.
         item: external id of the one item to explain instead, seen or not.
 
     Raises:
-        ConfigError: if the recommender writes titles: no factor of it ranks alone.
+        ConfigError: if titles are written without guidance by the factors.
         DataError: if the item is not known.
     """
     catalog = recommender.catalog
@@ -127,9 +130,11 @@ def explain(recommender: Recommender, row: HistoryRows, *, top_k: int, item: str
     mixture = recommender.mixture(row, states)
     if mixture is None:
         raise ConfigError(
-            "recommendations of --decoder title cannot be explained: its factors make one thought, none ranks alone",
+            "recommendations of --decoder title cannot be explained without guidance: its factors make one thought",
             hint="`flr score` writes the gates and the history item that is looked at most",
         )
+    if not recommender.scores_items:
+        logger.warning("explained is the factors' prediction; in the search for titles the language model counts too")
     scores = mixture.log_probabilities()  # (1, M)
     unseen = UNSEEN.mask(scores.copy(), row)
     items = best_items(unseen, top_k) if wanted is None else np.asarray([[wanted]])
@@ -195,7 +200,7 @@ def _reasons(
     shares = mixture.shares(items)  # (1, k, K)
     parts = Parts.of(recommender.evidence, mixture, states, row, items)
     counted = parts.counted(shares)
-    carried = np.matmul(shares[:, :, None], parts.of_history)[0, :, 0]  # (k, L)
+    carried = parts.carried(shares)[0]  # (k, L)
     return tuple(
         Reason(
             rank=_rank(unseen, item),

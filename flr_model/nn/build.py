@@ -72,16 +72,15 @@ def build_model(
     )
     # The last thought of a head that writes goes through the trunk together with the title.
     model = FactorizedModel(encoder, reasoner, config.latent_tokens - 1 if writes else config.latent_tokens)
+    items = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
+    evidence = EvidenceHead(config.chosen_factors, n_lags, max_history=config.max_history)
+    catalog = CatalogHead(items, evidence)
     if writes:
-        evidence = EvidenceHead(1, n_lags, max_history=config.max_history)
-        recency = Recency(1, config.max_history, n_lags)
         decoder = TitleDecoder(output_embeddings(), scale=TRUNCATED_SCALE if config.layers else 1.0)
         whole = config.title.title_softmax == "vocabulary"
         end = end_token(trunk.lm.config)
-        return Network(model, TitleHead(decoder, evidence, recency, end_token=end, whole_vocabulary=whole))
-    items = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
-    evidence = EvidenceHead(config.chosen_factors, n_lags, max_history=config.max_history)
-    return Network(model, CatalogHead(items, evidence))
+        return Network(model, TitleHead(decoder, catalog, end_token=end, whole_vocabulary=whole))
+    return Network(model, catalog)
 
 
 def end_token(lm_config: Any) -> int:

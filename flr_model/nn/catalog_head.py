@@ -57,8 +57,9 @@ class CatalogHead(Head):
     scores_items = True
 
     def __init__(self, decoder: CatalogDecoder, evidence: EvidenceHead) -> None:
-        super().__init__(evidence)
+        super().__init__()
         self.decoder = decoder
+        self.evidence = evidence
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""

@@ -71,11 +71,7 @@ class RankingParts:
 
 
 class Head(nn.Module, ABC):
-    """Turns thoughts into recommendations, and into what training needs.
-
-    Args:
-        evidence: weights of the pair counts.
-    """
+    """Turns thoughts into recommendations, and into what training needs."""
 
     rewards: ClassVar[tuple[str, ...]]
     """What alignment can reward a thought for, the default first."""
@@ -84,14 +80,13 @@ class Head(nn.Module, ABC):
     """What alignment can move, the default first: the thought, or the gates of the factors."""
 
     scores_items: ClassVar[bool]
-    """Whether items are scored by their vectors, which learn through that; histories then have one fixed width."""
+    """Whether the scores of items are all that it predicts; histories then have one fixed width."""
+
+    evidence: EvidenceHead
+    """Weights of the pair counts."""
 
     softmax: Softmax
     """Among which items a target competes; set by `attach`."""
-
-    def __init__(self, evidence: EvidenceHead) -> None:
-        super().__init__()
-        self.evidence = evidence
 
     def attach(self, catalog: Catalog, tokenizer: TitleTokenizer, events: PairEvents, train: TrainConfig) -> None:
         """Take what training needs of a catalogue and of its training rows.

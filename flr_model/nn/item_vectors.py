@@ -29,18 +29,17 @@ class ItemVectors(nn.Module):
     Args:
         unit_vectors: (M, D) whitened, before the learned scale.
         degree: (M,) interactions of each item.
-        learns: whether anything scores items by their vectors, through which scale and residuals learn.
     """
 
     unit_vectors: Tensor
     trust: Tensor
 
-    def __init__(self, unit_vectors: Tensor, degree: npt.NDArray[np.integer[Any]], *, learns: bool) -> None:
+    def __init__(self, unit_vectors: Tensor, degree: npt.NDArray[np.integer[Any]]) -> None:
         super().__init__()
         padded = torch.cat([unit_vectors, torch.zeros(1, unit_vectors.shape[1])])  # the last row stands for padding
         self.register_buffer("unit_vectors", padded, persistent=False)
-        self.scale = nn.Parameter(torch.ones(unit_vectors.shape[1]), requires_grad=learns)
-        has_residual = learns and len(unit_vectors) <= RESIDUAL_LIMIT
+        self.scale = nn.Parameter(torch.ones(unit_vectors.shape[1]))
+        has_residual = len(unit_vectors) <= RESIDUAL_LIMIT
         self.residual = nn.Parameter(torch.zeros_like(padded)) if has_residual else None
         count = F.pad(torch.from_numpy(degree).float(), (0, 1))
         self.register_buffer("trust", (count / (count + RESIDUAL_PRIOR))[:, None], persistent=False)

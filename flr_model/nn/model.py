@@ -20,13 +20,14 @@ class Reading(NamedTuple):
     """What the model makes of a batch of histories: all that a head needs, for the thought or for a perturbed one.
 
     thought: of the reasoner. history: what it read. last: (B, d) the backbone's state at the end of what it read,
-    before any latent token. past, past_mask: keys and values of what was read and a (B, P) mask of them; for a head
-    that goes on writing.
+    before any latent token. start: (B, d) what the last thought began with. past, past_mask: keys and values of what
+    was read and a (B, P) mask of them; for a head that goes on writing.
     """
 
     thought: Thought
     history: History
     last: Tensor
+    start: Tensor
     past: Past | None
     past_mask: Tensor
 
@@ -71,17 +72,25 @@ class FactorizedModel(nn.Module):
         """Go on from the backbone's states: reason, and send the thought through the trunk as latent tokens."""
         last = encoded.states[:, -1] if encoded.last is None else encoded.last
         history = History(self.encoder.states_per_item(encoded, batch.mask), batch.vectors, batch.mask, batch.lag)
-        thought = self.reasoner(last, history)
+        start = last
+        thought = self.reasoner(start, history)
         mask, past = encoded.mask if encoded.past_mask is None else encoded.past_mask, encoded.past
         for _ in range(self.latent_tokens):
             mask = F.pad(mask, (0, 1), value=1)
             state, past = self.encoder.trunk(self.latent_token(thought.thought)[:, None], mask, past, keep=True)
-            thought = self.reasoner(state[:, -1] + thought.thought, history)
-        return Reading(thought, history, last, past, mask)
+            start = state[:, -1] + thought.thought
+            thought = self.reasoner(start, history)
+        return Reading(thought, history, last, start, past, mask)
 
     def reconsider(self, reading: Reading, thought: Tensor) -> Reading:
         """Return a reading whose last thought is another one, (B, d); all before it is shared."""
         return reading._replace(thought=self.reasoner.conclude(thought, reading.thought.read, reading.history))
+
+    def apart(self, reading: Reading) -> Reading:
+        """Return the same reading, thought again from states through which no gradient reaches the backbone."""
+        history = reading.history._replace(states=reading.history.states.detach())
+        last, start = reading.last.detach(), reading.start.detach()
+        return Reading(self.reasoner(start, history), history, last, start, reading.past, reading.past_mask)
 
     def latent_token(self, thought: Tensor) -> Tensor:
         """Map a (..., d) thought to a (..., d) input embedding of the mean norm of the backbone's own."""

@@ -17,7 +17,7 @@ from flr_model.arrays import Floats
 from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.history_encoders import HistoryBatch, TextTokens
 from flr_model.nn.item_encoder import ItemEncoder
-from flr_model.nn.model import FactorizedModel
+from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.reasoner import Thought
 from flr_model.ranking.item_table import ItemTable
 from flr_model.ranking.lags import PaddedHistories
@@ -38,17 +38,25 @@ def eval_mode(*modules: nn.Module) -> Iterator[None]:
             module.train(was_training)
 
 
-class TorchNetwork:
-    """What reading histories and writing titles with torch share.
+class TorchReader:
+    """Read histories with torch (see `flr_model.ranking.recommender.Reader`).
 
     Args:
         model: from histories to thoughts.
+        decoder: from thoughts to queries.
         item_encoder: for titles that are not in the catalogue; None where no such title comes.
         tokenizer: of titles.
     """
 
-    def __init__(self, model: FactorizedModel, item_encoder: ItemEncoder | None, tokenizer: TitleTokenizer) -> None:
+    def __init__(
+        self,
+        model: FactorizedModel,
+        decoder: CatalogDecoder,
+        item_encoder: ItemEncoder | None,
+        tokenizer: TitleTokenizer,
+    ) -> None:
         self.model = model
+        self.decoder = decoder
         self.item_encoder = item_encoder
         self.tokenizer = tokenizer
         self._table: tuple[Floats, int, ItemTable] | None = None
@@ -82,34 +90,15 @@ class TorchNetwork:
             raise ValueError("this network has no item encoder")
         return self.item_encoder.encode_titles(titles)
 
-
-class TorchReader(TorchNetwork):
-    """Read histories with torch (see `flr_model.ranking.recommender.Reader`).
-
-    Args:
-        model: from histories to thoughts.
-        decoder: from thoughts to queries.
-        item_encoder: for titles that are not in the catalogue; None where no such title comes.
-        tokenizer: of titles.
-    """
-
-    def __init__(
-        self,
-        model: FactorizedModel,
-        decoder: CatalogDecoder,
-        item_encoder: ItemEncoder | None,
-        tokenizer: TitleTokenizer,
-    ) -> None:
-        super().__init__(model, item_encoder, tokenizer)
-        self.decoder = decoder
-
     @torch.no_grad()
     def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
         """Read B histories."""
         with eval_mode(self.model, self.decoder):
-            reading = self.model.read(self.batch(histories, self.table(vectors, titles)))
-            queries = self.decoder(reading)
-        return UserStates(to_numpy(queries), *map(to_numpy, shown(reading.thought)))
+            return self.states(self.model.read(self.batch(histories, self.table(vectors, titles))))
+
+    def states(self, reading: Reading) -> UserStates:
+        """Return what a reading of B histories says of their users."""
+        return UserStates(*map(to_numpy, (self.decoder(reading), *shown(reading.thought))))
 
 
 def shown(thought: Thought) -> tuple[torch.Tensor, ...]:

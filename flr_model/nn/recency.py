@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flr_model.nn.parameter_groups import Groups
-from flr_model.ranking.lags import RecencyWeights
 
 DECAY = 0.35
 """Of the logarithm of a weight per item, before training; the same for all factors, which part by what they look at."""
@@ -33,12 +32,6 @@ class Recency(nn.Module):
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
         return {"scalars": [self.age, self.lag]}
-
-    @torch.no_grad()
-    def bake(self) -> RecencyWeights:
-        """Return the weights of a single factor, for scoring without torch."""
-        age, lag = self.age[0].exp(), F.pad(self.lag[0], (0, 1)).exp()
-        return RecencyWeights(age.float().cpu().numpy(), lag.float().cpu().numpy())
 
     def forward(self, lag: Tensor) -> Tensor:
         """Return the (B, K, L) log weights of left-padded histories.

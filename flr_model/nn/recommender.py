@@ -52,7 +52,7 @@ class TrainableRecommender(nn.Module):
         self.tokenizer = tokenizer
         self.model, self.head = network
         degree = self.head.evidence.events.degree
-        self.items = ItemVectors(unit_vectors, degree, learns=self.head.scores_items)
+        self.items = ItemVectors(unit_vectors, degree)
         self._text = self.model.encoder.text_of(catalog.texts.tolist(), tokenizer)
 
     @property

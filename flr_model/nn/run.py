@@ -189,7 +189,7 @@ def load_recommender(folder: Path, *, guidance: float | None = None) -> Recommen
 
     Args:
         folder: of the run.
-        guidance: weight of the evidence in the search for titles; None takes the run's.
+        guidance: weight of the factors in the search for titles; None takes the run's.
 
     Raises:
         ArtifactError: if it is not a complete run.

@@ -1,4 +1,4 @@
-"""The head that writes a title: a likelihood under the language model, and evidence that guides the search.
+"""The head that writes a title: a likelihood under the language model, and a mixture of factors that guides the search.
 
 Shapes: B users, G thoughts a user, N candidates, d width of the backbone.
 """
@@ -8,19 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from flr_model.artifacts import RUN, reading
 from flr_model.config import TrainConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
+from flr_model.nn.catalog_head import CatalogHead
 from flr_model.nn.evidence_head import EvidenceHead
 from flr_model.nn.head import Head, RankingParts, Targets
 from flr_model.nn.item_vectors import ItemVectors
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.parameter_groups import Groups, join_groups
-from flr_model.nn.recency import Recency
 from flr_model.nn.rewards import perplexity_reward
 from flr_model.nn.title_decoder import TitleBatch, TitleDecoder
 from flr_model.nn.title_reader import TorchWriter
@@ -34,12 +33,11 @@ TITLE_TREE = "title_tree.npz"
 
 
 class TitleHead(Head):
-    """Writes the next item's title (docs/method.md, "Title decoder").
+    """Writes the next item's title, guided by the factors' prediction (docs/method.md, "Title decoder").
 
     Args:
         decoder: from a thought to the likelihood of a title.
-        evidence: weights of the pair counts; they share no parameter with the language model.
-        recency: weights of the history's items in those counts.
+        guide: from the same thought to a mixture over the items.
         end_token: of a title.
         whole_vocabulary: a title's tokens compete with all tokens, so that those without an alternative count too.
     """
@@ -51,23 +49,26 @@ class TitleHead(Head):
     tree: TitleTree
     """Of the catalogue's titles; set by `attach` or `read_files`."""
 
-    def __init__(
-        self, decoder: TitleDecoder, evidence: EvidenceHead, recency: Recency, *, end_token: int, whole_vocabulary: bool
-    ) -> None:
-        super().__init__(evidence)
-        self.recency = recency
+    def __init__(self, decoder: TitleDecoder, guide: CatalogHead, *, end_token: int, whole_vocabulary: bool) -> None:
+        super().__init__()
         self.decoder = decoder
+        self.guide = guide
         self.end_token = end_token
         self.whole_vocabulary = whole_vocabulary
 
+    @property
+    def evidence(self) -> EvidenceHead:  # type: ignore[override]
+        """Weights of the guide's pair counts."""
+        return self.guide.evidence
+
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
-        parts = (self.decoder, self.evidence, self.recency)
-        return join_groups(*(part.parameter_groups() for part in parts))
+        return join_groups(self.decoder.parameter_groups(), self.guide.parameter_groups())
 
     def attach(self, catalog: Catalog, tokenizer: TitleTokenizer, events: PairEvents, train: TrainConfig) -> None:
         """Take what training needs (see `Head.attach`); the tree of an opened run stays, unless there are new items."""
-        super().attach(catalog, tokenizer, events, train)
+        self.guide.attach(catalog, tokenizer, events, train)
+        self.softmax = self.guide.softmax
         if not hasattr(self, "tree") or len(self.tree.items) != len(catalog):
             self.tree = TitleTree.build(tokenizer.encode(catalog.texts.tolist()), events.degree, self.end_token)
 
@@ -93,13 +94,13 @@ class TitleHead(Head):
     def loss_terms(
         self, model: FactorizedModel, items: ItemVectors, reading: Reading, targets: Targets
     ) -> dict[str, Tensor]:
-        """Return the cross-entropies of the next item's title, and of the item by the evidence alone.
+        """Return the cross-entropies of the next item's title, and of the item by the guide.
 
         Only the title's tokens count, not the prompt's.
         """
         likelihood, _ = self._likelihood(model, reading, reading.thought.thought[:, None], targets)
-        scores = self.count(reading.history.lag, targets, len(items))
-        return {"cross_entropy": -likelihood.mean(), "evidence": F.cross_entropy(scores, targets.item)}
+        guide = self.guide.loss_terms(model, items, model.apart(reading), targets)
+        return {"cross_entropy": -likelihood.mean(), "guide": guide["cross_entropy"]}
 
     def reward(
         self,
@@ -115,17 +116,8 @@ class TitleHead(Head):
 
     def recommender(self, parts: RankingParts) -> TitleRecommender:
         """Return what writes titles with the present state; it shares the network."""
-        writer = TorchWriter(parts.model, self.decoder, parts.item_encoder, parts.tokenizer)
-        return TitleRecommender(
-            writer, parts.catalog, parts.vectors, parts.evidence, self.recency.bake(), self.tree, parts.config
-        )
-
-    def count(self, lag: Tensor, targets: Targets, n_items: int) -> Tensor:
-        """Return the (B, M) scores of items by pair counts alone, for histories whose items have lags (B, L)."""
-        counts = self.evidence(targets.evidence, self.recency(lag))
-        scores = counts.new_zeros(len(lag), n_items).index_put(tuple(targets.evidence.place), counts[:, 0])
-        counted: Tensor = scores.index_put(tuple(targets.evidence.seen), self.evidence.seen, accumulate=True)
-        return counted
+        writer = TorchWriter(parts.model, self.guide.decoder, self.decoder, parts.item_encoder, parts.tokenizer)
+        return TitleRecommender(writer, parts.catalog, parts.vectors, parts.evidence, self.tree, parts.config)
 
     def _likelihood(
         self, model: FactorizedModel, reading: Reading, thoughts: Tensor, targets: Targets

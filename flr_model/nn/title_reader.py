@@ -12,23 +12,23 @@ import torch
 
 from flr_model.arrays import Bools, Floats, Ints
 from flr_model.nn.backbone import Past
+from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.item_encoder import ItemEncoder
-from flr_model.nn.model import FactorizedModel, Reading
-from flr_model.nn.reader import TorchNetwork, eval_mode, shown, to_numpy
+from flr_model.nn.model import FactorizedModel
+from flr_model.nn.reader import TorchReader, eval_mode, to_numpy
 from flr_model.nn.title_decoder import TitleDecoder
 from flr_model.ranking.lags import PaddedHistories
-from flr_model.ranking.recommender import UserStates
-from flr_model.titles.recommender import prompted_states
 from flr_model.titles.search import Prompted
 from flr_model.titles.tokens import TitleTokenizer
 
 
-class TorchWriter(TorchNetwork):
+class TorchWriter(TorchReader):
     """Read histories and write titles with torch (see `flr_model.titles.recommender.Writer`).
 
     Args:
         model: from histories to thoughts.
-        decoder: from thoughts to titles.
+        decoder: from thoughts to queries.
+        title_decoder: from thoughts to titles.
         item_encoder: for titles that are not in the catalogue; None where no such title comes.
         tokenizer: of titles.
     """
@@ -36,35 +36,30 @@ class TorchWriter(TorchNetwork):
     def __init__(
         self,
         model: FactorizedModel,
-        decoder: TitleDecoder,
+        decoder: CatalogDecoder,
+        title_decoder: TitleDecoder,
         item_encoder: ItemEncoder | None,
         tokenizer: TitleTokenizer,
     ) -> None:
-        super().__init__(model, item_encoder, tokenizer)
-        self.decoder = decoder
+        super().__init__(model, decoder, item_encoder, tokenizer)
+        self.title_decoder = title_decoder
 
     @cached_property
     def head(self) -> Floats:
         """The (V, d) output embeddings; they must not change while this reader is in use."""
-        return to_numpy(self.decoder.output_embeddings(self.model).detach())
+        return to_numpy(self.title_decoder.output_embeddings(self.model).detach())
 
     def tokenize(self, titles: Sequence[str]) -> list[Ints]:
         """Return the tokens of titles, without the end token."""
         return self.tokenizer.encode(titles)
 
     @torch.no_grad()
-    def read(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> UserStates:
-        """Read B histories; there are no queries."""
-        with eval_mode(self.model, self.decoder):
-            return _states(self.model.read(self.batch(histories, self.table(vectors, titles))))
-
-    @torch.no_grad()
     def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> Prompted:
         """Read B histories up to the latent token."""
-        with eval_mode(self.model, self.decoder):
+        with eval_mode(self.model, self.decoder, self.title_decoder):
             reading = self.model.read(self.batch(histories, self.table(vectors, titles)))
-            state, mask, past = self.decoder.end_prompt(self.model, reading)
-        return Prompted(_states(reading), to_numpy(state), mask.cpu().numpy(), past)
+            state, mask, past = self.title_decoder.end_prompt(self.model, reading)
+            return Prompted(self.states(reading), to_numpy(state), mask.cpu().numpy(), past)
 
     @torch.no_grad()
     def extend(self, cache: Past, tokens: Ints, positions: Ints, mask: Bools) -> tuple[Floats, Past]:
@@ -79,7 +74,3 @@ class TorchWriter(TorchNetwork):
         """Return the cache of some of the users."""
         index = torch.from_numpy(users).to(cache[0][0].device)
         return tuple((keys[index], values[index]) for keys, values in cache)
-
-
-def _states(reading: Reading) -> UserStates:
-    return prompted_states(*map(to_numpy, shown(reading.thought)))

@@ -19,6 +19,7 @@ from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.mixture import Mixture
 from flr_model.ranking.parts import Parts
 from flr_model.ranking.recommender import Ranking, Reader, UserStates, columns_for, widened
+from flr_model.ranking.topk import Best
 
 NEAR = 30
 """Items that an approximate index is asked for, per place of the ranking."""
@@ -119,18 +120,22 @@ class CatalogRecommender:
         """
         states = self.states(rows)
         mixture = self.mixture(rows, states)
+        best = self.best(mixture, rows, top_k, candidates)
+        shares = mixture.shares(best.items)
+        parts = Parts.of(self.evidence, mixture, states, rows, best.items)
+        because = parts.because(parts.carried(shares))
+        return Ranking(best.items, best.scores, shares, parts.counted(shares), because)
+
+    def best(self, mixture: Mixture, rows: HistoryRows, top_k: int, candidates: Candidates) -> Best:
+        """Rank the candidates of B rows by the mixture of their factors."""
         hidden, allowed = candidates.hidden(rows), candidates.allowed
         offered, boost = candidates.offered, candidates.boost
         if allowed is not None:
-            best = mixture.best_of(hidden, top_k, allowed, offered, boost)
-        elif self.index is not None and boost is None and index_serves(offered, top_k):
+            return mixture.best_of(hidden, top_k, allowed, offered, boost)
+        if self.index is not None and boost is None and index_serves(offered, top_k):
             near = self._near(mixture, hidden[0], top_k, 0 if offered is None else int((~offered).sum()))
-            best = mixture.best_of(hidden, top_k, near, offered, estimate=True)
-        else:
-            best = mixture.best(hidden, top_k, offered, boost)
-        shares = mixture.shares(best.items)
-        parts = Parts.of(self.evidence, mixture, states, rows, best.items)
-        return Ranking(best.items, best.scores, shares, parts.counted(shares), parts.because(shares))
+            return mixture.best_of(hidden, top_k, near, offered, estimate=True)
+        return mixture.best(hidden, top_k, offered, boost)
 
     def _near(self, mixture: Mixture, hidden: Ints, top_k: int, not_offered: int) -> list[Ints]:
         """Candidates of an approximate index: items near any factor's query, and all that were counted.

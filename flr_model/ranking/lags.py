@@ -5,13 +5,11 @@ Shapes: R rows, S the sum of the histories' lengths, G buckets of lags.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from flr_model.arrays import Floats, Ints
+from flr_model.arrays import Ints
 from flr_model.data.histories import HistoryRows
 
 BUCKETS = (1, 2, 3, 4, 5, 7, 10, 15, 25, 50)
@@ -39,35 +37,6 @@ class PaddedHistories(NamedTuple):
         lags = np.zeros((len(rows), length), np.int64)
         lags[recent.row_of_item(), recent.slot_of_item(length)] = history_lags(recent, bounds)
         return cls(recent.padded(length), lags)
-
-
-@dataclass(frozen=True)
-class RecencyWeights:
-    """How much a history's item weighs by its place and time alone.
-
-    Args:
-        age: (L,) weight by age, newest first; older items weigh nothing.
-        lag: (G,) weight by the bucket of the time before the newest.
-    """
-
-    age: Floats
-    lag: Floats
-
-    def of(self, histories: PaddedHistories) -> Floats:
-        """Return the (B, 1, L) weights of histories of at most ``len(age)`` columns; those of padding mean nothing."""
-        by_age = self.age[: histories.items.shape[1]][::-1]
-        return (by_age * self.lag[histories.lags])[:, None]
-
-    def write(self, path: Path) -> None:
-        """Write everything as one npz."""
-        with path.open("wb") as file:
-            np.savez(file, age=self.age, lag=self.lag)
-
-    @classmethod
-    def read(cls, path: Path) -> RecencyWeights:
-        """Read what `write` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(arrays["age"], arrays["lag"])
 
 
 def ages(rows: HistoryRows) -> Ints:

@@ -72,9 +72,18 @@ class Parts:
         counted: Floats = (shares * self.by_counts).sum(axis=2)
         return counted
 
-    def because(self, shares: Floats) -> Ints:
-        """Return (B, k) position of the history item that carries an item most, the newest of equals; PAD for none."""
-        newest_first = np.matmul(shares[:, :, None], self.of_history)[:, :, 0, ::-1]  # (B, k, L)
+    def carried(self, shares: Floats) -> Floats:
+        """Return (B, k, L) the share of each history item in each item's probability, for factors' shares (B, k, K)."""
+        carried: Floats = np.matmul(shares[:, :, None], self.of_history)[:, :, 0]
+        return carried
+
+    def because(self, carried: Floats) -> Ints:
+        """Return (B, k) position of the history item that carries an item most, the newest of equals; PAD for none.
+
+        Args:
+            carried: (B, k, L) share of each history item in each item.
+        """
+        newest_first = carried[:, :, ::-1]
         carrier = np.take_along_axis(self.history[:, ::-1], newest_first.argmax(axis=2), axis=1)
         none = (self.items == PAD) | (newest_first.max(axis=2, initial=0) <= 0)
         return np.where(none, PAD, carrier)

@@ -28,7 +28,7 @@ class UserStates:
     """What the network says of B users.
 
     Args:
-        queries: (B, K, D) each factor's query in item space; (B, K, 0) from a network that writes titles.
+        queries: (B, K, D) each factor's query in item space.
         gates: (B, K) weights of the factors, each row sums to 1.
         attention: (B, K, L) of each factor over the history's items, left-padded, each row sums to 1.
         weights: (B, K, L) the same before it is normalised over the history: what its items weigh in the counts.
@@ -115,10 +115,10 @@ class Recommender(Scorer, Protocol):
         """Run the network on the rows' histories."""
 
     def factor_scores(self, rows: HistoryRows) -> Floats | None:
-        """Return (B, K, M) logarithms of g_k P_k(i), whose sum over factors is the prediction; None without."""
+        """Return (B, K, M) logarithms of g_k P_k(i), of the factors' prediction; None where it counts for nothing."""
 
     def mixture(self, rows: HistoryRows, states: UserStates) -> Mixture | None:
-        """Return what the factors say of the catalogue; None where no factor ranks alone."""
+        """Return what the factors say of the catalogue; None where that counts for nothing."""
 
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
         """Rank the candidates of each row and explain the best ``top_k`` of them."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flr_model.arrays import Ints
+from flr_model.arrays import Bools, Ints
 from flr_model.titles.tree import ROOT
 
 Doubles = npt.NDArray[np.float64]
@@ -89,15 +89,15 @@ class Found:
         return Found(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-def by_user(user: Ints, score: Doubles, limit: int) -> tuple[Ints, Ints]:
-    """Return the order by user, best first and at most ``limit`` each, and the rank within the user.
+def by_user(user: Ints, score: Doubles, limit: int, always: Bools | None = None) -> tuple[Ints, Ints]:
+    """Return the order by user, best first, and the rank within the user: ``limit`` each, and those of a mask (n,).
 
     >>> by_user(np.array([0, 0, 1, 0]), np.array([1.0, 3.0, 2.0, 2.0]), 2)
     (array([1, 3, 2]), array([0, 1, 0]))
     """
     order = np.lexsort((-score, user))
     rank = count_up(user[order])
-    kept = rank < limit
+    kept = rank < limit if always is None else (rank < limit) | always[order]
     return order[kept], rank[kept]
 
 

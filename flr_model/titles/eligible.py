@@ -16,18 +16,42 @@ from flr_model.titles.tree import TitleTree
 
 
 @dataclass(frozen=True)
+class OwnTitles:
+    """Titles of each user.
+
+    Args:
+        tree: of the titles.
+        keys: ``user * T + title`` of every pair, ascending.
+    """
+
+    tree: TitleTree
+    keys: Ints
+
+    @classmethod
+    def of_items(cls, tree: TitleTree, user: Ints, item: Ints) -> OwnTitles:
+        """Return the titles of pairs of a user and an item (n,)."""
+        return cls(tree, np.unique(user * tree.n_titles + tree.title_of[item]))
+
+    def below(self, user: Ints, node: Ints) -> Ints:
+        """Return (n,) how many of the user's titles are under the node."""
+        ends = (self.tree.last_title[node], self.tree.first_title[node])
+        last, first = (np.searchsorted(self.keys, user * self.tree.n_titles + title) for title in ends)
+        return last - first
+
+
+@dataclass(frozen=True)
 class Eligible:
     """Which titles each user can be given: those with an item that is a candidate and not hidden.
 
-    Keys are ``user * n + number``, sorted.
+    Keys are ``user * M + item``, ascending.
 
     Args:
         tree: of the titles.
         offered: (M,) whether anybody can be given an item.
         offered_before: (T + 1,) titles with such an item before each one.
         restricted: (B,) whether a user has candidates of its own.
-        hidden_items: keys of offered items that a user must not be given. hidden_titles: of titles with no other ones.
-        allowed_items: keys of a restricted user's candidates that are not hidden. allowed_titles: of their titles.
+        hidden_items: keys of offered items that a user must not be given. hidden_titles: titles with no other ones.
+        allowed_items: keys of a restricted user's candidates that are not hidden. allowed_titles: their titles.
     """
 
     tree: TitleTree
@@ -35,9 +59,9 @@ class Eligible:
     offered_before: Ints
     restricted: Bools
     hidden_items: Ints
-    hidden_titles: Ints
+    hidden_titles: OwnTitles
     allowed_items: Ints
-    allowed_titles: Ints
+    allowed_titles: OwnTitles
 
     @classmethod
     def of(cls, tree: TitleTree, rows: HistoryRows, candidates: Candidates) -> Eligible:
@@ -59,21 +83,16 @@ class Eligible:
             offsets_of(offered_items > 0),
             np.asarray([items is not None for items in own], bool),
             hidden,
-            titles[count == offered_items[titles % n_titles]],
+            OwnTitles(tree, titles[count == offered_items[titles % n_titles]]),
             allowed,
-            np.unique(allowed // n_items * n_titles + tree.title_of[allowed % n_items]),
+            OwnTitles.of_items(tree, allowed // n_items, allowed % n_items),
         )
 
     def any_left(self, user: Ints, node: Ints) -> Bools:
         """Return (n,) whether a title under the node is eligible for the user."""
-        first, last = self.tree.first_title[node], self.tree.last_title[node]
-
-        def within(keys: Ints) -> Ints:
-            before = user * self.tree.n_titles
-            return np.searchsorted(keys, before + last) - np.searchsorted(keys, before + first)
-
-        n_offered = self.offered_before[last] - self.offered_before[first]
-        return np.where(self.restricted[user], within(self.allowed_titles) > 0, within(self.hidden_titles) < n_offered)
+        n_offered = self.offered_before[self.tree.last_title[node]] - self.offered_before[self.tree.first_title[node]]
+        others = self.hidden_titles.below(user, node) < n_offered
+        return np.where(self.restricted[user], self.allowed_titles.below(user, node) > 0, others)
 
     def items(self, user: Ints, item: Ints) -> Bools:
         """Return (n,) whether an item is eligible for the user."""

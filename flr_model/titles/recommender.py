@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -16,16 +16,26 @@ from flr_model.config import ModelConfig
 from flr_model.data.catalog import TITLES_ALONE, Catalog, MoreOfItems
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
+from flr_model.ranking.catalog import CatalogRecommender
 from flr_model.ranking.evidence import Evidence
-from flr_model.ranking.lags import PaddedHistories, RecencyWeights
+from flr_model.ranking.lags import PaddedHistories
+from flr_model.ranking.mixture import Mixture
+from flr_model.ranking.parts import Parts
 from flr_model.ranking.recommender import Ranking, Reader, UserStates, columns_for, widened
+from flr_model.ranking.topk import Best
 from flr_model.titles.beams import Doubles, Found, by_user
-from flr_model.titles.eligible import Eligible
+from flr_model.titles.eligible import Eligible, OwnTitles
 from flr_model.titles.search import TitleReader, TitleSearch
 from flr_model.titles.tree import TitleTree
 
 USERS_AT_ONCE = 64
 """Users whose keys and values are in memory at once."""
+
+LEAST_MASS = 1e-15
+"""Of a node; smaller ones are lost in the difference of two sums."""
+
+WANTED = 5
+"""Items of the guide that are scored besides, for every one of ``--beams``."""
 
 LISTED = 20
 """Items of a list that is evaluated; no metric looks further."""
@@ -39,16 +49,18 @@ class Writer(Reader, TitleReader, Protocol):
 
 
 class TitleRecommender:
-    """Recommends what the language model would write next.
+    """Recommends what the language model would write next, guided by the mixture of the factors.
+
+    With guidance w a score is (1 - w) log p(title) + w log P(item), where the language model shares the probability of
+    a title out among its items by popularity. With w = 1 the list is the mixture's own, exact, and nothing is written.
 
     Args:
         reader: the network.
         catalog: M items.
-        vectors: (M, D) item vectors, of the `items` encoding.
-        evidence: guides the search, by the weight ``model.title.guidance``; of one factor.
-        recency: what history items weigh in it.
+        vectors: (M, D) item vectors.
+        evidence: what the factors counted.
         tree: of the catalogue's titles.
-        model: settings of the search.
+        model: settings of the search; a guidance that is not chosen yet counts as 0.
     """
 
     def __init__(
@@ -57,7 +69,6 @@ class TitleRecommender:
         catalog: Catalog,
         vectors: Floats,
         evidence: Evidence,
-        recency: RecencyWeights,
         tree: TitleTree,
         model: ModelConfig,
     ) -> None:
@@ -65,42 +76,46 @@ class TitleRecommender:
         self.catalog = catalog
         self.vectors = vectors
         self.evidence = evidence
-        self.recency = recency
         self.tree = tree
         self.model = model
         self.max_history = model.max_history
         self.n_factors = model.chosen_factors
+        self.guide = CatalogRecommender(reader, catalog, vectors, evidence, max_history=model.max_history)
+        self.guidance = model.title.guidance or 0.0
         self._titles: list[str] = catalog.texts.tolist()
 
     @property
     def scores_items(self) -> bool:
-        """Return False."""
-        return False
+        """Say whether the factors alone decide."""
+        return self.guidance == 1
 
     def states(self, rows: HistoryRows) -> UserStates:
-        """Run the network on the rows' histories, in as many columns as the longest of them needs."""
-        histories = PaddedHistories.of(rows, columns_for(rows, self.max_history), self.evidence.lag_bounds)
-        return widened(self.reader.read(histories, self.vectors, self._titles), self.max_history)
+        """Run the network on the rows' histories; nothing is written."""
+        return self.guide.states(rows)
 
     def scores(self, rows: HistoryRows, candidates: Candidates = EVERYTHING) -> Floats:
-        """Return (B, M) scores of the best `LISTED` candidates; all others have -inf."""
+        """Return (B, M) scores of the best `LISTED` candidates, all others have -inf; with guidance 1 of all items."""
+        if self.scores_items:
+            return self.guide.scores(rows, candidates)
         best = self.recommend(rows, LISTED, candidates)
         out = np.full((len(rows), len(self.catalog)), -np.inf, np.float32)
         row, place = np.nonzero(best.items != PAD)
         out[row, best.items[row, place]] = best.scores[row, place]
         return out
 
-    def factor_scores(self, rows: HistoryRows) -> None:
-        """Return None: the factors share one thought, and none ranks alone."""
+    def factor_scores(self, rows: HistoryRows) -> Floats | None:
+        """Return (B, K, M) logarithms of g_k P_k(i), of the guide; None without guidance."""
+        return self.guide.factor_scores(rows) if self.guidance else None
 
-    def mixture(self, rows: HistoryRows, states: UserStates) -> None:
-        """Return None, likewise."""
+    def mixture(self, rows: HistoryRows, states: UserStates) -> Mixture | None:
+        """Return what the factors say of the catalogue, as the guide; None without guidance."""
+        return self.guide.mixture(rows, states) if self.guidance else None
 
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
-        """Search for the best titles of each row and explain them.
+        """Search for the best titles of each row, score the guide's best items too, and explain the best of all.
 
-        A score is a log-likelihood, of the title and of the item among those of the same title. Its parts are the
-        gates' shares of what the language model gives, and the guide's.
+        Shares and reasons are w times those of the guide's prediction plus 1 - w times those of the thought that the
+        titles are written from: its gates, and what its factors look at; nothing of it is counted.
         """
         order = np.argsort(rows.lengths, kind="stable")  # prompts of similar length together
         parts = []
@@ -112,7 +127,7 @@ class TitleRecommender:
 
     def with_reader(self, reader: Writer) -> TitleRecommender:
         """Return the same recommender with another network."""
-        return TitleRecommender(reader, self.catalog, self.vectors, self.evidence, self.recency, self.tree, self.model)
+        return TitleRecommender(reader, self.catalog, self.vectors, self.evidence, self.tree, self.model)
 
     def with_items(
         self, item_ids: Sequence[str], titles: Sequence[str], more: MoreOfItems = TITLES_ALONE
@@ -120,50 +135,53 @@ class TitleRecommender:
         """Return a recommender that can also write the titles of items never seen in training."""
         if not len(item_ids):
             return self
-        catalog = self.catalog.extended(item_ids, titles, more)
-        texts = catalog.texts[len(self.catalog) :].tolist()
-        return TitleRecommender(
-            self.reader,
-            catalog,
-            np.concatenate([self.vectors, self.reader.encode_titles(texts)]),
-            self.evidence.extended(len(item_ids)),
-            self.recency,
-            self.tree.with_items(self.reader.tokenize(texts)),
-            self.model,
-        )
+        guide = self.guide.with_items(item_ids, titles, more)
+        tree = self.tree.with_items(self.reader.tokenize(guide.catalog.texts[len(self.catalog) :].tolist()))
+        return TitleRecommender(self.reader, guide.catalog, guide.vectors, guide.evidence, tree, self.model)
 
     def _recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates) -> Ranking:
+        if self.scores_items:
+            return self.guide.recommend(rows, top_k, candidates)
         histories = PaddedHistories.of(rows, columns_for(rows, self.max_history), self.evidence.lag_bounds)
         prompted = self.reader.prompt(histories, self.vectors, self._titles)
-        eligible = Eligible.of(self.tree, rows, candidates)
-        guide = Guidance.of(self.tree, self._counts(rows)) if self.model.title.guidance else None
-        shares = Shares(self.tree, guide, self.model.title.guidance, eligible)
+        states = widened(prompted.users, self.max_history)
+        mixture, eligible = self.guide.mixture(rows, states), Eligible.of(self.tree, rows, candidates)
+        shares = Shares(Guidance.of(self.tree, mixture.log_probabilities()), self.guidance, eligible)
+        width = max(self.model.title.beams, top_k)
         found = TitleSearch(
             self.tree,
             self.reader,
             prompted,
-            width=max(self.model.title.beams, top_k),
-            guide=guide,
-            guidance=self.model.title.guidance,
+            width=width,
+            guide=shares.guide,
+            guidance=self.guidance,
             eligible=eligible,
             bonus=shares.best,
+            wanted=self._wanted(mixture, rows, top_k, candidates) if self.guidance else None,
         ).run()
-        return _ranking(found, shares, prompted.users, histories.items, top_k)
+        best = shares.ranked(found, len(rows), top_k)
+        return self._explained(best, rows, states, mixture)
 
-    def _counts(self, rows: HistoryRows) -> Floats:
-        """(B, M) scores of items by pair counts alone."""
-        histories = PaddedHistories.of(rows, self.max_history, self.evidence.lag_bounds)
-        counts = self.evidence.counts(rows, self.recency.of(histories))
-        scores = np.zeros((len(rows), len(self.catalog)), np.float32)
-        scores[counts.row, counts.item] = counts.value[:, 0]
-        row, item = np.unique(np.stack(rows.seen()), axis=1)
-        scores[row, item] += np.float32(self.evidence.seen)
-        return scores
+    def _wanted(self, mixture: Mixture, rows: HistoryRows, top_k: int, candidates: Candidates) -> OwnTitles:
+        """The titles of the guide's best items: many begin in a way that beams leave (docs/lab.md)."""
+        items = self.guide.best(mixture, rows, max(WANTED * self.model.title.beams, top_k), candidates).items
+        user, place = np.nonzero(items != PAD)
+        return OwnTitles.of_items(self.tree, user, items[user, place])
+
+    def _explained(self, best: Best, rows: HistoryRows, states: UserStates, mixture: Mixture) -> Ranking:
+        """Say what the best items (B, k) are made of."""
+        guided, own = np.float32(self.guidance), np.float32(1 - self.guidance)
+        of_guide = mixture.shares(best.items)  # (B, k, K)
+        parts = Parts.of(self.evidence, mixture, states, rows, best.items)
+        looked_at = np.matmul(states.gates[:, None], states.attention)  # (B, 1, L), all titles come of one thought
+        shares = np.where((best.items == PAD)[..., None], 0, guided * of_guide + own * states.gates[:, None])
+        because = parts.because(guided * parts.carried(of_guide) + own * looked_at)
+        return Ranking(best.items, best.scores, shares, guided * parts.counted(of_guide), because)
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """A text-free model's probabilities, summed over the titles under a node (D3's guidance).
+    """Probabilities of items, summed over the titles under a node (D3's guidance).
 
     Args:
         tree: of the titles.
@@ -177,7 +195,7 @@ class Guidance:
 
     @classmethod
     def of(cls, tree: TitleTree, scores: Floats) -> Guidance:
-        """Make probabilities of (B, M) scores of items."""
+        """Make probabilities of (B, M) logits of items."""
         logs = scores.astype(np.float64)
         logs -= logs.max(axis=1, keepdims=True)
         logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
@@ -187,7 +205,7 @@ class Guidance:
     def log_mass(self, user: Ints, node: Ints) -> Doubles:
         """Return (n,) the logarithm of the probability of all titles under a node."""
         mass = self.below[user, self.tree.last_title[node]] - self.below[user, self.tree.first_title[node]]
-        logs: Doubles = np.log(np.maximum(mass, 1e-30))
+        logs: Doubles = np.log(np.maximum(mass, LEAST_MASS))
         return logs
 
 
@@ -196,57 +214,42 @@ class Shares:
     """How a title's probability is shared by its items: by popularity, and by the guide.
 
     Args:
-        tree: of the titles.
-        guide: None without.
+        guide: of the search.
         guidance: its weight.
         eligible: items that a user can be given.
     """
 
-    tree: TitleTree
-    guide: Guidance | None
+    guide: Guidance
     guidance: float
     eligible: Eligible
 
-    def items(self, user: Ints, title: Ints) -> tuple[Ints, Ints, Doubles, Doubles]:
+    def items(self, user: Ints, title: Ints) -> tuple[Ints, Ints, Doubles]:
         """Return the eligible items of pairs of a user and a title (n,).
 
         Returns:
-            (P,) pairs, (P,) items, and the logarithms of their shares: by popularity, and by the guide, each weighed.
+            (P,) pairs, (P,) items, and the weighed logarithms of their shares.
         """
-        pair, item = self.tree.items_of(title)
+        tree = self.guide.tree
+        pair, item = tree.items_of(title)
         left = self.eligible.items(user[pair], item)
         pair, item = pair[left], item[left]
-        guided = np.zeros(len(item))
-        if self.guide is not None:
-            whole = self.guide.log_mass(user, self.tree.leaf[title].astype(np.int64))
-            guided = self.guidance * (self.guide.items[user[pair], item] - whole[pair])
-        return pair, item, (1 - self.guidance) * self.tree.log_share[item], guided
+        whole = self.guide.log_mass(user, tree.leaf[title].astype(np.int64))
+        by_guide = self.guide.items[user[pair], item] - whole[pair]
+        return pair, item, (1 - self.guidance) * tree.log_share[item] + self.guidance * by_guide
 
     def best(self, user: Ints, title: Ints) -> Doubles:
         """Return (n,) the largest share among the eligible items of each title, as a logarithm."""
-        pair, _, by_popularity, guided = self.items(user, title)
+        pair, _, share = self.items(user, title)
         out = np.full(len(title), -np.inf)
-        np.maximum.at(out, pair, by_popularity + guided)
+        np.maximum.at(out, pair, share)
         return out
 
-
-def _ranking(found: Found, parts: Shares, users: UserStates, history: Ints, top_k: int) -> Ranking:
-    """Turn titles into each user's ``top_k`` items with their explanation."""
-    pair, item, by_popularity, by_guide = parts.items(found.user, found.title)
-    language, guided = found.language[pair] + by_popularity, found.guided[pair] + by_guide
-    order, place = by_user(found.user[pair], language + guided, top_k)
-    user, item, language, guided = found.user[pair][order], item[order], language[order], guided[order]
-    shape = (len(users.gates), top_k)
-    items, scores = np.full(shape, PAD, np.int64), np.full(shape, -np.inf, np.float32)
-    items[user, place], scores[user, place] = item, language + guided
-    shares, counted = np.zeros((*shape, users.gates.shape[1]), np.float32), np.zeros(shape, np.float32)
-    shares[user, place] = users.gates[user]
-    counted[user, place] = guided / np.minimum(language + guided, -1e-9)
-    looked_at = np.matmul(users.gates[:, None], users.attention)[:, 0]  # (B, L), all titles come of one thought
-    carrier = np.take_along_axis(history[:, ::-1], looked_at[:, ::-1].argmax(axis=1)[:, None], axis=1)
-    return Ranking(items, scores, shares, counted, np.where(items == PAD, PAD, carrier))
-
-
-def prompted_states(gates: Any, attention: Any, weights: Any, factors: Any) -> UserStates:
-    """Return the states of B users for whom no query in item space exists: the title decoder has none."""
-    return UserStates(np.zeros((*gates.shape, 0), np.float32), gates, attention, weights, factors)
+    def ranked(self, found: Found, n_users: int, top_k: int) -> Best:
+        """Return the ``top_k`` best items of every user's titles."""
+        pair, item, share = self.items(found.user, found.title)
+        score = (found.language + found.guided)[pair] + share
+        order, place = by_user(found.user[pair], score, top_k)
+        best = Best.nothing(n_users, top_k)
+        user = found.user[pair][order]
+        best.items[user, place], best.scores[user, place] = item[order], score[order]
+        return best

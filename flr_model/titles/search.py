@@ -15,9 +15,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from flr_model.arrays import Floats, Ints
+from flr_model.arrays import Bools, Floats, Ints
 from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.recommender import UserStates
 from flr_model.titles.beams import Beams, Doubles, Found, by_user, count_up
@@ -47,7 +46,7 @@ class TitleReader(Protocol):
     def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Any) -> Prompted:
         """Read B histories (see `flr_model.ranking.recommender.Reader.read`) up to the latent token."""
 
-    def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_]) -> tuple[Floats, Any]:
+    def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: Bools) -> tuple[Floats, Any]:
         """Read new tokens behind cached places.
 
         Args:
@@ -74,15 +73,23 @@ class Guide(Protocol):
 class Filter(Protocol):
     """Which titles a user can be given."""
 
-    def any_left(self, user: Ints, node: Ints) -> npt.NDArray[np.bool_]:
+    def any_left(self, user: Ints, node: Ints) -> Bools:
         """Return (n,) whether a title under the node is eligible for the user."""
+
+
+class Titles(Protocol):
+    """Titles of each user."""
+
+    def below(self, user: Ints, node: Ints) -> Ints:
+        """Return (n,) how many of the user's titles are under the node."""
 
 
 class TitleSearch:
     """Beam search for B users (docs/method.md, "Title decoder").
 
     The rules are those of transformers' ``generate``: a step adds one token to every beam; of the 2 W best
-    continuations of a user, the W best unfinished go on, and finished ones count if they are among the W best.
+    continuations of a user, the W best unfinished go on, and finished ones count if they are among the W best. Titles
+    that are wanted are scored whatever their beginnings are worth.
 
     Args:
         tree: of the titles.
@@ -93,6 +100,7 @@ class TitleSearch:
         guidance: its weight w: the score is (1 - w) language + w guided.
         eligible: titles that may be found; None for all.
         bonus: at most 0, added to the score of complete titles, given their users and numbers; None for none.
+        wanted: eligible titles that no beam may be too narrow for; None for none.
     """
 
     def __init__(
@@ -106,6 +114,7 @@ class TitleSearch:
         guidance: float = 0.0,
         eligible: Filter | None = None,
         bonus: Callable[[Ints, Ints], Doubles] | None = None,
+        wanted: Titles | None = None,
     ) -> None:
         self.tree = tree
         self.reader = reader
@@ -114,6 +123,7 @@ class TitleSearch:
         self.guidance = guidance if guide is not None else 0.0
         self.eligible = eligible
         self.bonus = bonus
+        self.wanted = wanted
         self._first = prompted.state
         self._mask = prompted.mask
         self._cache = prompted.cache
@@ -144,15 +154,20 @@ class TitleSearch:
             left = self.eligible.any_left(user, child)
             owner, child, language, user = owner[left], child[left], language[left], user[left]
         guided = np.zeros(len(owner)) if self.guide is None else self.guide.log_mass(user, child)
-        total = (1 - self.guidance) * language + self.guidance * guided
-        order, rank = by_user(user, total, 2 * self.width)
-        owner, child = owner[order], child[order]
+        total = self._total(language, guided)
+        wanted = np.zeros(len(owner), bool) if self.wanted is None else self.wanted.below(user, child) > 0
+        order, rank = by_user(user, total, 2 * self.width, wanted)
+        owner, child, wanted = owner[order], child[order], wanted[order]
         parts = {"node": child, "language": language[order], "guided": guided[order]}
         grown = beams.take(owner).grown(self.tree.token[child], **parts)
         complete = self.tree.n_children(child) == 0
         onward = np.flatnonzero(~complete)
-        onward = onward[by_user(grown.user[onward], total[order][onward], self.width)[0]]
-        return grown.take(onward), self._finish(grown.take(complete & (rank < self.width)))
+        onward = onward[by_user(grown.user[onward], total[order][onward], self.width, wanted[onward])[0]]
+        return grown.take(onward), self._finish(grown.take(complete & ((rank < self.width) | wanted)))
+
+    def _total(self, language: Doubles, guided: Doubles) -> Doubles:
+        """(n,) what beams are worth."""
+        return (1 - self.guidance) * language + self.guidance * guided
 
     def _read(self, beams: Beams) -> tuple[Beams, Floats]:
         """Read the unread tokens of beams that have a choice; return (n, d) states, of no meaning for the others."""
@@ -227,12 +242,10 @@ class TitleSearch:
         """Keep the W best titles of every user."""
         return found.take(by_user(found.user, found.score, self.width)[0])
 
-    def _promising(self, beams: Beams, found: Found, n_users: int) -> npt.NDArray[np.bool_]:
-        """(n,) whether a beam's user can still gain: scores only fall."""
-        full: npt.NDArray[np.bool_] = np.bincount(found.user, minlength=n_users) >= self.width
-        worst, best = np.full(n_users, np.inf), np.full(n_users, -np.inf)
+    def _promising(self, beams: Beams, found: Found, n_users: int) -> Bools:
+        """(n,) whether a beam can still get into its user's W best: scores only fall."""
+        full = np.bincount(found.user, minlength=n_users) >= self.width
+        worst = np.full(n_users, np.inf)
         np.minimum.at(worst, found.user, found.score)
-        total = (1 - self.guidance) * beams.language + self.guidance * beams.guided
-        np.maximum.at(best, beams.user, total)
-        promising: npt.NDArray[np.bool_] = (~full | (best > worst))[beams.user]
+        promising: Bools = ~full[beams.user] | (self._total(beams.language, beams.guided) > worst[beams.user])
         return promising

@@ -1,7 +1,7 @@
 """Supervised fine-tuning: from a dataset folder to a run folder.
 
 `train` is the command: settings, folders, report. `fit` is the training itself: the trunk on sequences, the head on
-rows, the weight of the two beside each other.
+rows, the weights of what predicts beside each other.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from flr_model.nn.run import Run
 from flr_model.progress import SILENT, Progress
 from flr_model.training.checkpoints import checkpoint_folder, processes
 from flr_model.training.factor_choice import choose_n_factors
+from flr_model.training.guidance import choose_guidance
 from flr_model.training.objective import SftObjective
 from flr_model.training.reporter import BEST
 from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_next_item_head
@@ -127,7 +128,6 @@ def _train(
     setup.tracking = tracking
     validate = _validate(setup, train, progress)
     untrained = validate() if validate else {}
-    toml = dump_toml([model, train])
     begun = dump_toml([model, replace(train, report_to="none")])  # a resumed call may report elsewhere
     origin = f"{begun}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
     with checkpoint_folder(place, origin, resume=resume) as (folder, is_main):
@@ -138,9 +138,9 @@ def _train(
             run=str(out), valid=valid, untrained=untrained, curve=curve, n_factors=n_factors, **figures
         )
         if is_main:
-            run = _finish(setup, model, train, report)
+            run = _finish(setup, train, report)
             with place.folder() as temporary:
-                run.write(temporary, toml)
+                run.write(temporary, dump_toml([run.config, train]))
     return report
 
 
@@ -235,9 +235,9 @@ def fit(
         tracking=setup.tracking,
     )
     trainer.run(resume=resume)
-    forecast = 0.0
-    if next_item_head is not None:
-        forecast = weigh_next_item_head(recommender, next_item_head, train.forecast, validate)
+    forecast = weigh_next_item_head(recommender, next_item_head, train.forecast, validate) if next_item_head else 0.0
+    if recommender.config.guidance_open:
+        choose_guidance(recommender, setup.valid, train.valid_rows, progress=progress)
     return Fitted(
         forecast=forecast,
         steps=trainer.state.global_step,
@@ -264,9 +264,10 @@ def _best_epoch(state: Any) -> float:
     return round(epoch * best / max(int(state.global_step), 1), 2)
 
 
-def _finish(setup: Setup, model: ModelConfig, train: TrainConfig, report: TrainReport) -> Run:
+def _finish(setup: Setup, train: TrainConfig, report: TrainReport) -> Run:
     """Fold what learned into its final form."""
     recommender = setup.recommender
+    model = recommender.config
     with torch.no_grad():
         setup.item_encoder.scale.copy_(recommender.items.scale)
     merge(recommender.model, setup.tuning)

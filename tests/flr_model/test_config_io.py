@@ -122,10 +122,17 @@ def test_what_was_saved_before_there_were_readers_was_read_by_the_backbone():
     )
 
 
-@pytest.mark.parametrize("left", [{"item_readers": "auto"}, {"n_factors": "auto"}])
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"model": {"item_readers": "auto"}},
+        {"model": {"n_factors": "auto"}},
+        {"model": {"decoder": "title"}, "title": {"guidance": "auto"}},
+    ],
+)
 def test_saved_settings_are_those_of_a_model_that_was_built(left):
-    with pytest.raises(ConfigError, match="leaves item_readers or n_factors to a training"):
-        model_config({"model": left})
+    with pytest.raises(ConfigError, match="leaves item_readers, n_factors or guidance to a training"):
+        model_config(left)
 
 
 def test_settings_without_a_model_are_refused():

@@ -13,13 +13,16 @@ pytest.importorskip("optimum.exporters.onnx")
 pytest.importorskip("onnxruntime")
 
 from flr_cli.app import main
-from flr_export.runtime import load_bundle
+from flr_export.runtime import OnnxWriter, load_bundle
 from flr_model.config import ExportConfig
 from flr_model.data.dataset import Dataset
-from flr_model.errors import ArtifactError, GateError
+from flr_model.data.histories import HistoryRows
+from flr_model.errors import ArtifactError, ConfigError, GateError
+from flr_model.explain.facets import explain
 from flr_model.ranking.candidates import Candidates
 
 ROOT = Path(__file__).parents[3]
+GUIDANCE = 0.4
 
 
 def load(folder):
@@ -36,7 +39,7 @@ def export(run, out, config=None):
 
 @pytest.fixture(scope="module")
 def exported(tiny_title_run, tmp_path_factory):
-    return export(tiny_title_run, tmp_path_factory.mktemp("bundles") / "title")
+    return export(tiny_title_run, tmp_path_factory.mktemp("bundles") / "title", ExportConfig(guidance=GUIDANCE))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def test_the_lists_are_those_of_torch(exported):
     ranking = exported.parity["fp32"]["ranking"]
     assert (ranking["rows"] > 0, ranking["identical_top10"], ranking["top10_overlap"]) == (True, 1.0, 1.0)
     assert set(exported.parity["fp32"]["differences"]) == {
-        "item_vectors", "gates", "attention", "weights", "factors", "state",
+        "item_vectors", "queries", "gates", "attention", "weights", "factors", "state",
     }  # fmt: skip
 
 
@@ -145,18 +148,46 @@ def test_more_items_than_the_beam_is_wide(bundle, tmp_path):
 
 def test_run_and_bundle_are_evaluated_alike(bundle, tiny_title_run, tiny_dataset, capsys):
     reports = []
-    for source in (tiny_title_run, bundle):
-        assert main(["eval", str(source), "--json", "--quiet", "--max-rows", "40"]) == 0
+    for source, more in ((tiny_title_run, ["--guidance", str(GUIDANCE)]), (bundle, [])):
+        assert main(["eval", str(source), "--json", "--quiet", "--max-rows", "40", *more]) == 0
         reports.append(json.loads(capsys.readouterr().out))
     assert reports[0]["protocol"]["rows"] == 40
     assert reports[0]["metrics"] == pytest.approx(reports[1]["metrics"])
     assert reports[0]["diagnostics"]["factor_usage"] == pytest.approx(reports[1]["diagnostics"]["factor_usage"])
 
 
-def test_a_bundle_whose_factors_rank_nothing_alone_is_not_explained(bundle, histories, capsys):
+def test_the_factors_part_in_a_guided_bundle_is_explained(bundle, histories, capsys):
     user = read(histories)[0]["user_id"]
-    assert main(["explain", str(bundle), "--user", user, "--histories", str(histories)]) == 2
-    assert "--decoder title cannot be explained" in capsys.readouterr().err
+    assert main(["explain", str(bundle), "--user", user, "--histories", str(histories), "--json"]) == 0
+    out, err = capsys.readouterr()
+    reason = json.loads(out)["reasons"][0]
+    assert "the language model counts too" in err
+    row = HistoryRows.from_lists([[3, 4]])
+    alone = load_bundle(bundle, guidance=1.0)
+    best = alone.recommend(row, 5)
+    found = explain(alone, row, top_k=5).reasons
+    assert [one.item_id for one in found] == alone.catalog.item_ids[best.items[0]].tolist()
+    np.testing.assert_allclose([one.probability for one in found], np.exp(best.scores[0]), rtol=1e-4)
+    assert sum(reason["shares"]) == pytest.approx(1, abs=1e-4)
+    with pytest.raises(ConfigError, match="cannot be explained without guidance"):
+        explain(load_bundle(bundle, guidance=0.0), row, top_k=5)
+
+
+def test_a_graph_of_another_version_is_refused(bundle):
+    with pytest.raises(ArtifactError, match="another version of flr"):
+        OnnxWriter(bundle / "title_step.onnx", load_bundle(bundle).model)
+
+
+def test_the_factors_alone_write_nothing_and_take_boosts(bundle):
+    alone, catalog = (load_bundle(bundle, guidance=1.0) for _ in range(2))
+    alone.reader.prompt = alone.reader.extend = None
+    rows = HistoryRows.from_lists([[3, 4], [5]])
+    boost = np.linspace(0, 3, 60).astype(np.float32)
+    for candidates in (Candidates(), Candidates(boost=boost)):
+        assert (
+            alone.recommend(rows, 9, candidates).items.tolist()
+            == catalog.guide.recommend(rows, 9, candidates).items.tolist()
+        )
 
 
 def test_guidance_can_be_chosen_after_training(tiny_title_run, tiny_run, tmp_path, capsys):
@@ -166,6 +197,7 @@ def test_guidance_can_be_chosen_after_training(tiny_title_run, tiny_run, tmp_pat
         assert main(words) == 0
         reports[weight] = json.loads(capsys.readouterr().out)["metrics"]["NDCG@10"]
     assert reports["0"] != reports["1"]
+    assert reports["1"] > 0.1
     export(tiny_title_run, tmp_path / "b", ExportConfig(guidance=1.0))
     assert load_bundle(tmp_path / "b").model.title.guidance == 1.0
     assert main(["eval", str(tmp_path / "b"), "--json", "--quiet", "--max-rows", "40"]) == 0

@@ -126,10 +126,10 @@ def test_an_unknown_item_is_named_beside_known_ones():
         explain(recommender(), row(), top_k=1, item="zz")
 
 
-def test_a_recommender_that_writes_titles_is_refused():
+def test_a_recommender_that_writes_titles_without_guidance_is_refused():
     class Writes(CatalogRecommender):
         def mixture(self, rows, states):
             return None
 
-    with pytest.raises(ConfigError, match="none ranks alone"):
+    with pytest.raises(ConfigError, match="cannot be explained without guidance"):
         explain(recommender(Writes), row(), top_k=1)

@@ -15,7 +15,7 @@ def reading_of(attention, vectors, *, factors, thought, last=((3.0, 4.0),)):
     mask = torch.ones(vectors.shape[:2], dtype=torch.long)
     nothing = torch.zeros(0)
     said = Thought(thought, factors, nothing, attention, nothing, nothing)
-    return Reading(said, History(nothing, vectors, mask, mask), last, None, mask)
+    return Reading(said, History(nothing, vectors, mask, mask), last, last, None, mask)
 
 
 def one_user(**changes):

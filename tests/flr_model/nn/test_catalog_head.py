@@ -39,7 +39,7 @@ class Case:
         self.head = CatalogHead(CatalogDecoder(WIDTH, SIZE, N_FACTORS), evidence).eval()
         for parameter in self.head.parameters():
             nn.init.normal_(parameter, std=0.4)
-        self.items = ItemVectors(torch.randn(N_ITEMS, SIZE), events.degree, learns=True)
+        self.items = ItemVectors(torch.randn(N_ITEMS, SIZE), events.degree)
         self.head.requires_grad_(False)
         self.items.requires_grad_(False)
         n = len(self.rows)
@@ -55,7 +55,8 @@ class Case:
             torch.zeros(n, N_FACTORS, SIZE),
         )
         history = History(torch.zeros(0), self.items.of_histories(padded), mask, mask)
-        self.reading = Reading(thought, history, torch.randn(n, WIDTH), None, mask)
+        last = torch.randn(n, WIDTH)
+        self.reading = Reading(thought, history, last, last, None, mask)
 
     def targets(self, *, training=False, sampled=False):
         self.head.softmax = Softmax(0 if sampled else N_ITEMS, N_ITEMS)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from flr_model.nn.item_encoder import WHITENING_EXPONENT, Whitening
-from flr_model.nn.reader import TorchNetwork
+from flr_model.nn.reader import TorchReader
 from flr_model.nn.run import build_item_encoder
 from tests.builders import TITLES, WIDTH, tiny_model
 
@@ -82,7 +82,7 @@ def test_titles_are_encoded_as_the_catalogue_was(encoder, tokenizer, states):
     encoder.fit([states])
     encoder.scale.copy_(torch.linspace(0.5, 1.5, 16))
     expected = encoder.whiten([torch.from_numpy(states)]) * encoder.scale
-    reader = TorchNetwork(torch.nn.Identity(), encoder, tokenizer)
+    reader = TorchReader(torch.nn.Identity(), None, encoder, tokenizer)
     np.testing.assert_allclose(reader.encode_titles(TITLES), expected, atol=1e-4)
     np.testing.assert_allclose(reader.encode_titles(TITLES[5:6]), expected[5:6], atol=1e-4)
 

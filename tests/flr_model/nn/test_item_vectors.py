@@ -9,7 +9,7 @@ UNIT = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 
 @pytest.fixture
 def vectors():
-    made = ItemVectors(UNIT, np.array([0, int(RESIDUAL_PRIOR)]), learns=True)
+    made = ItemVectors(UNIT, np.array([0, int(RESIDUAL_PRIOR)]))
     with torch.no_grad():
         made.scale.copy_(torch.tensor([2.0, 3.0]))
         made.residual.fill_(1.0)
@@ -24,9 +24,3 @@ def test_a_residual_counts_as_far_as_its_item_has_interactions(vectors):
 def test_padding_is_zero(vectors):
     found = vectors.of_histories(torch.tensor([[-1, 0]]))
     torch.testing.assert_close(found, torch.tensor([[[0.0, 0.0], [2.0, 0.0]]]))
-
-
-def test_where_nothing_scores_items_nothing_of_them_learns():
-    assert not any(
-        parameter.requires_grad for parameter in ItemVectors(UNIT, np.zeros(2, int), learns=False).parameters()
-    )

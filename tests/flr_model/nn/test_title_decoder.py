@@ -14,8 +14,9 @@ from flr_model.nn.backbone import Trunk, load_backbone
 from flr_model.nn.build import build_model
 from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
-from flr_model.ranking.candidates import EVERYTHING
+from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
 from flr_model.ranking.lags import PaddedHistories
+from flr_model.ranking.topk import best_items
 from flr_model.titles.recommender import TitleRecommender
 from flr_model.titles.tokens import TitleTokenizer
 from flr_model.titles.tree import TitleTree
@@ -24,7 +25,7 @@ from tests.builders import TITLES, catalog_of, no_evidence, tiny_model
 END = 2
 CATALOG = [*TITLES, "red", "red jazz", TITLES[4]]
 HISTORIES = [[3, 11, 40, 7], [20, 9], [55]]
-NO_EVIDENCE = no_evidence(len(CATALOG))
+NO_LAGS = np.zeros(1, np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +40,23 @@ def tree(tokenizer):
 
 @pytest.fixture(scope="module")
 def build(tiny_backbone, tokenizer, tree):
-    """Recommenders with random weights in every part."""
+    """Recommenders with random weights in every part; items have vectors only where they are asked for."""
 
-    def build(**changes):
+    def build(*, vectors=False, **changes):
         config = tiny_model(tiny_backbone, decoder="title", encoding="text", dropout=0.0, **changes)
         torch.manual_seed(0)
         trunk = Trunk(load_backbone(str(tiny_backbone)).lm)
         model, head = build_model(config, trunk, tokenizer, n_lags=2, output_embeddings=lambda: None)
-        for part in (model, head.decoder):
+        for part in (model, head):
             for name, parameter in part.named_parameters():
                 if ".lm." not in name:
                     torch.nn.init.normal_(parameter, std=0.2)
             part.eval().requires_grad_(False)
         head.decoder.log_scale.zero_()  # the references scale no logits
-        writer = TorchWriter(model, head.decoder, None, tokenizer)
-        vectors = np.zeros((len(CATALOG), 16), np.float32)
-        recency = head.recency.bake()
-        return TitleRecommender(writer, catalog_of(CATALOG), vectors, NO_EVIDENCE, recency, tree, config)
+        writer = TorchWriter(model, head.guide.decoder, head.decoder, None, tokenizer)
+        of_items = np.random.default_rng(0).normal(size=(len(CATALOG), 16)).astype(np.float32) * vectors
+        evidence = no_evidence(len(CATALOG), config.chosen_factors)
+        return TitleRecommender(writer, catalog_of(CATALOG), of_items, evidence, tree, config)
 
     return build
 
@@ -76,7 +77,7 @@ def prompt_tokens(tokenizer, config, history):
 
 def thoughts_of(recommender, histories):
     rows, reader = HistoryRows.from_lists(histories), recommender.reader
-    padded = PaddedHistories.of(rows, recommender.max_history, NO_EVIDENCE.lag_bounds)
+    padded = PaddedHistories.of(rows, recommender.max_history, NO_LAGS)
     return reader.model.read(reader.batch(padded, reader.table(recommender.vectors, CATALOG)))
 
 
@@ -101,7 +102,7 @@ def test_one_factor_and_one_step_are_two_passes_like_those_of_latentr3(build, to
     reading = thoughts_of(recommender, [history])
     torch.testing.assert_close(model.latent_token(reading.thought.thought)[:, None], thought)
     titles = TitleBatch.of(tree.choices(tree.title_of[[title]], forced=True))
-    likelihood, n_tokens = recommender.reader.decoder.likelihood(
+    likelihood, n_tokens = recommender.reader.title_decoder.likelihood(
         model, reading, reading.thought.thought[:, None], titles, whole_vocabulary=True
     )
     expected = logits.log_softmax(-1)[torch.arange(own.shape[1]), own[0]].sum()
@@ -112,7 +113,7 @@ def test_one_factor_and_one_step_are_two_passes_like_those_of_latentr3(build, to
 @pytest.mark.parametrize("latent_tokens", [1, 2])
 def test_thoughts_of_a_user_do_not_see_each_other(build, tree, latent_tokens):
     recommender = build(latent_tokens=latent_tokens)
-    model, decoder = recommender.reader.model, recommender.reader.decoder
+    model, decoder = recommender.reader.model, recommender.reader.title_decoder
     reading = thoughts_of(recommender, HISTORIES)
     thoughts = reading.thought.thought[:, None] + torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(0))
     titles = TitleBatch.of(tree.choices(tree.title_of[[3, 60, 61]]))
@@ -125,7 +126,7 @@ def test_thoughts_of_a_user_do_not_see_each_other(build, tree, latent_tokens):
 
 def exhaustive(recommender, tree):
     """(B, M) log-likelihoods of all items, by the function that trains."""
-    model, decoder, out = recommender.reader.model, recommender.reader.decoder, []
+    model, decoder, out = recommender.reader.model, recommender.reader.title_decoder, []
     reading = thoughts_of(recommender, HISTORIES)
     for item in range(len(CATALOG)):
         titles = TitleBatch.of(tree.choices(tree.title_of[[item] * len(HISTORIES)]))
@@ -136,7 +137,7 @@ def exhaustive(recommender, tree):
 
 def test_a_wide_beam_ranks_as_all_likelihoods_do(build, tree):
     recommender = build(title=TitleConfig(beams=len(CATALOG)))
-    recommender.reader.decoder.log_scale.fill_(0.3)
+    recommender.reader.title_decoder.log_scale.fill_(0.3)
     found = recommender.recommend(HistoryRows.from_lists(HISTORIES), len(CATALOG), EVERYTHING)
     scores = exhaustive(recommender, tree)
     np.testing.assert_allclose(found.scores, np.take_along_axis(scores, found.items, axis=1), atol=1e-4)
@@ -198,6 +199,57 @@ def test_the_shares_of_a_title_are_the_gates_and_nothing_is_counted(build):
     assert found.because.tolist() == np.repeat(padded[np.arange(3), looked_at][:, None], 5, axis=1).tolist()
 
 
+def test_with_guidance_1_the_list_is_the_mixtures_own(build):
+    recommender = build(n_factors=3, vectors=True, title=TitleConfig(guidance=1.0, beams=1))
+    rows, own = HistoryRows.from_lists(HISTORIES), Candidates(offered=np.arange(len(CATALOG)) % 3 > 0)
+    assert recommender.scores_items
+    for candidates in (UNSEEN, own):
+        found, expected = (one.recommend(rows, 8, candidates) for one in (recommender, recommender.guide))
+        for name in vars(expected):
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-5)
+        best = best_items(recommender.guide.scores(rows, candidates), 8)
+        assert found.items.tolist() == best.tolist()
+    np.testing.assert_array_equal(recommender.scores(rows), recommender.guide.scores(rows))
+
+
+@pytest.mark.parametrize("weight", [0.3, 0.9])
+def test_a_guided_score_is_both_log_probabilities_weighed(build, tree, weight):
+    recommender = build(n_factors=3, vectors=True, title=TitleConfig(guidance=weight, beams=len(CATALOG)))
+    found = recommender.recommend(HistoryRows.from_lists(HISTORIES), len(CATALOG), EVERYTHING)
+    by_guide = recommender.guide.scores(HistoryRows.from_lists(HISTORIES))
+    scores = (1 - weight) * exhaustive(recommender, tree) + weight * by_guide
+    np.testing.assert_allclose(found.scores, np.take_along_axis(scores, found.items, axis=1), atol=1e-4)
+    assert (np.diff(np.take_along_axis(scores, found.items, axis=1)) < 1e-5).all()
+    assert np.std(by_guide, axis=1).min() > 0.1
+
+
+def test_no_beam_is_too_narrow_for_what_the_factors_rank_first(build, tree):
+    missed = 0
+    for weight in (0.4, 0.6, 0.8):
+        recommender = build(n_factors=3, vectors=True, title=TitleConfig(guidance=weight, beams=1))
+        recommender.reader.title_decoder.log_scale.fill_(2.0)
+        rows = HistoryRows.from_lists(HISTORIES)
+        scores = (1 - weight) * exhaustive(recommender, tree) + weight * recommender.guide.scores(rows)
+        first = recommender.guide.recommend(rows, 1, EVERYTHING).items
+        of_first = np.take_along_axis(scores, first, axis=1)
+        assert (recommender.recommend(rows, 1, EVERYTHING).scores >= of_first - 1e-4).all()
+        recommender._wanted = lambda *_: None
+        missed += (recommender.recommend(rows, 1, EVERYTHING).scores < of_first - 1e-3).sum()
+    assert missed > 0
+
+
+def test_shares_and_reasons_go_from_the_thought_to_the_mixture_with_the_guidance(build):
+    rows, lists = HistoryRows.from_lists(HISTORIES), {}
+    for weight in (0.0, 0.5, 1.0):
+        recommender = build(n_factors=3, vectors=True, title=TitleConfig(guidance=weight, beams=len(CATALOG)))
+        found = recommender.recommend(rows, len(CATALOG), EVERYTHING)
+        by_item = np.argsort(found.items, axis=1)
+        lists[weight] = np.take_along_axis(found.shares, by_item[..., None], axis=1)
+        np.testing.assert_allclose(found.shares.sum(axis=2), 1, rtol=1e-4)
+    np.testing.assert_allclose(lists[0.5], (lists[0.0] + lists[1.0]) / 2, atol=1e-5)
+    assert np.abs(lists[0.0] - lists[1.0]).max() > 0.05
+
+
 def test_no_seen_item_and_no_item_twice(build):
     found = build(title=TitleConfig(beams=3)).recommend(HistoryRows.from_lists(HISTORIES), 30)
     for items, history in zip(found.items.tolist(), HISTORIES, strict=True):
@@ -211,7 +263,8 @@ def test_new_items_can_be_written(build, tokenizer):
             return np.zeros((len(titles), 16), np.float32)
 
     known = build()
-    known.reader = WithVectors(known.reader.model, known.reader.decoder, None, tokenizer)
+    reader = known.reader
+    known = known.with_reader(WithVectors(reader.model, reader.decoder, reader.title_decoder, None, tokenizer))
     wider = known.with_items(["new", "twin"], ["red jazz days", "red"])
     found = wider.recommend(HistoryRows.from_lists([[3], [64]]), len(CATALOG) + 2, EVERYTHING)
     assert sorted(found.items[0]) == list(range(len(CATALOG) + 2))

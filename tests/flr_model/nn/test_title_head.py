@@ -1,42 +1,67 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
-from flr_model.config import ModelConfig
-from flr_model.nn.evidence_head import EvidenceHead
-from flr_model.nn.recency import Recency
-from flr_model.nn.title_decoder import TitleDecoder
-from flr_model.nn.title_head import TitleHead
-from flr_model.ranking.lags import PaddedHistories
-from flr_model.ranking.pair_events import PairEvents
-from flr_model.titles.recommender import TitleRecommender
-from tests.builders import catalog_of, rows_of
-
-N_ITEMS, LENGTH = 9, 4
+from flr_model.config import TitleConfig
+from flr_model.data.dataset import Dataset
+from flr_model.nn.run import load_run
+from flr_model.training.setup import set_up, trainable
+from tests.builders import tiny_model, tiny_train
 
 
-def test_what_guides_the_search_is_what_training_counted():
-    rng = np.random.default_rng(0)
-    rows = rows_of(
-        {f"u{n}": list(zip(rng.integers(N_ITEMS, size=7).tolist(), range(1, 8), strict=True)) for n in range(5)}
+@pytest.fixture(scope="module")
+def case(tiny_title_run, tiny_dataset):
+    dataset = Dataset.open(tiny_dataset)
+    run = load_run(tiny_title_run)
+    recommender = trainable(run, dataset.rows("train"))
+    recommender.model.eval()
+    recommender.head.eval()
+    return recommender, run, dataset.rows("valid").subsample(12)
+
+
+@torch.no_grad()
+def test_what_guides_the_search_is_what_training_predicted(case):
+    recommender, run, rows = case
+    batch = recommender.encode(rows, training=False)
+    predicted = recommender.head.guide.predict(recommender.items, recommender.read(batch.inputs), batch.targets)
+    found = replace(run, config=run.config.with_guidance(1.0)).recommender().scores(rows)
+    np.testing.assert_allclose(predicted.log_probabilities().numpy(), found, atol=1e-3)
+    assert np.std(found, axis=1).min() > 0.5
+
+
+@torch.no_grad()
+def test_the_loss_is_that_of_the_title_and_that_of_the_item(case):
+    recommender, _, rows = case
+    batch = recommender.encode(rows, training=True)
+    reading = recommender.read(batch.inputs)
+    terms = recommender.head.loss_terms(recommender.model, recommender.items, reading, batch.targets)
+    alone = recommender.head.guide.loss_terms(recommender.model, recommender.items, reading, batch.targets)
+    assert terms["guide"] == alone["cross_entropy"]
+    perplexity = -recommender.head.reward(
+        "perplexity", recommender.model, recommender.items, reading, reading.thought.thought[:, None], batch.targets
     )
-    events = PairEvents.count(rows, N_ITEMS)
-    n_lags = len(events.lag_bounds) + 1
-    torch.manual_seed(0)
-    head = TitleHead(
-        TitleDecoder(),
-        EvidenceHead(1, n_lags, max_history=LENGTH),
-        Recency(1, LENGTH, n_lags),
-        end_token=0,
-        whole_vocabulary=False,
-    )
-    head.evidence.attach(events)
-    for parameter in head.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
-    head.requires_grad_(False)
-    lags = torch.from_numpy(PaddedHistories.of(rows, LENGTH, events.lag_bounds).lags)
-    counted = head.count(lags, head.encode(rows, training=False), N_ITEMS)
-    model = ModelConfig(backbone="none", decoder="title", max_history=LENGTH, n_factors=2)
-    vectors, evidence, recency = np.zeros((N_ITEMS, 2), np.float32), head.evidence.bake(), head.recency.bake()
-    guide = TitleRecommender(None, catalog_of([*"abcdefghi"]), vectors, evidence, recency, None, model)
-    np.testing.assert_allclose(guide._counts(rows), counted.numpy(), atol=1e-4)
-    assert (counted != 0).float().mean() > 0.3
+    choices = torch.bincount(batch.targets.titles.choice[0], minlength=len(rows))
+    torch.testing.assert_close(terms["cross_entropy"], (perplexity[:, 0].log() * choices).mean(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("title", "weight"), [(TitleConfig(), 0.0), (TitleConfig(guidance=0.3), 0.3)])
+def test_the_language_model_is_alone_until_a_weight_is_chosen(case, title, weight):
+    _, run, _ = case
+    changed = replace(run, config=replace(run.config, title=title))
+    assert changed.recommender().guidance == weight
+
+
+def test_the_guides_loss_moves_the_factors_and_not_the_language_model(tiny_dataset, tiny_backbone):
+    model = tiny_model(tiny_backbone, decoder="title", latent_tokens=2, dropout=0.0)
+    setup = set_up(tiny_dataset, model, tiny_train(tuning="full"))
+    recommender = setup.recommender
+    batch = recommender.encode(setup.rows.subsample(8), training=True)
+    reading = recommender.read(batch.inputs)
+    apart = recommender.model.apart(reading)
+    torch.testing.assert_close(apart.thought.factors, reading.thought.factors)
+    recommender.head.loss_terms(recommender.model, recommender.items, reading, batch.targets)["guide"].backward()
+    assert all(weight.grad is None for weight in recommender.model.encoder.parameters())
+    for weight in (recommender.model.reasoner.centre, recommender.items.residual, recommender.head.guide.evidence.seen):
+        assert weight.grad.abs().max() > 0

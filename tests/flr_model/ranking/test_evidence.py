@@ -9,7 +9,7 @@ import flr_model.ranking.pair_events
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
 from flr_model.ranking.evidence import Evidence
-from flr_model.ranking.lags import BUCKETS, PaddedHistories, RecencyWeights, history_lags, lag_bounds
+from flr_model.ranking.lags import BUCKETS, PaddedHistories, history_lags, lag_bounds
 from flr_model.ranking.pair_events import PairEvents, channel
 from tests.builders import no_evidence, rows_of
 
@@ -168,12 +168,6 @@ def test_padded_histories_hold_the_newest_items_and_their_lags(evidence):
     assert found.items.tolist() == [[1, 2], [-1, 3]]
     assert found.lags.tolist() == [[1, 0], [0, 0]]
     assert PaddedHistories.of(rows, 3, evidence.lag_bounds).lags.tolist() == [[2, 1, 0], [0, 0, 0]]
-
-
-def test_weights_of_recency_are_those_of_place_and_time():
-    recency = RecencyWeights(np.asarray([1, 0.5, 0.25], np.float32), np.asarray([3, 1, 2], np.float32))
-    histories = PaddedHistories(np.asarray([[4, 5]]), np.asarray([[2, 0]]))
-    assert recency.of(histories).tolist() == [[[0.5 * 2, 1 * 3]]]
 
 
 def test_items_older_than_the_weights_count_nothing(evidence):

@@ -58,7 +58,7 @@ def test_because_names_the_item_that_carries_most_of_all_factors():
     parts = parts_of([[3, 4], [3, PAD]])
     first, second = np.asarray([1, 0], np.float32), np.asarray([0, 1], np.float32)
     for shares, carriers in ((first, [1, 1]), (second, [0, 1])):  # of equals, 0 and 1 of the first factor, the newest
-        found = parts.because(np.broadcast_to(shares, (2, 2, 2)))
+        found = parts.because(parts.carried(np.broadcast_to(shares, (2, 2, 2))))
         assert found.tolist() == [carriers, [PAD, PAD]]
 
 
@@ -83,5 +83,5 @@ def test_because_finds_the_item_that_was_planted(planted):
         states.queries, states.gates, vectors, empty.counts(rows, states.weights), (nothing, nothing), 0.0
     )
     parts = Parts.of(empty, mixture, states, rows, np.asarray([[19]]))
-    assert parts.because(np.ones((1, 1, 1), np.float32)).tolist() == [[rows.items[planted]]]
+    assert parts.because(parts.carried(np.ones((1, 1, 1), np.float32))).tolist() == [[rows.items[planted]]]
     np.testing.assert_allclose(parts.of_history.sum(3), 1, rtol=1e-5)

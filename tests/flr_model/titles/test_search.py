@@ -6,7 +6,7 @@ import pytest
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking.candidates import UNSEEN, Candidates
 from flr_model.ranking.recommender import UserStates
-from flr_model.titles.eligible import Eligible
+from flr_model.titles.eligible import Eligible, OwnTitles
 from flr_model.titles.recommender import Guidance
 from flr_model.titles.search import Prompted, TitleSearch
 from flr_model.titles.tree import TitleTree
@@ -156,6 +156,31 @@ def test_guidance_mixes_the_probabilities_of_titles():
     np.testing.assert_allclose(found.score, expected[found.user, found.title], atol=1e-5)
     np.testing.assert_allclose(found.language + found.guided, found.score)
     assert (np.diff(found.score)[np.diff(found.user) == 0] <= 0).all()
+
+
+class FixedWriter:
+    """Says what the first token is with given chances; what follows is all alike."""
+
+    def __init__(self, chances):
+        self.head = np.eye(len(chances), dtype=np.float32)
+        empty = UserStates(*(np.zeros((1, 1, 0), np.float32),) * 5)
+        self.prompted = Prompted(empty, np.log(chances)[None].astype(np.float32), np.ones((1, 1), np.int64), None)
+
+    def extend(self, cache, tokens, positions, mask):
+        return np.zeros((*tokens.shape, len(self.head)), np.float32), None
+
+
+def test_wanted_titles_are_scored_whatever_their_beginnings_are_worth():
+    tree = TitleTree.build([np.asarray(title) for title in ([1, 1], [1, 2], [1, 3], [2])], np.zeros(4), END)
+    writer = FixedWriter([1e-9, 0.6, 0.4, 1e-9])
+    likely = int(tree.title_of[3])
+    for wanted, expected in ((None, 0.2), (OwnTitles(tree, np.asarray([likely])), 0.4)):
+        found = TitleSearch(tree, writer, writer.prompted, width=1, wanted=wanted).run()
+        np.testing.assert_allclose(np.exp(found.score), [expected], rtol=1e-5)
+    assert found.title.tolist() == [likely]
+    poor = OwnTitles(tree, np.arange(3))
+    best = TitleSearch(tree, writer, writer.prompted, width=2, wanted=poor).run()
+    np.testing.assert_allclose(np.exp(best.score), [0.4, 0.2], rtol=1e-5)
 
 
 def test_a_catalogue_of_one_title_needs_no_network():

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from flr_model.evaluation.validation import validator
 from flr_model.nn.run import load_recommender, load_run
 from flr_model.ranking.lags import BUCKETS
 from flr_model.training.grpo import align
+from flr_model.training.guidance import WEIGHTS, choose_guidance
+from flr_model.training.setup import trainable
 from flr_model.training.sft import train
 from tests.builders import tiny_model, tiny_train
 
@@ -46,7 +49,7 @@ def test_a_run_without_its_tree_is_an_error(tiny_title_run, tmp_path):
 
 
 def test_the_prompt_is_saved_with_the_run(tiny_title_run):
-    assert load_run(tiny_title_run).config.title == TitleConfig()
+    assert load_run(tiny_title_run).config.title.prompt == TitleConfig().prompt
 
 
 @pytest.mark.parametrize("changes", [{}, {"tuning": "frozen"}, {"tuning": "full"}])
@@ -56,6 +59,7 @@ def test_other_losses_and_tunings_train_too(tiny_dataset, tiny_backbone, tmp_pat
     report = train(tiny_dataset, tmp_path / "run", model=model, train=tiny_train(max_steps=2, valid_rows=5, **changes))
     assert report.steps == 2
     assert report.trainable > 0
+    assert load_run(tmp_path / "run").config.title.guidance in WEIGHTS
 
 
 def test_a_backbone_with_output_embeddings_of_its_own_keeps_them(tiny_dataset, tiny_backbone, tmp_path):
@@ -75,10 +79,39 @@ def test_a_backbone_with_output_embeddings_of_its_own_keeps_them(tiny_dataset, t
     assert validator(run.recommender, rows)() == pytest.approx(report.valid)
 
 
-def test_the_evidence_learns_beside_the_titles(tiny_title_run):
-    distance = load_file(tiny_title_run / "head.safetensors")["head.evidence.distance"]
+def test_the_factors_learn_beside_the_titles(tiny_title_run):
+    state = load_file(tiny_title_run / "head.safetensors")
     start = -torch.log(torch.tensor(BUCKETS).float())
-    assert (distance - start).abs().max() > 1e-3
+    assert (state["head.guide.evidence.distance"] - start).abs().max() > 1e-3
+    assert state["head.guide.decoder.item_map"].abs().max() > 1e-3
+    assert (state["item_encoder.scale"] - 1).abs().max() > 1e-3
+
+
+def test_the_factors_alone_rank_as_well_as_those_of_a_catalog_run(tiny_title_run, tiny_run, tiny_dataset):
+    rows = Dataset.open(tiny_dataset).rows("valid")
+    of_titles = load_recommender(tiny_title_run, guidance=1.0)
+    assert validator(lambda: of_titles, rows)()["NDCG@10"] > 0.95 * report_of(tiny_run)["valid"]["NDCG@10"]
+
+
+def test_the_guidance_is_the_one_that_validation_likes_best(tiny_title_run, tiny_dataset, caplog):
+    run, dataset = load_run(tiny_title_run), Dataset.open(tiny_dataset)
+    recommender, rows = trainable(run, dataset.rows("train")), dataset.rows("valid").subsample(60)
+    recommender.config = replace(run.config, title=TitleConfig())
+    with caplog.at_level("INFO"):
+        tried = choose_guidance(recommender, rows)
+    chosen = recommender.config.title.guidance
+    assert tried[chosen] == max(tried.values())
+    assert len(tried) > 2
+    assert f"--guidance {chosen:g}" in caplog.text
+    again = load_recommender(tiny_title_run, guidance=chosen)
+    assert validator(lambda: again, rows)()["NDCG@10"] == pytest.approx(tried[chosen])
+
+
+def test_the_guidance_is_saved_with_the_run(tiny_dataset, tiny_backbone, tmp_path):
+    title = TitleConfig(guidance=0.35)
+    model = tiny_model(tiny_backbone, decoder="title", title=title)
+    train(tiny_dataset, tmp_path / "run", model=model, train=tiny_train(max_steps=1, valid_rows=5))
+    assert load_run(tmp_path / "run").config.title == title
 
 
 def test_the_title_decoder_needs_a_latent_token():
