@@ -58,5 +58,5 @@ def as_frame(header: list[str], parts: list[list[Any]], *, users: bool, because:
     return frame if users else frame.drop(columns=columns.USER)
 
 
-BRIEF = (columns.USER, columns.RANK, columns.ITEM, columns.TITLE, columns.SCORE)
+BRIEF = (columns.USER, columns.RANK, columns.ITEM, columns.TITLE, columns.SCORE, columns.SOURCE)
 """The columns of a result without reasons."""

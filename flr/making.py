@@ -89,7 +89,8 @@ def train(
         out: the run folder to write.
         model: the shape of the model.
         train: settings of the training.
-        refit: a run whose settings and number of epochs are repeated on train + valid rows; then no others count.
+        refit: a run whose settings and number of epochs are repeated on train + valid rows; then no others count, but
+            ``train.report_to``, which says where figures go.
         resume: go on from the checkpoints of an interrupted call.
         overwrite: replace a run at ``out``.
         progress: is told of titles, steps and losses.
@@ -98,15 +99,16 @@ def train(
         ArtifactError, ConfigError, DataError: if something given cannot be used.
         MissingExtraError: if the extra `train` is not installed.
     """
-    if refit is not None and (model or train):
-        raise ConfigError("settings would have no effect with refit", hint="leave out model and train")
+    train = train or TrainConfig()
+    if refit is not None and (model or train != TrainConfig(report_to=train.report_to)):
+        raise ConfigError("settings would have no effect with refit", hint="leave out all but train.report_to")
     with needs_extra("train"):
         from flr_model.training import sft
     return sft.train(
         Path(dataset),
         Path(out),
         model=model or ModelConfig(),
-        train=train or TrainConfig(),
+        train=train,
         refit=None if refit is None else Path(refit),
         resume=resume,
         overwrite=overwrite,

@@ -40,6 +40,7 @@ History = Sequence[Any]
 """Item ids of one user, oldest first: a list, an array or a series."""
 
 Unknown = Literal["error", "drop"]
+Fallback = Literal["none", "popular"]
 
 
 def open_recommender(folder: Path, manifest: Manifest, *, guidance: float | None = None, threads: int = 0) -> Engine:
@@ -113,6 +114,7 @@ class Recommender:
         only: Sequence[Any] | None = None,
         exclude: Sequence[Any] | None = None,
         unknown: Unknown = "error",
+        fallback: Fallback = "none",
         files: FilesConfig | None = None,
     ) -> pd.DataFrame:
         """Recommend items: for one history, or for every user of a frame.
@@ -128,6 +130,8 @@ class Recommender:
             exclude: never recommend these.
             unknown: what is done with items of histories that are not known: "error" refuses them; "drop" leaves them
                 out, which a warning counts.
+            fallback: for users without a known item: "popular" gives the items bought most and adds the column
+                ``source``; "none" leaves such users out, and refuses such a history.
             files: names of the frame's columns, where they do not tell.
 
         Returns:
@@ -136,21 +140,19 @@ class Recommender:
 
         Raises:
             DataError: if a history cannot be used, or none of ``only`` or ``exclude`` is known.
-            ConfigError: if an argument cannot be what it is.
+            ArtifactError, ConfigError: if the folder does not say what was bought most; if an argument cannot be.
         """
         if unknown not in ("error", "drop"):
             raise ConfigError(f"unknown is {unknown!r}, not 'error' or 'drop'")
         frame = hasattr(histories, "columns")
         if frame and times is not None:
             raise ConfigError("times are for one history; those of a frame are a column of it")
-        config = ScoreConfig(top_k=k, allow_seen=allow_seen)
-        workers, limit = means(config)
-        work = Scoring(self.engine, config, None, self._offered(only, exclude), workers=workers, limit=limit)
+        work = self._scoring(ScoreConfig(top_k=k, allow_seen=allow_seen, fallback=fallback), only, exclude)
         if frame:
             ranked = work.ranked(self._entries(histories, files))
         else:
             ranked = iter([work.rank_all([_entry(histories, times)])])
-        return self._frame(ranked, unknown, users=frame, because=because)
+        return self._frame(work, ranked, unknown, users=frame, because=because)
 
     def explain(
         self, history: History, k: int = 10, *, times: Sequence[Any] | None = None, item: Any = None
@@ -171,6 +173,10 @@ class Recommender:
 
         rows = self._rows(_entry(history, times))
         return explain(self.engine, rows, top_k=k, item=None if item is None else _id(item))
+
+    def _scoring(self, config: ScoreConfig, only: Sequence[Any] | None, exclude: Sequence[Any] | None) -> Scoring:
+        workers, limit = means(config)
+        return Scoring(self.engine, config, None, self._offered(only, exclude), workers=workers, limit=limit)
 
     def _rows(self, entry: Entry) -> HistoryRows:
         (chunk,) = Scoring(self.engine, ScoreConfig()).chunks(iter([entry]))
@@ -194,25 +200,34 @@ class Recommender:
         return offered
 
     def _frame(
-        self, ranked: Iterator[tuple[Chunk, Ranking | None]], unknown: Unknown, *, users: bool, because: bool
+        self,
+        work: Scoring,
+        ranked: Iterator[tuple[Chunk, Ranking | None]],
+        unknown: Unknown,
+        *,
+        users: bool,
+        because: bool,
     ) -> pd.DataFrame:
         """Gather ranked chunks, and warn of what is left out."""
-        parts, n_factors, left_out, dropped = [], 0, list[str](), list[str]()
+        parts, n_factors, left_out, dropped, popular = [], 0, list[str](), list[str](), list[str]()
         for chunk, ranking in ranked:
             reasons = why_rejected(chunk, ranking)
             self._check(chunk, reasons, unknown, frame=users)
             dropped += chunk.unknown
-            left_out += [f"{chunk.entries[n].user}: {reason}" for n, reason in reasons.items()]
+            left_out += _told(chunk, reasons)
+            popular += _told(chunk, chunk.popular)
             if ranking is not None:
-                members = [chunk.entries[number].user for number in chunk.members]
-                parts.append(result_table(self.engine.catalog, members, ranking))
+                sources = chunk.sources if work.popular else None
+                parts.append(result_table(self.engine.catalog, chunk.users, ranking, sources))
                 n_factors = ranking.shares.shape[2]
         if dropped:
             samples = ", ".join(list(dict.fromkeys(dropped))[:3])
             logger.warning("%d interactions are with unknown items, for instance %s", len(dropped), samples)
         if left_out:
             logger.warning("%d left out, for instance %s", len(left_out), "; ".join(left_out[:3]))
-        header = result_columns(n_factors or self.engine.n_factors)
+        if popular and users:
+            logger.info("the most popular items for %d users, for instance %s", len(popular), "; ".join(popular[:3]))
+        header = result_columns(n_factors or self.engine.n_factors, source=work.popular is not None)
         return as_frame(header, parts, users=users, because=because)
 
     def _check(self, chunk: Chunk, reasons: Mapping[int, str], unknown: Unknown, *, frame: bool) -> None:
@@ -241,9 +256,12 @@ def _entry(history: Any, times: Sequence[Any] | None) -> Entry:
         except AmbiguousTimesError as error:
             raise DataError(f"times: {error}", hint="give dates of the module datetime, or seconds") from None
         entry = wide_entry(Row(1, ["-", items, _plain(times)]), reader)
-    if entry.problem:
-        raise DataError(f"the history cannot be used: {entry.problem}")
     return entry
+
+
+def _told(chunk: Chunk, reasons: Mapping[int, str]) -> list[str]:
+    """Name users with the reasons for what becomes of them."""
+    return [f"{chunk.entries[number].user}: {reason}" for number, reason in reasons.items()]
 
 
 def _plain(values: Any) -> list[Any]:

@@ -10,7 +10,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +110,7 @@ def claim(
         return
     with ExitStack() as held:
         try:
+            held.callback(_remove_empty, [folder for folder in target.parents if not folder.exists()])
             target.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(lock_of(target), path))
             held.enter_context(timed())
@@ -142,6 +143,13 @@ def check_target(
     except OSError as error:
         raise _unwritable(path, error, owned=owned) from error
     return target
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, innermost first, up to the first one with something in it: those of an output that failed."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _set_permissions(folder: Path) -> None:

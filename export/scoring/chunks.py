@@ -23,7 +23,7 @@ import numpy as np
 from flr_export.scoring.batching import BatchLimit, batches
 from flr_export.scoring.inputs import Entry, HistoryFile
 from flr_export.scoring.most_per import Limit
-from flr_export.scoring.popular import Popular
+from flr_export.scoring.popular import MODEL, POPULAR, Popular
 from flr_export.scoring.prefetch import prefetch
 from flr_model.arrays import Bools, Floats, Ints
 from flr_model.config import ScoreConfig
@@ -71,6 +71,16 @@ class Chunk(NamedTuple):
         """The entries that each row of the ranking is, in order."""
         return sorted([*self.read, *self.popular])
 
+    @property
+    def users(self) -> list[str]:
+        """Whose lists the rows of the ranking are."""
+        return [self.entries[number].user for number in self.members]
+
+    @property
+    def sources(self) -> list[str]:
+        """Where the lists come from: the model, or what is popular."""
+        return [POPULAR if number in self.popular else MODEL for number in self.members]
+
 
 def read_candidates(path: Path, catalog: Catalog, reading: Reading | None = None) -> UserCandidates:
     """Read which items each user may be given, in long or wide form; unknown items are counted in one warning.
@@ -114,9 +124,14 @@ class Scoring:
         offered: (M,) the items that anybody can be given; None means all.
         boost: (M,) added to the logarithm of each item's probability; None adds nothing.
         limit_per: how many items of one value a list may have; None for any number.
-        popular: ranks for users of whom nothing is known; None rejects them.
         workers: batches ranked at once.
         limit: size of a batch.
+
+    Attributes:
+        popular: ranks for users of whom nothing is known; None rejects them.
+
+    Raises:
+        ArtifactError: if the popular items are asked for and not known.
     """
 
     recommender: Recommender
@@ -125,9 +140,14 @@ class Scoring:
     offered: Bools | None = None
     boost: Floats | None = None
     limit_per: Limit | None = None
-    popular: Popular | None = None
     workers: int = 1
     limit: BatchLimit = field(default_factory=BatchLimit)
+    popular: Popular | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.config.fallback == "popular":
+            popular = Popular.of(self.recommender, self.config.top_k, self.offered, self.boost, self.limit_per)
+            object.__setattr__(self, "popular", popular)
 
     def chunks(self, entries: Iterator[Entry], skip: int = 0) -> Iterator[Chunk]:
         """Prepare entries in chunks, leaving out the first ones, which are done."""

@@ -44,9 +44,8 @@ class BatchScorer:
         self._work = Scoring(load_bundle(bundle, threads=1), config)
         self._names = names
         self._reader = ListReader(rule=TimeRule() if len(names) > 2 else None)
-        self._schema = result_schema(result_columns(self._work.recommender.n_factors)).append(
-            pa.field(REASON, pa.string())
-        )
+        header = result_columns(self._work.recommender.n_factors, source=self._work.popular is not None)
+        self._schema = result_schema(header).append(pa.field(REASON, pa.string()))
 
     def __call__(self, users: pa.Table) -> pa.Table:
         """Return the columns of a result and `reason`, which alone is set for a user who cannot be scored."""
@@ -58,8 +57,8 @@ class BatchScorer:
         rejected = {columns.USER: [chunk.entries[n].user for n in reasons], REASON: list(reasons.values())}
         parts = [self._table(rejected, len(reasons))]
         if ranking is not None:
-            scored = [chunk.entries[number].user for number in chunk.members]
-            table = result_table(self._work.recommender.catalog, scored, ranking)
+            sources = chunk.sources if self._work.popular else None
+            table = result_table(self._work.recommender.catalog, chunk.users, ranking, sources)
             parts.append(self._table(dict(zip(self._schema.names[:-1], table, strict=True)), len(table[0])))
         return pa.concat_tables(parts)
 
@@ -81,7 +80,7 @@ def score_dataset(
     Args:
         bundle: made by `flr export --onnx`, at the same place on every machine.
         users: a `ray.data.Dataset` with a row per user.
-        config: top_k, allow_seen and batch_size count.
+        config: top_k, allow_seen, fallback and batch_size count.
         names: columns of user, items and, if there is a third name, times.
         workers: processes, each on one core; Ray needs at least one core more, to read.
 

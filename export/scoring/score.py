@@ -21,7 +21,6 @@ from flr_export.scoring.chunks import Chunk, Scoring, read_candidates, usable_co
 from flr_export.scoring.inputs import HistoryFile, Shard
 from flr_export.scoring.new_items import read_new_items, with_new_items
 from flr_export.scoring.outputs import Counts, Output, Reject, claimed
-from flr_export.scoring.popular import MODEL, POPULAR, Popular
 from flr_export.scoring.prefetch import prefetch
 from flr_export.scoring.report import ScoreReport, report_of
 from flr_export.scoring.rules import ItemRules
@@ -111,10 +110,7 @@ class Job:
             raise ConfigError("--max-per looks deeper than an index does", hint="leave out --index ann")
         if boost is not None and not recommender.scores_items:
             raise ConfigError("--boost is for bundles of --decoder catalog, or exported with --guidance 1")
-        popular = None
-        if self.config.fallback == "popular":
-            popular = Popular.of(recommender, self.config.top_k, offered, boost, limit)
-        work = Scoring(recommender, self.config, allowed, offered, boost, limit, popular, *means(self.config))
+        work = Scoring(recommender, self.config, allowed, offered, boost, limit, *means(self.config))
         _run(work, source, self.shard, output, progress)
         return before
 
@@ -216,9 +212,8 @@ def _write(work: Scoring, path: Path, output: Output, chunk: Chunk, ranking: Ran
     """
     table: list[np.ndarray[Any, Any]] = []
     if ranking is not None:
-        users = [chunk.entries[number].user for number in chunk.members]
-        sources = [POPULAR if number in chunk.popular else MODEL for number in chunk.members]
-        table = result_table(work.recommender.catalog, users, ranking, sources if work.popular else None)
+        sources = chunk.sources if work.popular else None
+        table = result_table(work.recommender.catalog, chunk.users, ranking, sources)
     reasons = why_rejected(chunk, ranking)
     rejects = [_reject(chunk, number, reasons[number]) for number in sorted(reasons)]
     popular = [_reject(chunk, number, reason) for number, reason in chunk.popular.items() if number not in reasons]

@@ -57,16 +57,17 @@ def train(
     flr train dataset --out run
     """
     if refit is not None:
-        refuse(given, f"with --refit, which takes all settings from {refit}")
+        settings = [name for name in given if name != "report_to"]
+        refuse(settings, f"with --refit, which takes all settings from {refit}")
     progress, model = ConsoleProgress(), replace(model, title=title)
     if dry_run:
         with needs_extra("train"):
             from flr_model.training.plan import plan
         console.show(plan(dataset, model=model, train=train, refit=refit, progress=progress), "Plan", json=json)
         return
-    shape, settings = (None, None) if refit else (model, train)
+    shape = None if refit else model
     report = flr.train(
-        dataset, out, model=shape, train=settings, refit=refit, resume=resume, overwrite=overwrite, progress=progress
+        dataset, out, model=shape, train=train, refit=refit, resume=resume, overwrite=overwrite, progress=progress
     )
     console.show(report, "Trained", json=json)
     console.note(f"next: flr align {out} --out ALIGNED, or flr eval {out}")

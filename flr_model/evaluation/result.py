@@ -9,7 +9,7 @@ Shapes: R rows.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,11 @@ class EvaluationReport:
     def differences(self) -> dict[str, dict[str, Difference]]:
         """The model minus each of the others, by name and metric."""
         return {name: self.model.minus(other) for name, other in self.baselines.items()}
+
+    def without(self, name: str) -> EvaluationReport:
+        """Return the report without one of the others."""
+        baselines = {other: one for other, one in self.baselines.items() if other != name}
+        return replace(self, baselines=baselines, about={o: facts for o, facts in self.about.items() if o != name})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `flr eval --json` prints."""

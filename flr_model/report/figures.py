@@ -69,13 +69,13 @@ def learning(curves: Mapping[str, Mapping[float, float]]) -> str:
     with _figure(2.4, "learning") as (figure, (axis,)):
         for place, (name, curve) in enumerate(curves.items()):
             marker = "osD^v"[place % 5]
-            axis.plot(list(curve), list(curve.values()), marker=marker, color=OWN if place == 0 else "#777777")
-            end = list(curve)[-1], list(curve.values())[-1]
-            axis.annotate(_label(name), end, (6, 0), textcoords="offset points", va="center")
+            colour = OWN if place == 0 else "#777777"
+            axis.plot(list(curve), list(curve.values()), marker=marker, color=colour, label=_label(name))
         axis.set_xlabel("epoch (0: before training)")
         axis.set_ylabel(f"validation {COMPARED}")
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.margins(x=0.08)
+        if len(curves) > 1:
+            figure.legend(loc="outside lower center", ncols=2, frameon=False)
         told = "; ".join(
             f"{name}: {', '.join(f'epoch {epoch:g} {value:.4f}' for epoch, value in curve.items())}"
             for name, curve in curves.items()
@@ -103,7 +103,7 @@ def segments(report: EvaluationReport, other: str, shown: str) -> str:
         _bars(axis, f"{COMPARED} by group (number of rows)", names, values, intervals, [OWN] * len(groups), place=0.02)
         marks = [base[COMPARED] for _, _, base in groups]
         axis.plot(marks, range(len(groups)), "D", color="white", markeredgecolor=LINE, label=_label(shown))
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, -0.02 - 0.9 / (0.7 + 0.26 * len(groups))), frameon=False)
+        figure.legend(loc="outside lower center", frameon=False)
         told = "; ".join(
             f"{name}: {group[COMPARED]:.4f}{_in_words(group['interval'])}, {shown} {base[COMPARED]:.4f}"
             for name, group, base in groups

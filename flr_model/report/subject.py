@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flr_model.artifacts import Manifest, open_folder
+from flr_model.artifacts import Manifest, evaluation_folder, open_folder
 from flr_model.errors import ArtifactError, ConfigError
-from flr_model.evaluation.result import EvaluationReport
+from flr_model.evaluation.result import AGAINST, EvaluationReport
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,16 @@ class Subject:
             subjects.append(cls(path, manifest, evaluation, _curve(manifest), called))
             first = subjects[0].evaluation
             evaluation.check_comparable(first.model.protocol, first.rows, where=path)
-        return subjects
+        return [_shown_once(subjects[0], paths[1:], split), *subjects[1:]]
+
+
+def _shown_once(first: Subject, others: Sequence[Path], split: str) -> Subject:
+    """Leave out what the first one was evaluated against if that is there itself."""
+    against = first.evaluation.about.get(AGAINST)
+    there = {place.resolve() for path in others for place in (path, evaluation_folder(path, split))}
+    if against is None or Path(against["source"]).resolve() not in there:
+        return first
+    return replace(first, evaluation=first.evaluation.without(AGAINST))
 
 
 def _curve(manifest: Manifest) -> dict[float, float]:

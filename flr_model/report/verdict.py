@@ -50,12 +50,12 @@ def verdict(report: EvaluationReport, names: Mapping[str, str]) -> str:
 
 
 def compared(difference: Difference, other: str) -> str:
-    """Say how a scorer stands to another one.
+    r"""Say how a scorer stands to another one.
 
     >>> compared(Difference(0.02, 0.01, 0.03, (0.081, 0.219)), "co-occurrence")
-    'Better than co-occurrence by 8 to 22 %'
+    'Better than co-occurrence by 8 to 22\xa0%'
     >>> compared(Difference(0.0, -0.01, 0.01, (-0.05, 0.04)), "co-occurrence")
-    'Cannot be told apart from co-occurrence: between 5 % worse and 4 % better'
+    'Cannot be told apart from co-occurrence: between 5\xa0% worse and 4\xa0% better'
     >>> compared(Difference(-0.02, -0.03, -0.01, None), "ours.csv")
     'Worse than ours.csv by 0.0100 to 0.0300'
     >>> compared(Difference(0.02, None, None, None), "ours.csv")
@@ -82,4 +82,4 @@ def compared(difference: Difference, other: str) -> str:
 
 def _span(low: float, high: float, relative: tuple[float, float] | None) -> str:
     first, last = (f"{size:.4f}" if relative is None else f"{100 * size:.0f}" for size in (low, high))
-    return (first if first == last else f"{first} to {last}") + (" %" if relative else "")
+    return (first if first == last else f"{first} to {last}") + ("\N{NO-BREAK SPACE}%" if relative else "")

@@ -90,7 +90,8 @@ def train(
         out: run folder to write.
         model: shape of the model.
         train: settings of the training.
-        refit: a finished run to repeat on train + valid rows, with its settings and its number of epochs.
+        refit: a finished run to repeat on train + valid rows, with its settings and its number of epochs; of ``model``
+            and ``train`` only ``report_to`` counts then.
         resume: go on from the checkpoints of an interrupted call with the same settings and dataset.
         overwrite: replace ``out``.
         progress: is told of steps and losses.
@@ -118,9 +119,10 @@ def _train(
     progress: Progress,
 ) -> TrainReport:
     """Do the work of `train` while its place is claimed."""
-    if refit is not None:
-        model, train = settings_of(refit)
     tracking = Tracking.of(train.report_to, out)
+    if refit is not None:
+        model, settings = settings_of(refit)
+        train = replace(settings, report_to=train.report_to)
     model, n_factors = _choose_n_factors(data, model, train, progress)
     set_seed(train.seed)
     setup = set_up(data, model, train, hold_out=refit is None, progress=progress)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flr_model.errors import MissingExtraError
+from flr_model.errors import ConfigError, MissingExtraError
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class Tracking:
 
         Raises:
             MissingExtraError: if the library is not installed.
+            ConfigError: if MLflow cannot write where it is told to.
         """
         tracking = cls(library, out.with_name(f"{out.name}.logs"))
         if library == "none":
@@ -45,6 +49,8 @@ class Tracking:
             "mlflow": f"MLflow at {os.environ.get('MLFLOW_TRACKING_URI', 'its default place')} (MLFLOW_TRACKING_URI)",
             "wandb": f"Weights & Biases, {os.environ.get('WANDB_MODE')} (WANDB_MODE)",
         }
+        if library == "mlflow":
+            _open_mlflow(where[library])
         logger.info("figures of the training (--report-to): %s", where[library])
         return tracking
 
@@ -55,3 +61,29 @@ class Tracking:
             "logging_dir": str(self.folder / stage),
             "run_name": f"{self.folder.stem}-{stage}",
         }
+
+    @contextmanager
+    def one_run(self) -> Iterator[None]:
+        """End the stage's run with the block; transformers leaves that of Weights & Biases to the next stage."""
+        if self.library != "wandb":
+            yield
+            return
+        wandb = importlib.import_module("wandb")
+        try:
+            yield
+        except BaseException:
+            wandb.finish(exit_code=1)
+            raise
+        wandb.finish()
+
+
+def _open_mlflow(where: str) -> None:
+    """Open the place of the figures before any work, not after the titles are read."""
+    mlflow = importlib.import_module("mlflow")
+    try:
+        mlflow.MlflowClient().search_experiments(max_results=1)
+    except mlflow.exceptions.MlflowException as error:
+        raise ConfigError(
+            f"--report-to mlflow: {where} cannot be used: {str(error).splitlines()[0]}",
+            hint="set MLFLOW_TRACKING_URI to another place, for instance sqlite:///mlflow.db",
+        ) from None

@@ -164,6 +164,7 @@ class StageTrainer(CheckpointedTrainer):
         self.validate = validate
         self.rates = rates
         per_step = schedule.batch_size * schedule.grad_accumulation
+        self._tracking = tracking
         self._reporter = ProgressReporter(progress, per_step=per_step, unit=samples.unit)
         callbacks: list[TrainerCallback] = [self._reporter, CheckpointSeal()]
         if validate is not None and schedule.patience is not None:
@@ -191,6 +192,7 @@ class StageTrainer(CheckpointedTrainer):
                 if (learning := [parameter for parameter in parameters if parameter.requires_grad])
             ]
         )
+        self.args.learning_rate = self.optimizer.param_groups[0]["lr"]  # as tracked; not a default that nobody uses
         return self.optimizer
 
     def _prepare_inputs(self, inputs: dict[str, NamedTuple]) -> dict[str, NamedTuple]:
@@ -207,8 +209,8 @@ class StageTrainer(CheckpointedTrainer):
         return metrics
 
     def run(self, *, resume: bool) -> None:
-        """Train (see `CheckpointedTrainer.run`); progress ends with it, also by an error."""
-        with self._reporter:
+        """Train (see `CheckpointedTrainer.run`); progress and tracking end with it, also by an error."""
+        with self._reporter, self._tracking.one_run():
             super().run(resume=resume)
 
 

@@ -7,6 +7,7 @@ So after the history [a] the first factor's logits are c .9, e .8, f ln 2 = .69,
 items for both together. A title's vector counts its words "even" and "odd".
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +73,13 @@ def toy_recommender(reader=None, index=None) -> CatalogRecommender:
     )
 
 
-def write_toy_bundle(folder: Path, *, encoding: str = "items", files: dict[str, str] | None = None) -> Path:
+def write_toy_bundle(
+    folder: Path, *, encoding: str = "items", files: dict[str, str] | None = None, degree: np.ndarray | None = None
+) -> Path:
     folder.mkdir()
     Catalog(IDS, TITLES).write(folder / "items.parquet")
     np.save(folder / "item_vectors.npy", VECTORS)
-    toy_evidence().write(folder / "evidence.npz")
+    replace(toy_evidence(), degree=degree).write(folder / "evidence.npz")
     tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(folder / "tokenizer.json"))

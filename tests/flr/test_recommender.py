@@ -85,6 +85,40 @@ def test_unknown_items_are_an_error_unless_they_are_dropped(bundle, caplog):
     assert "1 left out, for instance v: none of its 1 items" in caplog.text
 
 
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory):
+    """The bundle, which also says how often its items were bought."""
+    degree = np.asarray([1, 6, 0, 2, 4, 2])
+    return flr.load(write_toy_bundle(tmp_path_factory.mktemp("bundles") / "toy", degree=degree))
+
+
+def test_users_of_whom_nothing_is_known_get_what_is_popular(counting, bundle, caplog):
+    frame = pd.DataFrame({"user_id": ["u", "new", "blank", "v"], "history": [["a"], ["x"], [], ["b", "y"]]})
+    with caplog.at_level(logging.INFO):
+        recs = counting.recommend(frame, k=2, unknown="drop", fallback="popular")
+    assert recs["user_id"].tolist() == ["u", "u", "new", "new", "blank", "blank", "v", "v"]
+    assert recs["source"].tolist() == ["model"] * 2 + ["popular"] * 4 + ["model"] * 2
+    assert recs["item_id"].tolist()[2:6] == ["b", "e"] * 2
+    assert recs["score"].tolist()[2:4] == pytest.approx([6 / 15, 4 / 15])
+    assert "the most popular items for 2 users, for instance new: none of its 1 items is known" in caplog.text
+    plain = counting.recommend(frame, k=2, unknown="drop")
+    assert plain.columns.tolist() == recs.columns.tolist()[:-1]
+    pd.testing.assert_frame_equal(plain, recs[recs["source"] == "model"].drop(columns="source").reset_index(drop=True))
+
+
+def test_one_history_without_a_known_item_gets_what_is_popular(counting, bundle):
+    for history in ([], ["x"]):
+        recs = counting.recommend(history, k=3, unknown="drop", fallback="popular", exclude=["e"], because=True)
+        assert recs["item_id"].tolist() == ["b", "d", "f"]
+        assert recs["source"].unique().tolist() == ["popular"]
+        assert recs["factor_1"].isna().all()
+    assert counting.recommend(["a"], k=3, fallback="popular")["source"].unique().tolist() == ["model"]
+    with pytest.raises(flr.DataError, match="2 items but 1 time"):
+        counting.recommend(["a", "b"], times=[1], fallback="popular")
+    with pytest.raises(flr.ArtifactError, match="how often its items were bought"):
+        bundle.recommend(["a"], fallback="popular")
+
+
 def test_new_items_count_by_their_titles_and_are_recommended(bundle):
     wider = bundle.with_items({"new": "even four", "a": "another title", 9: "odd one"})
     assert wider.items()["item_id"].tolist() == [*IDS, "new", "9"]
@@ -117,6 +151,7 @@ def test_only_exclude_and_allow_seen_choose_among_the_items(bundle):
         ({"histories": "abc"}, "not the text 'abc'"),
         ({"histories": ["a"], "unknown": "ignore"}, "unknown is 'ignore'"),
         ({"histories": ["a"], "k": 0}, "--top-k is 0"),
+        ({"histories": ["a"], "fallback": "newest"}, "--fallback is 'newest', not one of none, popular"),
         ({"histories": pd.DataFrame({"user_id": ["u"], "item_id": ["a"]}), "times": [1]}, "times are for one history"),
     ],
 )

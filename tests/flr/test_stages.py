@@ -32,6 +32,10 @@ def test_a_run_is_aligned_measured_and_opened(tmp_path, tiny_run):
 def test_settings_beside_a_refit_are_refused(tmp_path):
     with pytest.raises(flr.ConfigError, match="no effect with refit"):
         flr.train("data", tmp_path / "run", refit="old", train=flr.TrainConfig(epochs=7))
+    with pytest.raises(flr.ConfigError, match="no effect with refit"):
+        flr.train("data", tmp_path / "run", refit="old", model=flr.ModelConfig())
+    with pytest.raises(flr.ConfigError, match="no effect with refit"):
+        flr.train("data", tmp_path / "run", refit="old", train=flr.TrainConfig(epochs=7, report_to="wandb"))
 
 
 @pytest.mark.parametrize("users", [["u", 1], [2**70, 1], [1j, 2j], [object(), object()]])

@@ -249,3 +249,4 @@ def test_an_unknown_split_is_a_usage_error(bundle, capsys):
 def test_a_segment_that_no_column_has_is_refused_before_anything_is_ranked(tiny_run, capsys):
     assert main(["eval", str(tiny_run), "--segment", "colour"]) == 3
     assert "the items have no column 'colour'" in capsys.readouterr().err
+    assert not (tiny_run / "evaluation").exists()

@@ -46,7 +46,9 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(run, tmp_path, capsys):
     assert report(run, html=html) == 0
     assert f"Equal to {other} (the best of the 3 beside it) in every row" in html.read_text(encoding="utf-8")
     assert report(run, other, html=html, more=["--overwrite"]) == 0
-    assert f"<td><bdi>{run}</bdi></td>" in html.read_text(encoding="utf-8")
+    page = html.read_text(encoding="utf-8")
+    assert f"<td><bdi>{run}</bdi></td>" in page
+    assert page.count(f"<td><bdi>{other}</bdi></td>") == 1  # and not once more as what `run` was evaluated against
 
 
 def test_a_run_without_an_evaluation_names_the_command(run, tmp_path, capsys):

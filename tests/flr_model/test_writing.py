@@ -79,7 +79,7 @@ def test_a_file_appears_only_when_complete(tmp_path):
     path = tmp_path / "deep" / "table.csv"
     with pytest.raises(RuntimeError), claim(path, FILE) as place:
         stop_in_the_middle(place.file())
-    assert names(path.parent) == []
+    assert names(tmp_path) == []
     with claim(path, FILE) as place, place.file() as new:
         new.write_text("whole")
     assert path.read_text() == "whole"
@@ -379,3 +379,23 @@ def test_a_shared_file_keeps_its_permissions(tmp_path):
         source.chmod(0o640)
         (folder / "own").write_text("o")
     assert source.stat().st_mode & 0o777 == 0o640
+
+
+def test_folders_made_for_an_output_that_failed_are_removed_again(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RuntimeError), claim(tmp_path / "mine" / "a" / "b" / "data", "dataset"):
+        raise RuntimeError
+    assert names(tmp_path) == ["mine"]
+    assert names(tmp_path / "mine") == []
+
+
+def test_folders_made_for_an_output_stay_with_what_is_in_them(tmp_path):
+    for name, fails in (("data", False), ("other", True)):
+        try:
+            with claim(tmp_path / "a" / name, "dataset") as place, place.folder() as folder:
+                Manifest("dataset").write(folder)
+                if fails:
+                    raise RuntimeError
+        except RuntimeError:
+            pass
+    assert names(tmp_path / "a") == ["data"]

@@ -1,5 +1,6 @@
 import csv
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -63,6 +64,17 @@ def test_nobody_that_can_be_scored_gives_reasons_only(bundle):
     (row,) = scorer(pa.table({"who": ["u"], "what": [["x"]]})).to_pylist()
     assert (row[columns.USER], row[columns.ITEM]) == ("u", None)
     assert "none of its 1 items is known" in row["reason"]
+
+
+def test_users_without_a_known_item_get_what_is_popular(tmp_path):
+    bundle = write_toy_bundle(tmp_path / "counting", degree=np.asarray([1, 6, 0, 2, 4, 2]))
+    config = ScoreConfig(top_k=2, fallback="popular")
+    users = pa.table({"who": ["u", "new", "blank", "v"], "what": [["a"], ["x"], [], ["b"]]})
+    rows = BatchScorer(bundle, config, ("who", "what"))(users).to_pylist()
+    found = [(row[columns.USER], row[columns.ITEM]) for row in rows if row[columns.SOURCE] == "popular"]
+    assert found == [("new", "b"), ("new", "e"), ("blank", "b"), ("blank", "e")]
+    assert [row[columns.USER] for row in rows if row[columns.SOURCE] == "model"] == ["u", "u", "v", "v"]
+    assert {row["reason"] for row in rows} == {None}
 
 
 @pytest.mark.slow

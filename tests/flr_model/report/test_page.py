@@ -1,63 +1,14 @@
 """The page holds every part, whatever titles hold, and refers to nothing elsewhere."""
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
-from flr_model.artifacts import Manifest
-from flr_model.config import EvalConfig
-from flr_model.data.catalog import Catalog, MoreOfItems
-from flr_model.data.dataset import Dataset
-from flr_model.data.histories import HistoryRows
-from flr_model.evaluation.evaluate import evaluate_with_baselines, evaluated_rows
-from flr_model.ranking.catalog import CatalogRecommender
-from flr_model.report.page import page
-from flr_model.report.subject import Subject
-from tests.builders import write_dataset
-from tests.export.toy import IDS, MAX_HISTORY, VECTORS, ToyReader, toy_evidence
-
-PLAIN = ["even one", "odd one", "even two", "odd two", "even three", "odd three"]
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "{{7*7}}{% raw %}",
-    "$x^2$ & \"quotes' <b>",
-    "bell\x07 null\x00 escape\x1b[2J",
-    "\u202egnorw eht yaw dnuor \u05e9\u05dc\u05d5\u05dd",
-    "</title><img src=http://example.com/x onerror=alert(1)>",
-]
-SHOWN = [
-    *HOSTILE[:3],
-    r"bell\x07 null\x00 escape\x1b[2J",
-    "\\u202egnorw eht yaw dnuor \u05e9\u05dc\u05d5\u05dd",
-    HOSTILE[5],
-]
-TRAIN = HistoryRows.from_lists([[0], [2], [1], [4]], user_id=["u", "v", "w", "x"], target=[2, 4, 3, 0])
-ROWS = HistoryRows.from_lists([[0, 2], [1], [4, 0], [5]], user_id=["u", "<i>v</i>", "w", "x"], target=[4, 3, 2, 0])
-
-
-def written(folder, titles, names=("run",), bootstrap=20):
-    """The page of runs by these names, all of the toy recommender on a catalogue of the titles."""
-    if not (folder / "data").exists():
-        more = MoreOfItems(details={"shelf": np.asarray([*titles[:5], ""], object)})
-        catalog = Catalog(IDS, np.asarray(titles, object), more)
-        write_dataset(folder / "data", catalog, {"train": TRAIN, "valid": ROWS})
-    dataset = Dataset.open(folder / "data")
-    recommender = CatalogRecommender(ToyReader(), dataset.catalog, VECTORS, toy_evidence(), max_history=MAX_HISTORY)
-    report = evaluate_with_baselines(recommender, dataset, EvalConfig(segment="shelf", bootstrap=bootstrap))
-    settings = {"model": {"backbone": titles[0], "n_factors": 2}}
-    subjects = [
-        Subject(Path(name), Manifest("run", settings=settings), report, {0.0: 0.1, 1.0: 0.2, 2.0: 0.15}, name)
-        for name in names
-    ]
-    return page(subjects, recommender, dataset, evaluated_rows(dataset, report, where=Path("run")))
+from tests.flr_model.report.pages import HOSTILE, PLAIN, SHOWN, written
 
 
 class Parsed(HTMLParser):
@@ -119,7 +70,7 @@ def test_every_part_is_there(plain):
 def test_reasons_are_those_of_the_recommender(plain):
     """After [a, c] comes e, by what the first factor sees in a and c."""
     first = plain.split('<section class="user">')[1]
-    reason = r"factor 1 \(\d+ %\)</td><td><bdi>even (one|two)</bdi>"
+    reason = r"factor&nbsp;1 \(\d+&nbsp;%\)</td><td><bdi>even (one|two)</bdi>"
     assert re.search(rf'class="hit"><bdi>even three</bdi>.*?{reason}', first, re.S)
 
 
@@ -152,19 +103,3 @@ def test_the_same_page_is_written_twice_but_for_its_date(plain, tmp_path):
 def test_without_intervals_or_epochs_the_page_says_so(tmp_path):
     text = Parsed(written(tmp_path, PLAIN, bootstrap=0)).text
     assert "which may be chance: no interval was asked for" in text
-
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium is installed")
-def test_a_browser_shows_the_page(hostile, tmp_path):
-    (tmp_path / "page.html").write_text(hostile, encoding="utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    where = (tmp_path / "page.html").as_uri()
-    shown = subprocess.run([*command, "--dump-dom", where], capture_output=True, text=True, timeout=120, check=True)
-    assert "<script" not in shown.stdout
-    assert "How it learned" in shown.stdout
-    picture = tmp_path / "page.png"
-    subprocess.run([*command, "--window-size=900,3000", f"--screenshot={picture}", where], timeout=120, check=True)
-    assert picture.stat().st_size > 10_000
