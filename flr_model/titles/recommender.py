@@ -60,7 +60,7 @@ class TitleRecommender:
         vectors: (M, D) item vectors.
         evidence: what the factors counted.
         tree: of the catalogue's titles.
-        model: settings of the search; a guidance that is not chosen yet counts as 0.
+        model: settings of the search; while its guidance is not chosen yet, the factors alone decide.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TitleRecommender:
         self.max_history = model.max_history
         self.n_factors = model.chosen_factors
         self.guide = CatalogRecommender(reader, catalog, vectors, evidence, max_history=model.max_history)
-        self.guidance = model.title.guidance or 0.0
+        self.guidance = 1.0 if model.title.guidance is None else model.title.guidance
         self._titles: list[str] = catalog.texts.tolist()
 
     @property

@@ -40,10 +40,11 @@ def tree(tokenizer):
 
 @pytest.fixture(scope="module")
 def build(tiny_backbone, tokenizer, tree):
-    """Recommenders with random weights in every part; items have vectors only where they are asked for."""
+    """Recommenders with random weights in every part; vectors of items and guidance where they are asked for."""
 
     def build(*, vectors=False, **changes):
         config = tiny_model(tiny_backbone, decoder="title", encoding="text", dropout=0.0, **changes)
+        config = config.with_guidance(config.title.guidance or 0.0)
         torch.manual_seed(0)
         trunk = Trunk(load_backbone(str(tiny_backbone)).lm)
         model, head = build_model(config, trunk, tokenizer, n_lags=2, output_embeddings=lambda: None)

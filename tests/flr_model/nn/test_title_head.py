@@ -46,8 +46,8 @@ def test_the_loss_is_that_of_the_title_and_that_of_the_item(case):
     torch.testing.assert_close(terms["cross_entropy"], (perplexity[:, 0].log() * choices).mean(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("title", "weight"), [(TitleConfig(), 0.0), (TitleConfig(guidance=0.3), 0.3)])
-def test_the_language_model_is_alone_until_a_weight_is_chosen(case, title, weight):
+@pytest.mark.parametrize(("title", "weight"), [(TitleConfig(), 1.0), (TitleConfig(guidance=0.0), 0.0)])
+def test_the_factors_are_alone_until_a_weight_is_chosen(case, title, weight):
     _, run, _ = case
     changed = replace(run, config=replace(run.config, title=title))
     assert changed.recommender().guidance == weight
