@@ -1,5 +1,6 @@
 import json
 import re
+from importlib import import_module
 
 import pytest
 import typer
@@ -30,7 +31,7 @@ def test_a_word_that_is_no_number_is_a_usage_error(capsys):
 def test_train_chooses_the_number_of_factors_when_asked(
     asked, tiny_dataset, tiny_backbone, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("flr_model.training.factor_choice.TRIED", (1, 3))
+    monkeypatch.setattr(import_module("flr_model.training.factor_choice"), "TRIED", (1, 3))
     words = ["--backbone", str(tiny_backbone), "--item-readers", "backbone", "--embedding-size", "16"]
     words += ["--epochs", "1", "--batch-size", "64"]
     out = tmp_path / "run"
