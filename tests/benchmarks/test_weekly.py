@@ -57,3 +57,11 @@ def test_every_week_is_in_the_tables(weeks):
     assert [name for name, _ in found] == ["1", "2"]
     assert found[0][1] == found[1][1]  # the same rows for every model
     assert seconds.splitlines()[2:4] == ["| 1 | 2 | 2 |", "| 2 | 2 | 2 |"]
+
+
+def test_atomic_files_are_read_by_the_names_of_csv_files(tmp_path):
+    (tmp_path / "x.item").write_text("item_id:token\tmovie_title:token_seq\n01\tToy, Story\n")
+    frame = weekly.read(tmp_path, "items.csv", "*.item")
+    assert frame.to_dict("records") == [{"item_id": "01", "title": "Toy, Story"}]
+    (tmp_path / "items.csv").write_text("item_id,title\n02,Heat\n")
+    assert weekly.read(tmp_path, "items.csv", "*.item").item_id.tolist() == ["02"]
