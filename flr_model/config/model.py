@@ -9,6 +9,9 @@ from typing import ClassVar
 from flr_model.config.settings import MODEL, READING, TITLE_ONLY, TITLES, Settings, setting
 from flr_model.errors import ConfigError
 
+FEW_LAYERS = 2
+"""Of the backbone that read histories where nothing is written."""
+
 BACKBONE = "backbone"
 """In ``item_readers``: the backbone itself."""
 
@@ -20,7 +23,7 @@ class TitleConfig(Settings):
     table: ClassVar[str] = "title"
 
     prompt: str = setting(
-        "Chosen so far:\n{history}Chosen next:\n",
+        "So far:\n{history}Next:\n",
         "prompt in which the history is read, with {history} once",
         panel=TITLES,
         only=TITLE_ONLY,
@@ -68,7 +71,11 @@ class ModelConfig(Settings):
     )
     n_factors: int | None = setting(4, "number of factors, K; auto: chosen in short trials", low=1, high=64, auto=0)
     layers: int | None = setting(
-        2, "read histories with the first N layers of the backbone; auto: all", low=1, auto=0, panel=READING
+        None,
+        "read histories with the first N layers of the backbone; auto: 2, with --decoder title all",
+        low=1,
+        auto=0,
+        panel=READING,
     )
     item_layers: int | None = setting(
         None, "read titles with the first N layers of the backbone; auto: all", low=1, auto=0, panel=READING
@@ -107,6 +114,11 @@ class ModelConfig(Settings):
     def parts(self) -> list[Settings]:
         """Return this and, for the title decoder, its settings."""
         return [self, self.title] if self.decoder == "title" else [self]
+
+    @property
+    def layers_read(self) -> int | None:
+        """The number of layers, with what `auto` stands for: few read items as well as all, None, which can write."""
+        return FEW_LAYERS if self.layers is None and self.decoder == "catalog" else self.layers
 
     @property
     def chosen_factors(self) -> int:

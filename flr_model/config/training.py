@@ -12,6 +12,7 @@ from flr_model.config.settings import (
     OPTIMIZER,
     PERFORMANCE,
     POLICY,
+    TITLE_ONLY,
     TUNING,
     Settings,
     report_to,
@@ -39,7 +40,12 @@ class TrainConfig(Settings):
     max_steps: int | None = setting(None, "stop after this many steps; auto: no limit", low=1, auto=0, panel=LENGTH)
     patience: int = setting(2, "stop after this many epochs without a better validation NDCG@10", low=1, panel=LENGTH)
     valid_rows: int | None = setting(
-        None, "validation rows ranked after each epoch, evenly spaced; auto: all", low=1, auto=0, panel=LENGTH
+        None,
+        "validation rows ranked after each epoch, evenly spaced; auto: all, or 400 where titles "
+        "are searched (--guidance below 1)",
+        low=1,
+        auto=0,
+        panel=LENGTH,
     )
     sequence_epochs: int = setting(
         4,
@@ -55,6 +61,14 @@ class TrainConfig(Settings):
         auto=-1.0,
         panel=TUNING,
         only=("tuning", ("auto", "sequences")),
+    )
+    title_epochs: int = setting(
+        4,
+        "passes over the catalogue's titles before the rows, in which the backbone learns to write an item's title "
+        "from its vector",
+        low=0,
+        panel=TUNING,
+        only=TITLE_ONLY,
     )
     lora_rank: int = setting(8, "rank of the LoRA matrices", low=1, panel=TUNING, only=("tuning", ("auto", "lora")))
     backbone_learning_rate: float = setting(
@@ -82,7 +96,7 @@ class TrainConfig(Settings):
     negatives: int = setting(4096, "sampled negatives per step for larger catalogues", low=1, panel=LOSS)
     precision: str = setting(
         "auto",
-        "precision of training; auto: bf16 on a GPU that supports it, else fp32",
+        "precision of training, on a CPU that of a backbone that learns; auto: bf16 where the device multiplies it",
         choices=("auto", "fp32", "bf16", "fp16"),
         panel=PERFORMANCE,
     )

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
@@ -35,11 +34,6 @@ Past = tuple[tuple[Tensor, Tensor], ...]
 
 LENGTH_GROUPS = 4
 """Histories of a batch are read in so many groups of like length."""
-
-
-def best_device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -122,6 +116,8 @@ class Trunk(nn.Module):
     def __init__(self, lm: PreTrainedModel) -> None:
         super().__init__()
         self.lm = lm
+        self.bf16 = False
+        """Whether the model multiplies in bfloat16; its states are fp32 all the same."""
 
     @property
     def width(self) -> int:
@@ -153,22 +149,25 @@ class Trunk(nn.Module):
             (B, S, d) states of the last layer, and the keys and values of all positions if kept.
         """
         cache = as_cache(past) if keep or past is not None else None
-        output = self.lm(
-            inputs_embeds=embeddings,
+        output = self._run(
+            embeddings,
             attention_mask=_causal_mask(mask, embeddings.shape[1], embeddings.dtype),
             position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -embeddings.shape[1] :],
             past_key_values=cache,
             use_cache=cache is not None,
         )
-        return output.last_hidden_state, as_past(output.past_key_values) if keep else None
+        return output.last_hidden_state.float(), as_past(output.past_key_values) if keep else None
 
-    def read_by_length(self, embeddings: Tensor, mask: Tensor, *, keep: bool) -> tuple[Tensor, Past | None]:
+    def read_by_length(
+        self, embeddings: Tensor, mask: Tensor, *, keep: bool, before: int = 0
+    ) -> tuple[Tensor, Past | None]:
         """Run histories, those of like length together, so that hardly any padding is read.
 
         Args:
             embeddings: (B, S, d), padded on the left.
             mask: (B, S) 1 where a position is real.
             keep: return keys and values for a later call.
+            before: positions in front of the padding, which are real in all histories.
 
         Returns:
             What a call on all at once returns, but for rounding; zero at padding that was not read.
@@ -180,10 +179,11 @@ class Trunk(nn.Module):
         order = length.argsort()
         width, states, past = mask.shape[1], [], []
         for group in order.chunk(LENGTH_GROUPS):
-            longest = max(int(length[group[-1]]), 1)
-            read, kept = self(embeddings[group, -longest:], mask[group, -longest:], keep=keep)
-            states.append(F.pad(read, (0, 0, width - longest, 0)))
-            past.append([[F.pad(part, (0, 0, width - longest, 0)) for part in layer] for layer in kept or ()])
+            left_out = width - max(int(length[group[-1]]), before + 1)
+            columns = torch.cat([torch.arange(before), torch.arange(before + left_out, width)])
+            read, kept = self(embeddings[group][:, columns], mask[group][:, columns], keep=keep)
+            states.append(_padded(read, before, left_out))
+            past.append([[_padded(part, before, left_out) for part in layer] for layer in kept or ()])
         back = order.argsort()
         layers = [zip(*layer, strict=True) for layer in zip(*past, strict=True)]
         together = tuple((torch.cat(keys)[back], torch.cat(values)[back]) for keys, values in layers)
@@ -201,14 +201,18 @@ class Trunk(nn.Module):
         Returns:
             (B, S, d) states of the last layer, and the keys and values of all positions.
         """
-        output = self.lm(
-            inputs_embeds=embeddings,
+        output = self._run(
+            embeddings,
             attention_mask=_additive(mask, embeddings.dtype)[:, None],
             position_ids=positions,
             past_key_values=as_cache(past),
             use_cache=True,
         )
-        return output.last_hidden_state, as_past(output.past_key_values)
+        return output.last_hidden_state.float(), as_past(output.past_key_values)
+
+    def _run(self, embeddings: Tensor, **inputs: Any) -> Any:
+        with torch.autocast(embeddings.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.lm(inputs_embeds=embeddings, **inputs)
 
 
 def load_output_embeddings(name: str) -> Tensor | None:
@@ -244,6 +248,12 @@ def _loading(name: str, what: str = "backbone") -> Iterator[None]:
             hint=f"name a folder with a model, one of {', '.join(ASSETS)} (`flr fetch`), or a Hugging Face id that is "
             f"in its cache (`hf download {name}` brings it; flr itself uses no network)",
         ) from error
+
+
+def _padded(part: Tensor, before: int, n: int) -> Tensor:
+    """Put ``n`` zeros behind the first positions of (..., S, width)."""
+    zeros = part.new_zeros(*part.shape[:-2], n, part.shape[-1])
+    return torch.cat([part[..., :before, :], zeros, part[..., before:, :]], dim=-2)
 
 
 def _is_tracing() -> bool:

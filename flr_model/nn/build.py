@@ -76,7 +76,9 @@ def build_model(
     evidence = EvidenceHead(config.chosen_factors, n_lags, max_history=config.max_history)
     catalog = CatalogHead(items, evidence)
     if writes:
-        decoder = TitleDecoder(output_embeddings(), scale=TRUNCATED_SCALE if config.layers else 1.0)
+        decoder = TitleDecoder(
+            trunk.width, config.embedding_size, output_embeddings(), scale=TRUNCATED_SCALE if config.layers else 1.0
+        )
         whole = config.title.title_softmax == "vocabulary"
         end = end_token(trunk.lm.config)
         return Network(model, TitleHead(decoder, catalog, end_token=end, whole_vocabulary=whole))

@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from flr_model.arrays import Floats
+from flr_model.arrays import Floats, Ints
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
@@ -100,6 +100,9 @@ class Head(nn.Module, ABC):
         self.evidence.attach(events)
         self.softmax = Softmax(train.full_softmax_items, train.negatives)
 
+    def fit(self, vectors: Tensor, embeddings: Tensor) -> None:
+        """Prepare for a catalogue, given (M, D) item vectors and (M, d) mean input embeddings of its titles."""
+
     def encode(self, rows: HistoryRows, *, training: bool) -> Targets:
         """Return what the loss needs of rows; ``training`` takes the own users' events out of the evidence."""
         return Targets(torch.from_numpy(rows.target), self.evidence.encode(rows, leave_out_own=training))
@@ -152,6 +155,26 @@ class Head(nn.Module, ABC):
             thoughts: (B, G, d).
             targets: of the rows.
         """
+
+    def writers(self) -> list[nn.Parameter]:
+        """Return what learns to write titles beside the backbone."""
+        return []
+
+    def titles_of(self, items: Ints) -> TitleBatch:
+        """Return the titles of items (n,), for `title_loss`.
+
+        Raises:
+            ConfigError: if no titles are written.
+        """
+        raise ConfigError("titles are written by --decoder title")
+
+    def title_loss(self, model: FactorizedModel, vectors: Tensor, titles: TitleBatch) -> Tensor:
+        """Return the mean cross-entropy of titles, each written after a vector (n, D) and no history.
+
+        Raises:
+            ConfigError: if no titles are written.
+        """
+        raise ConfigError("titles are written by --decoder title")
 
     def factor_rewards(self, name: str, items: ItemVectors, reading: Reading, targets: Targets) -> Tensor:
         """Return the (B, K) rewards that each factor would have alone.

@@ -113,7 +113,7 @@ class Prompt(nn.Module):
     def read(self, trunk: Trunk, history: EmbeddedHistory, *, keep: bool) -> EncodedHistory:
         """Read a history between the prompt's two parts."""
         embeddings, whole = self.around(trunk, history)
-        states, past = trunk(embeddings, whole, keep=keep)
+        states, past = trunk.read_by_length(embeddings, whole, keep=keep, before=len(self.before))
         of_history = states[:, len(self.before) : len(self.before) + history.embeddings.shape[1]]
         return EncodedHistory(of_history, history.mask, history.slot, past, states[:, -1], whole)
 
@@ -139,6 +139,16 @@ class HistoryEncoder(nn.Module, ABC):
         return self.trunk.parameter_groups()
 
     @torch.no_grad()
+    def empty_prompt(self, n: int) -> tuple[Past, Tensor]:
+        """Return keys and values of the prompt without a history, for n users, and their (n, P) mask."""
+        assert self.prompt is not None
+        tokens = torch.cat([self.prompt.before, self.prompt.after])[None]
+        mask = torch.ones_like(tokens)
+        _, past = self.trunk(self.trunk.embed(tokens), mask, keep=True)
+        assert past is not None
+        shared = tuple((keys.expand(n, -1, -1, -1), values.expand(n, -1, -1, -1)) for keys, values in past)
+        return shared, mask.expand(n, -1)
+
     def fit(self, vectors: Tensor, embeddings: Tensor) -> None:
         """Prepare for a catalogue, given (M, D) item vectors and (M, d) mean input embeddings of its titles."""
 
@@ -179,6 +189,14 @@ class HistoryEncoder(nn.Module, ABC):
         return EncodedHistory(states, history.mask, history.slot, past)
 
 
+def ridge(vectors: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the (d, D) matrix and the (d,) offset of the ridge regression of embeddings (M, d) on vectors (M, D)."""
+    inputs, outputs = vectors.double(), embeddings.double()
+    mean = outputs.mean(0)
+    gram = inputs.T @ inputs + 0.1 * torch.eye(inputs.shape[1], dtype=inputs.dtype)
+    return torch.linalg.solve(gram, inputs.T @ (outputs - mean)).T.float(), mean.float()
+
+
 class ItemsEncoder(HistoryEncoder):
     """One position per item: the item's vector, mapped to an input embedding.
 
@@ -206,11 +224,9 @@ class ItemsEncoder(HistoryEncoder):
             vectors: (M, D) item vectors.
             embeddings: (M, d) mean input embeddings of the items' titles.
         """
-        inputs, outputs = vectors.double(), embeddings.double()
-        mean = outputs.mean(0)
-        gram = inputs.T @ inputs + 0.1 * torch.eye(inputs.shape[1], dtype=inputs.dtype)
-        self.projection.weight.copy_(torch.linalg.solve(gram, inputs.T @ (outputs - mean)).T.float())
-        self.projection.bias.copy_(mean.float())
+        weight, offset = ridge(vectors, embeddings)
+        self.projection.weight.copy_(weight)
+        self.projection.bias.copy_(offset)
 
     def embed_items(self, vectors: Tensor) -> Tensor:
         """Return the (..., d) input embeddings of items (..., D)."""

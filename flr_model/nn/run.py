@@ -23,8 +23,9 @@ from flr_model.config import BACKBONE, ModelConfig
 from flr_model.config_io import model_config, read_tables
 from flr_model.data.catalog import Catalog
 from flr_model.errors import ArtifactError
-from flr_model.nn.backbone import Backbone, Trunk, best_device, load_backbone
+from flr_model.nn.backbone import Backbone, Trunk, load_backbone
 from flr_model.nn.build import build_model
+from flr_model.nn.device import best_device
 from flr_model.nn.head import Head, RankingParts
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.item_readers import load_reader

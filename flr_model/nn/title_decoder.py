@@ -1,7 +1,7 @@
 """The `title` decoder: how likely the language model is to write a title (docs/method.md, "Title decoder").
 
-Shapes: B users, G thoughts a user, T tokens of a title with its end, d width of the backbone, V vocabulary,
-C choices of all titles, P pairs of a choice and an option.
+Shapes: B users, G thoughts a user, T tokens of a title with its end, d width of the backbone, D width of item vectors,
+V vocabulary, C choices of all titles, P pairs of a choice and an option.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flr_model.nn.backbone import Past
+from flr_model.nn.backbone import LENGTH_GROUPS, Past, Trunk
+from flr_model.nn.history_encoders import ridge
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.parameter_groups import Groups
+from flr_model.nn.reasoner import Thought
 from flr_model.titles.tree import Choices
 
 
@@ -30,6 +32,13 @@ class TitleBatch(NamedTuple):
     choice: Tensor
     option: Tensor
 
+    def lengths(self) -> Tensor:
+        """Return the (B,) tokens of each title up to its last choice."""
+        row, place = self.choice
+        zeros = place.new_zeros(len(self.tokens))
+        longest: Tensor = zeros.scatter_reduce(0, row, place + 1, "amax")
+        return longest
+
     @classmethod
     def of(cls, choices: Choices) -> TitleBatch:
         """Turn arrays into tensors."""
@@ -38,46 +47,94 @@ class TitleBatch(NamedTuple):
 
 
 class TitleDecoder(nn.Module):
-    """Turns states into likelihoods of titles.
+    """Turns thoughts into latent tokens, and states into likelihoods of titles.
+
+    A title is written after the latent token norm * unit(unit(W_e q) + a unit(W_z z)): q, what the factors wish for in
+    item space, as a word that the backbone can read, and z, the thought itself, whose share a starts at zero.
 
     Args:
+        width: d.
+        embedding_size: D.
         untied: (V, d) output embeddings of a backbone that has its own; they stay as they are. None where the input
             embeddings are the output embeddings too.
         scale: of the logits, to begin with. The first layers alone are sure of the wrong tokens, so the logits of a
             truncated backbone should begin small.
     """
 
-    def __init__(self, untied: Tensor | None = None, *, scale: float = 1.0) -> None:
+    def __init__(self, width: int, embedding_size: int, untied: Tensor | None = None, *, scale: float = 1.0) -> None:
         super().__init__()
+        self.spell = nn.Linear(embedding_size, width, bias=False)  # W_e
+        self.thought_share = nn.Parameter(torch.zeros(()))  # a
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.untied = None if untied is None else nn.Parameter(untied, requires_grad=False)
 
+    @torch.no_grad()
+    def fit(self, vectors: Tensor, embeddings: Tensor) -> None:
+        """Spell item vectors (M, D) as their titles' mean input embeddings (M, d), less what all have in common."""
+        self.spell.weight.copy_(ridge(vectors, embeddings)[0])
+
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
-        return {"backbone": [] if self.untied is None else [self.untied], "scalars": [self.log_scale]}
+        return {
+            "backbone": [] if self.untied is None else [self.untied],
+            "item_maps": list(self.spell.parameters()),
+            "scalars": [self.log_scale, self.thought_share],
+        }
+
+    def latent_token(self, model: FactorizedModel, thought: Thought, queries: Tensor) -> Tensor:
+        """Return the (B, d) input embedding that a title is written after.
+
+        Args:
+            model: that thought.
+            thought: of B users.
+            queries: (B, K, D) of the factors; only the thought learns through the token, not they.
+        """
+        wish = F.normalize((thought.gates[..., None] * queries).sum(1), dim=-1).detach()
+        own = F.normalize(model.latent(thought.thought), dim=-1)
+        return F.normalize(self.spelled(wish) + self.thought_share * own, dim=-1) * model.token_norm
+
+    def spelled(self, vectors: Tensor) -> Tensor:
+        """Return directions of words (..., d) for vectors of item space (..., D)."""
+        return F.normalize(self.spell(vectors), dim=-1)
 
     def output_embeddings(self, model: FactorizedModel) -> Tensor:
         """Return the (V, d) embeddings whose products with a state are the logits of the next token."""
         return self._embeddings(model) * self.log_scale.exp()
 
-    def end_prompt(self, model: FactorizedModel, reading: Reading) -> tuple[Tensor, Tensor, Past]:
+    def end_prompt(self, model: FactorizedModel, reading: Reading, queries: Tensor) -> tuple[Tensor, Tensor, Past]:
         """Send the last thought: return the (B, d) state to write from, the (B, P + 1) mask, and keys and values."""
         mask = F.pad(reading.past_mask, (0, 1), value=1)
-        token = model.latent_token(reading.thought.thought)[:, None]
+        token = self.latent_token(model, reading.thought, queries)[:, None]
         states, past = model.encoder.trunk(token, mask, reading.past, keep=True)
         return states[:, -1], mask, past
 
     def likelihood(
         self,
         model: FactorizedModel,
-        reading: Reading,
-        thoughts: Tensor,
+        prompt: tuple[Past, Tensor],
+        latent: Tensor,
         titles: TitleBatch,
         *,
         whole_vocabulary: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Return (B, G) log-likelihoods of each user's title after G thoughts (B, G, d), and (B,) their choices."""
-        states = self._write(model, reading, thoughts, titles.tokens[:, :-1])
+        """Return (B, G) log-likelihoods of each user's title after G latent tokens (B, G, d), and (B,) their choices.
+
+        Args:
+            model: that writes.
+            prompt: keys and values of P places, and a (B, P) mask of them.
+            latent: (B, G, d).
+            titles: of B users.
+            whole_vocabulary: see `forward`.
+        """
+        length = titles.lengths()
+        order = length.argsort()
+        grouped = []
+        for group in order.chunk(LENGTH_GROUPS):  # titles of like length together
+            past = tuple((keys[group], values[group]) for keys, values in prompt[0])
+            tokens = titles.tokens[group, : max(int(length[group[-1]]) - 1, 0)]
+            written = _write(model.encoder.trunk, (past, prompt[1][group]), latent[group], tokens)
+            grouped.append(F.pad(written, (0, 0, 0, titles.tokens.shape[1] - written.shape[2])))
+        states = torch.cat(grouped)[order.argsort()]
         return self(  # type: ignore[no-any-return]
             states, self._embeddings(model), titles, whole_vocabulary=whole_vocabulary
         )
@@ -119,30 +176,27 @@ class TitleDecoder(nn.Module):
         tied: Tensor = model.encoder.trunk.lm.get_input_embeddings().weight
         return tied if self.untied is None else self.untied
 
-    @staticmethod
-    def _write(model: FactorizedModel, reading: Reading, thoughts: Tensor, tokens: Tensor) -> Tensor:
-        """Run latent tokens and what follows; all thoughts of a user share the prompt's keys and values.
 
-        Args:
-            model: the network.
-            reading: of B users.
-            thoughts: (B, G, d), G a user, each followed by the same tokens.
-            tokens: (B, T - 1) of the titles, without the last one.
+def _write(trunk: Trunk, prompt: tuple[Past, Tensor], latent: Tensor, tokens: Tensor) -> Tensor:
+    """Run latent tokens and what follows; all of a user share the prompt's keys and values.
 
-        Returns:
-            (B, G, T, d) states, from each of which the next token is predicted.
-        """
-        trunk = model.encoder.trunk
-        n_users, group, width = thoughts.shape
-        title = trunk.embed(tokens)[:, None].expand(-1, group, -1, -1)
-        embeddings = torch.cat([model.latent_token(thoughts)[:, :, None], title], dim=2)  # (B, G, T, d)
-        length = embeddings.shape[2]
-        depth = torch.arange(length, device=tokens.device).repeat(group)
-        member = torch.arange(group, device=tokens.device).repeat_interleave(length)
-        own = (member[:, None] == member) & (depth[:, None] >= depth)
-        prompt = (reading.past_mask > 0)[:, None].expand(-1, len(depth), -1)
-        mask = torch.cat([prompt, own[None].expand(n_users, -1, -1)], dim=2)
-        positions = reading.past_mask.sum(1, keepdim=True) + depth
-        assert reading.past is not None
-        states, _ = trunk.extend(embeddings.flatten(1, 2), positions, mask, reading.past)
-        return states.view(n_users, group, length, width)
+    Args:
+        trunk: the backbone.
+        prompt: keys and values of P places, and a (B, P) mask of them.
+        latent: (B, G, d), G a user, each followed by the same tokens.
+        tokens: (B, T - 1) of the titles, without the last one.
+
+    Returns:
+        (B, G, T, d) states, from each of which the next token is predicted.
+    """
+    past, mask = prompt
+    n_users, group, width = latent.shape
+    title = trunk.embed(tokens)[:, None].expand(-1, group, -1, -1)
+    embeddings = torch.cat([latent[:, :, None], title], dim=2)  # (B, G, T, d)
+    length = embeddings.shape[2]
+    depth = torch.arange(length, device=tokens.device).repeat(group)
+    member = torch.arange(group, device=tokens.device).repeat_interleave(length)
+    own = (member[:, None] == member) & (depth[:, None] >= depth)
+    seen = torch.cat([(mask > 0)[:, None].expand(-1, len(depth), -1), own[None].expand(n_users, -1, -1)], dim=2)
+    states, _ = trunk.extend(embeddings.flatten(1, 2), mask.sum(1, keepdim=True) + depth, seen, past)
+    return states.view(n_users, group, length, width)

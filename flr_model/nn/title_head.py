@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from flr_model.arrays import Ints
 from flr_model.artifacts import RUN, reading
 from flr_model.config import TrainConfig
 from flr_model.data.catalog import Catalog
@@ -72,6 +74,10 @@ class TitleHead(Head):
         if not hasattr(self, "tree") or len(self.tree.items) != len(catalog):
             self.tree = TitleTree.build(tokenizer.encode(catalog.texts.tolist()), events.degree, self.end_token)
 
+    def fit(self, vectors: Tensor, embeddings: Tensor) -> None:
+        """Prepare the decoder for a catalogue (see `Head.fit`)."""
+        self.decoder.fit(vectors, embeddings)
+
     def read_files(self, run: Path, n_items: int) -> None:
         """Read the tree of a run (see `Head.read_files`)."""
         with reading(run / TITLE_TREE, RUN.again):
@@ -88,8 +94,22 @@ class TitleHead(Head):
         targets = super().encode(rows, training=training)
         if not training:
             return targets
-        choices = self.tree.choices(self.tree.title_of[rows.target], forced=self.whole_vocabulary)
-        return targets._replace(titles=TitleBatch.of(choices))
+        return targets._replace(titles=self.titles_of(rows.target))
+
+    def writers(self) -> list[nn.Parameter]:
+        """Return what learns to write titles beside the backbone."""
+        return list(self.decoder.parameters())
+
+    def titles_of(self, items: Ints) -> TitleBatch:
+        """Return the titles of items (n,), for `title_loss`."""
+        return TitleBatch.of(self.tree.choices(self.tree.title_of[items], forced=self.whole_vocabulary))
+
+    def title_loss(self, model: FactorizedModel, vectors: Tensor, titles: TitleBatch) -> Tensor:
+        """Return the mean cross-entropy of titles, each written after a vector (n, D) and no history."""
+        latent = self.decoder.spelled(vectors) * model.token_norm
+        prompt, whole = model.encoder.empty_prompt(len(vectors)), self.whole_vocabulary
+        likelihood, _ = self.decoder.likelihood(model, prompt, latent[:, None], titles, whole_vocabulary=whole)
+        return -likelihood.mean()
 
     def loss_terms(
         self, model: FactorizedModel, items: ItemVectors, reading: Reading, targets: Targets
@@ -98,7 +118,7 @@ class TitleHead(Head):
 
         Only the title's tokens count, not the prompt's.
         """
-        likelihood, _ = self._likelihood(model, reading, reading.thought.thought[:, None], targets)
+        likelihood, _ = self._likelihood(model, reading, self._latent_token(model, reading)[:, None], targets)
         guide = self.guide.loss_terms(model, items, model.apart(reading), targets)
         return {"cross_entropy": -likelihood.mean(), "guide": guide["cross_entropy"]}
 
@@ -112,16 +132,22 @@ class TitleHead(Head):
         targets: Targets,
     ) -> Tensor:
         """Return (B, G) minus the perplexity of the true title after thoughts (B, G, d)."""
-        return perplexity_reward(*self._likelihood(model, reading, thoughts, targets))
+        readings = [model.reconsider(reading, thought) for thought in thoughts.unbind(1)]
+        latent = torch.stack([self._latent_token(model, reading) for reading in readings], dim=1)
+        return perplexity_reward(*self._likelihood(model, reading, latent, targets))
 
     def recommender(self, parts: RankingParts) -> TitleRecommender:
         """Return what writes titles with the present state; it shares the network."""
         writer = TorchWriter(parts.model, self.guide.decoder, self.decoder, parts.item_encoder, parts.tokenizer)
         return TitleRecommender(writer, parts.catalog, parts.vectors, parts.evidence, self.tree, parts.config)
 
+    def _latent_token(self, model: FactorizedModel, reading: Reading) -> Tensor:
+        return self.decoder.latent_token(model, reading.thought, self.guide.decoder(reading))
+
     def _likelihood(
-        self, model: FactorizedModel, reading: Reading, thoughts: Tensor, targets: Targets
+        self, model: FactorizedModel, reading: Reading, latent: Tensor, targets: Targets
     ) -> tuple[Tensor, Tensor]:
         assert targets.titles is not None, "rows encoded for training have titles"
-        whole = self.whole_vocabulary
-        return self.decoder.likelihood(model, reading, thoughts, targets.titles, whole_vocabulary=whole)
+        assert reading.past is not None, "a model with a prompt keeps keys and values"
+        prompt, whole = (reading.past, reading.past_mask), self.whole_vocabulary
+        return self.decoder.likelihood(model, prompt, latent, targets.titles, whole_vocabulary=whole)

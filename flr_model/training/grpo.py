@@ -21,7 +21,7 @@ from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import DataError
 from flr_model.evaluation.validation import validator
-from flr_model.nn.backbone import best_device
+from flr_model.nn.device import best_device
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.nn.run import Run, load_run
 from flr_model.progress import SILENT, Progress

@@ -17,7 +17,7 @@ WEIGHTS = (1.0, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
 PATIENCE = 2
 """So many weights in a row without a better NDCG@10 end the trials."""
 
-ROWS = 400
+SEARCHED_ROWS = 400
 """Most validation rows that decide: each takes a beam search for every weight but 1."""
 
 
@@ -33,14 +33,14 @@ def choose_guidance(
     Args:
         recommender: trained; its settings are changed.
         valid: validation rows; None only for a refit, which has the guidance of its run.
-        limit: most of them that are looked at, evenly spaced, where `ROWS` is more.
+        limit: most of them that are looked at, evenly spaced, where `SEARCHED_ROWS` is more.
         progress: counts rows.
 
     Returns:
         NDCG@10 of every weight tried.
     """
     assert valid is not None, "a refit has the guidance of its run"
-    rows = valid.subsample(min(limit or ROWS, ROWS))
+    rows = valid.subsample(min(limit or SEARCHED_ROWS, SEARCHED_ROWS))
     validate = validator(recommender.recommender, rows, progress=progress)
     tried: dict[float, float] = {}
     best = WEIGHTS[0]

@@ -16,7 +16,7 @@ from transformers import set_seed
 
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.data.histories import HistoryRows
-from flr_model.nn.backbone import best_device
+from flr_model.nn.device import best_device
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
 from flr_model.training import factor_choice

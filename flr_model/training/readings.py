@@ -22,7 +22,7 @@ import torch
 from flr_model.arrays import Bools, Floats, Ints
 from flr_model.cache import cache_folder
 from flr_model.errors import pluralize
-from flr_model.nn.backbone import best_device
+from flr_model.nn.device import best_device, multiplies_bf16
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.item_readers import ItemReader
 from flr_model.progress import SILENT, Progress
@@ -85,15 +85,8 @@ def reading_dtype(precision: str, device: torch.device) -> torch.dtype:
         device: that reads.
     """
     if precision == "auto":
-        precision = "bf16" if _multiplies_bf16(device) else "fp32"
+        precision = "bf16" if multiplies_bf16(device) else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-
-
-def _multiplies_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    tests = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    return any(test() for test in tests if test is not None)
 
 
 def _say(reader: ItemReader, n_titles: int, n_missing: int, dtype: torch.dtype) -> None:

@@ -25,7 +25,7 @@ from flr_model.ranking.pair_events import PairEvents
 from flr_model.titles.tokens import TitleTokenizer
 from flr_model.training.readings import read_catalogue
 from flr_model.training.tracking import Tracking
-from flr_model.training.tuning import choose_epochs, choose_readers, choose_tuning, tune
+from flr_model.training.tuning import choose_epochs, choose_readers, choose_tuning, trunk_in_bf16, tune
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,8 @@ class Setup:
             encoder=present.model.encoder,
         )
         network.model.reasoner.fit(unit, seed=train.seed)
+        trunk, titles = present.model.encoder.trunk, present.catalog.texts.tolist()
+        network.head.fit(unit, mean_embeddings(trunk, titles, present.tokenizer))
         network.head.attach(present.catalog, present.tokenizer, events, train)
         return TrainableRecommender(model, present.catalog, network, unit, present.tokenizer)
 
@@ -99,10 +101,9 @@ def set_up(
     dataset = Dataset.open(data)
     rows, valid = _rows(dataset, hold_out=hold_out)
     events = PairEvents.count(rows, len(dataset.catalog))
-    model = replace(model, item_readers=choose_readers(model.item_readers))
+    model = replace(model, layers=model.layers_read, item_readers=choose_readers(model.item_readers))
     backbone = load_backbone(model.backbone, layers=model.layers)
-    item_encoder = build_item_encoder(model)
-    tokenizer = title_tokenizer(backbone, model)
+    item_encoder, tokenizer = build_item_encoder(model), title_tokenizer(backbone, model)
     network = build_model(
         model,
         Trunk(backbone.lm),
@@ -114,9 +115,11 @@ def set_up(
     tuning = choose_tuning(train.tuning, len(rows), len(dataset.catalog), encoder, network.head)
     titles = dataset.catalog.texts.tolist()
     unit = _fit_item_encoder(item_encoder, titles, train.title_precision, progress)
-    encoder.fit(unit, mean_embeddings(encoder.trunk, titles, tokenizer))
+    for part in (encoder, network.head):
+        part.fit(unit, mean_embeddings(encoder.trunk, titles, tokenizer))
     network.model.reasoner.fit(unit, seed=train.seed)
     tune(network.model, tuning, train.lora_rank)
+    encoder.trunk.bf16 = trunk_in_bf16(tuning, train.precision)
     network.head.attach(dataset.catalog, tokenizer, events, train)
     return Setup(
         dataset=dataset,

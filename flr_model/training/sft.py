@@ -1,19 +1,16 @@
 """Supervised fine-tuning: from a dataset folder to a run folder.
 
-`train` is the command: settings, folders, report. `fit` is the training itself: the trunk on sequences, the head on
-rows, the weights of what predicts beside each other.
+Settings, folders, report; the training itself is `flr_model.training.fit`.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import set_seed
 
 from flr_model.artifacts import RUN, Manifest, open_folder
@@ -24,13 +21,12 @@ from flr_model.nn.run import Run
 from flr_model.progress import SILENT, Progress
 from flr_model.training.checkpoints import checkpoint_folder, processes
 from flr_model.training.factor_choice import choose_n_factors
-from flr_model.training.guidance import choose_guidance
-from flr_model.training.objective import SftObjective
+from flr_model.training.fit import Fitted, fit
+from flr_model.training.guidance import SEARCHED_ROWS
 from flr_model.training.reporter import BEST
-from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_next_item_head
 from flr_model.training.setup import Setup, set_up
 from flr_model.training.tracking import Tracking
-from flr_model.training.trainer import Samples, Schedule, StageTrainer, Validate, rates_of
+from flr_model.training.trainer import Validate
 from flr_model.training.tuning import merge
 from flr_model.writing import Claim, claim
 
@@ -150,7 +146,8 @@ def _validate(setup: Setup, train: TrainConfig, progress: Progress) -> Validate 
     """Return what ranks the validation rows; None for a refit, which trains on them."""
     if setup.valid is None:
         return None
-    return validator(setup.recommender.recommender, setup.valid.subsample(train.valid_rows), progress=progress)
+    rows = train.valid_rows or (None if setup.recommender.recommender().scores_items else SEARCHED_ROWS)
+    return validator(setup.recommender.recommender, setup.valid.subsample(rows), progress=progress)
 
 
 def _figures(setup: Setup, fitted: Fitted) -> dict[str, Any]:
@@ -177,79 +174,6 @@ def _choose_n_factors(
     return replace(model, n_factors=choice.n_factors), f"{choice.n_factors}: {choice.why}"
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """How a training ended.
-
-    Args:
-        forecast: weight of the trunk's own prediction.
-        steps: of the head's training.
-        best_epoch: whose weights were kept.
-        curve: validation NDCG@10 after each epoch of the head; empty without validation.
-        seconds: wall-clock time.
-        learned: the parameters that learned in any stage.
-    """
-
-    forecast: float
-    steps: int
-    best_epoch: float
-    curve: dict[str, float]
-    seconds: float
-    learned: set[nn.Parameter]
-
-
-def fit(
-    setup: Setup, train: TrainConfig, *, validate: Validate | None, folder: Path, resume: bool, progress: Progress
-) -> Fitted:
-    """Train the model of a setup in place.
-
-    Args:
-        setup: untrained.
-        train: settings; its epochs are those of the setup.
-        validate: ranks the validation rows; None for a refit.
-        folder: for checkpoints.
-        resume: go on from checkpoints in it.
-        progress: is told of steps and losses.
-    """
-    began = time.perf_counter()
-    recommender, learned, next_item_head = setup.recommender, set(), None
-    if setup.tuning == "sequences":
-        next_item_head = learn_sequences(
-            recommender,
-            setup.rows,
-            train,
-            folder=folder / "sequences",
-            resume=resume,
-            progress=progress,
-            tracking=setup.tracking,
-        )
-        learned |= sequence_learners(recommender)
-    objective = SftObjective(recommender, train)
-    learned |= {parameter for parameter in objective.parameters() if parameter.requires_grad}
-    trainer = StageTrainer(
-        objective,
-        Samples.of_rows(recommender, setup.rows),
-        validate=validate,
-        rates=rates_of(train),
-        schedule=Schedule.of(train),
-        folder=folder,
-        progress=progress,
-        tracking=setup.tracking,
-    )
-    trainer.run(resume=resume)
-    forecast = weigh_next_item_head(recommender, next_item_head, train.forecast, validate) if next_item_head else 0.0
-    if recommender.config.guidance_open:
-        choose_guidance(recommender, setup.valid, train.valid_rows, progress=progress)
-    return Fitted(
-        forecast=forecast,
-        steps=trainer.state.global_step,
-        best_epoch=_best_epoch(trainer.state),
-        curve={f"{entry['epoch']:g}": entry[BEST] for entry in trainer.state.log_history if BEST in entry},
-        seconds=time.perf_counter() - began,
-        learned=learned,
-    )
-
-
 def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a finished run, with what `auto` became there, whatever it would be on other rows."""
     report = open_folder(run, "run").content["report"]
@@ -257,13 +181,6 @@ def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:
     model, train = model_config(tables), build(TrainConfig, tables["train"])
     epochs = max(1, round(report["best_epoch"]))
     return model, replace(train, tuning=report["tuning"], epochs=epochs, forecast=report["forecast"])
-
-
-def _best_epoch(state: Any) -> float:
-    """Return the epoch whose weights were kept: the best one, or the last without validation."""
-    best = int(state.best_global_step or state.global_step)
-    epoch: float = state.epoch or 0.0
-    return round(epoch * best / max(int(state.global_step), 1), 2)
 
 
 def _finish(setup: Setup, train: TrainConfig, report: TrainReport) -> Run:

@@ -219,6 +219,8 @@ def _arguments(schedule: Schedule, folder: Path, tracking: dict[str, Any], *, va
     precision = schedule.precision
     if precision == "auto":
         precision = "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
+    if precision == "bf16" and not cuda:  # then the backbone alone (`flr_model.training.tuning.trunk_in_bf16`)
+        precision = "fp32"
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=schedule.epochs or 0,

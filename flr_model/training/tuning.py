@@ -9,6 +9,7 @@ from flr_model.cache import cache_folder
 from flr_model.config import BACKBONE
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ConfigError, MissingExtraError
+from flr_model.nn.device import best_device, multiplies_bf16
 from flr_model.nn.head import Head
 from flr_model.nn.history_encoders import HistoryEncoder
 from flr_model.nn.model import FactorizedModel
@@ -46,7 +47,7 @@ def choose_tuning(
     if of_items and n_rows >= DENSE_ROWS * n_items:
         return "sequences"
     if not head.scores_items:  # a frozen backbone has no way to learn what is written here
-        return "lora"
+        return "full"
     return "frozen" if n_rows < LORA_ROWS else "lora"
 
 
@@ -96,6 +97,16 @@ def tune(model: FactorizedModel, tuning: str, lora_rank: int) -> None:
         raise MissingExtraError("peft", "train") from None
     config = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, lora_dropout=0.05, target_modules="all-linear")
     trunk.lm = get_peft_model(trunk.lm, config)
+
+
+def trunk_in_bf16(tuning: str, precision: str) -> bool:
+    """Say whether a trunk multiplies in bfloat16 while all else is fp32: on a CPU, where that is faster, if it learns.
+
+    On a GPU the trainer decides for the whole model.
+    """
+    device = best_device()
+    faster = precision == "bf16" or (precision == "auto" and multiplies_bf16(device))
+    return faster and device.type == "cpu" and tuning in ("lora", "full")
 
 
 def merge(model: FactorizedModel, tuning: str) -> None:

@@ -22,7 +22,7 @@ from flr_model.evaluation import metrics
 from flr_model.evaluation.evaluate import check_same_items, rank_rows
 from flr_model.evaluation.result import COMPARED
 from flr_model.evaluation.validation import CUTOFF
-from flr_model.nn.backbone import best_device
+from flr_model.nn.device import best_device
 from flr_model.nn.run import Run, load_run
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.recommender import Recommender

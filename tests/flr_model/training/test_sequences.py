@@ -176,7 +176,7 @@ def test_a_refit_takes_what_was_chosen(tiny_dataset, tiny_backbone, tmp_path):
         (ItemsEncoder, CatalogHead, LORA_ROWS, LORA_ROWS, "lora"),
         (TextEncoder, CatalogHead, 600, 60, "frozen"),
         (TextEncoder, CatalogHead, LORA_ROWS, 60, "lora"),
-        (ItemsEncoder, TitleHead, 600, 60, "lora"),
+        (ItemsEncoder, TitleHead, 600, 60, "full"),
     ],
 )
 def test_what_auto_means(encoder, head, n_rows, n_items, tuning):

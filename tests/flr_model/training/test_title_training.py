@@ -31,7 +31,7 @@ def aligned(tiny_title_run, tmp_path_factory):
 
 def test_it_learns_to_write_what_comes_next(tiny_title_run):
     report = report_of(tiny_title_run)
-    assert report["tuning"] == "lora"
+    assert report["tuning"] == "full"
     assert report["valid"]["NDCG@10"] > 2 * report["untrained"]["NDCG@10"]
 
 
