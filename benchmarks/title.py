@@ -89,7 +89,7 @@ class Reference:
         batch = reader.batch(histories, table)
         reading, encoder = model.read(batch), model.encoder
         prompt, _ = encoder.prompt.around(encoder.trunk, encoder.embed(batch))
-        latent = reader.title_decoder.latent_token(model, reading.thought, reader.decoder(reading))[:, None]
+        latent = reader.title_decoder.latent_token(model, reading)[:, None]
         mask = torch.nn.functional.pad(reading.past_mask, (0, 1), value=1)
         return torch.cat([prompt, latent], dim=1), mask
 

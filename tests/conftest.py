@@ -143,7 +143,7 @@ def tiny_title_run(tmp_path_factory, tiny_backbone, tiny_dataset):
     from tests.builders import tiny_model, tiny_train
 
     out = tmp_path_factory.mktemp("runs") / "tiny-title"
-    settings = tiny_train(epochs=3, backbone_learning_rate=3e-3, reasoner_learning_rate=1e-3)
+    settings = tiny_train(epochs=3, backbone_learning_rate=2e-2, title_epochs=1, reasoner_learning_rate=1e-3)
     model = tiny_model(tiny_backbone, decoder="title", title=TitleConfig(guidance=0.0))
     train(tiny_dataset, out, model=model, train=settings)
     return out

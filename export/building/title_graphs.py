@@ -44,9 +44,8 @@ class PromptModule(ReaderModule):
 
     def outputs(self, reading: Reading) -> dict[str, Tensor]:
         """Return what a reader does, state (B, d), past_mask (B, P) and past (A, B, H, P, h)."""
-        outputs = super().outputs(reading)
-        state, mask, past = self.title_decoder.end_prompt(self.model, reading, outputs["queries"])
-        return {**outputs, "state": state, "past_mask": mask, "past": _stack(past)}
+        state, mask, past = self.title_decoder.end_prompt(self.model, reading)
+        return {**super().outputs(reading), "state": state, "past_mask": mask, "past": _stack(past)}
 
 
 class StepModule(nn.Module):

@@ -18,7 +18,6 @@ from flr_model.nn.backbone import LENGTH_GROUPS, Past, Trunk
 from flr_model.nn.history_encoders import ridge
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.parameter_groups import Groups
-from flr_model.nn.reasoner import Thought
 from flr_model.titles.tree import Choices
 
 
@@ -49,8 +48,8 @@ class TitleBatch(NamedTuple):
 class TitleDecoder(nn.Module):
     """Turns thoughts into latent tokens, and states into likelihoods of titles.
 
-    A title is written after the latent token norm * unit(unit(W_e q) + a unit(W_z z)): q, what the factors wish for in
-    item space, as a word that the backbone can read, and z, the thought itself, whose share a starts at zero.
+    A title is written after the latent token norm * unit(unit(W_e q) + a unit(W_z z)): q, what the factors read of the
+    items, as a word that the backbone can read, and z, the thought itself, whose share a starts at zero.
 
     Args:
         width: d.
@@ -77,19 +76,16 @@ class TitleDecoder(nn.Module):
         """Return the group of every parameter."""
         return {
             "backbone": [] if self.untied is None else [self.untied],
-            "item_maps": list(self.spell.parameters()),
-            "scalars": [self.log_scale, self.thought_share],
+            "projection": list(self.spell.parameters()),
+            "reasoner": [self.thought_share],
+            "scalars": [self.log_scale],
         }
 
-    def latent_token(self, model: FactorizedModel, thought: Thought, queries: Tensor) -> Tensor:
-        """Return the (B, d) input embedding that a title is written after.
-
-        Args:
-            model: that thought.
-            thought: of B users.
-            queries: (B, K, D) of the factors; only the thought learns through the token, not they.
-        """
-        wish = F.normalize((thought.gates[..., None] * queries).sum(1), dim=-1).detach()
+    def latent_token(self, model: FactorizedModel, reading: Reading) -> Tensor:
+        """Return the (B, d) input embedding that a title is written after."""
+        thought = reading.thought
+        weights = (thought.gates[..., None] * thought.attention).sum(1, keepdim=True)  # (B, 1, L)
+        wish = F.normalize((weights @ reading.history.vectors).squeeze(1), dim=-1)
         own = F.normalize(model.latent(thought.thought), dim=-1)
         return F.normalize(self.spelled(wish) + self.thought_share * own, dim=-1) * model.token_norm
 
@@ -101,10 +97,10 @@ class TitleDecoder(nn.Module):
         """Return the (V, d) embeddings whose products with a state are the logits of the next token."""
         return self._embeddings(model) * self.log_scale.exp()
 
-    def end_prompt(self, model: FactorizedModel, reading: Reading, queries: Tensor) -> tuple[Tensor, Tensor, Past]:
+    def end_prompt(self, model: FactorizedModel, reading: Reading) -> tuple[Tensor, Tensor, Past]:
         """Send the last thought: return the (B, d) state to write from, the (B, P + 1) mask, and keys and values."""
         mask = F.pad(reading.past_mask, (0, 1), value=1)
-        token = self.latent_token(model, reading.thought, queries)[:, None]
+        token = self.latent_token(model, reading)[:, None]
         states, past = model.encoder.trunk(token, mask, reading.past, keep=True)
         return states[:, -1], mask, past
 

@@ -118,7 +118,7 @@ class TitleHead(Head):
 
         Only the title's tokens count, not the prompt's.
         """
-        likelihood, _ = self._likelihood(model, reading, self._latent_token(model, reading)[:, None], targets)
+        likelihood, _ = self._likelihood(model, reading, self.decoder.latent_token(model, reading)[:, None], targets)
         guide = self.guide.loss_terms(model, items, model.apart(reading), targets)
         return {"cross_entropy": -likelihood.mean(), "guide": guide["cross_entropy"]}
 
@@ -133,16 +133,13 @@ class TitleHead(Head):
     ) -> Tensor:
         """Return (B, G) minus the perplexity of the true title after thoughts (B, G, d)."""
         readings = [model.reconsider(reading, thought) for thought in thoughts.unbind(1)]
-        latent = torch.stack([self._latent_token(model, reading) for reading in readings], dim=1)
+        latent = torch.stack([self.decoder.latent_token(model, reading) for reading in readings], dim=1)
         return perplexity_reward(*self._likelihood(model, reading, latent, targets))
 
     def recommender(self, parts: RankingParts) -> TitleRecommender:
         """Return what writes titles with the present state; it shares the network."""
         writer = TorchWriter(parts.model, self.guide.decoder, self.decoder, parts.item_encoder, parts.tokenizer)
         return TitleRecommender(writer, parts.catalog, parts.vectors, parts.evidence, self.tree, parts.config)
-
-    def _latent_token(self, model: FactorizedModel, reading: Reading) -> Tensor:
-        return self.decoder.latent_token(model, reading.thought, self.guide.decoder(reading))
 
     def _likelihood(
         self, model: FactorizedModel, reading: Reading, latent: Tensor, targets: Targets

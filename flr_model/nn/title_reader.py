@@ -58,7 +58,7 @@ class TorchWriter(TorchReader):
         """Read B histories up to the latent token."""
         with eval_mode(self.model, self.decoder, self.title_decoder):
             reading = self.model.read(self.batch(histories, self.table(vectors, titles)))
-            state, mask, past = self.title_decoder.end_prompt(self.model, reading, self.decoder(reading))
+            state, mask, past = self.title_decoder.end_prompt(self.model, reading)
             return Prompted(self.states(reading), to_numpy(state), mask.cpu().numpy(), past)
 
     @torch.no_grad()

@@ -25,12 +25,12 @@ from flr_model.training.tracking import Tracking
 from flr_model.training.trainer import Rate, Samples, Schedule, StageTrainer, rates_of
 
 NOISE = (0.5, 6.0)
-"""Lengths of the noise on an item's vector of length one, from near it to as far as a wish is from the next item."""
+"""Lengths of the noise on an item's vector of length one, from near it to as far as a history is from the next item."""
 
 TITLES_PER_STEP = 256
 
-RATE = 2.0
-"""Of the backbone, beside its rate on rows: titles are all there is to learn here, and none is noise."""
+TITLES_RATE, ROWS_RATE = 3.0, 0.1
+"""Of the backbone on titles, and on the rows after them, which are noise to what titles taught (docs/lab.md)."""
 
 
 class WarmupBatch(NamedTuple):
@@ -81,13 +81,15 @@ def learn_titles(
     def batch(numbers: Ints) -> WarmupBatch:
         return WarmupBatch(torch.from_numpy(numbers), recommender.head.titles_of(numbers))
 
-    rates = rates_of(config)
     steps = config.title_epochs * -(-len(recommender.items) // TITLES_PER_STEP)
     trainer = StageTrainer(
         TitleWarmup(recommender),
         Samples(len(recommender.items), batch, "titles"),
         validate=None,
-        rates={**rates, "backbone": faster(rates["backbone"]), "backbone_vectors": faster(rates["backbone_vectors"])},
+        rates={
+            **rates_of(config, backbone=TITLES_RATE),
+            "projection": Rate(config.learning_rate, config.weight_decay),
+        },
         schedule=replace(
             Schedule.of(config),
             epochs=config.title_epochs,
@@ -103,8 +105,3 @@ def learn_titles(
     writers = [*recommender.model.encoder.trunk.parameters(), *recommender.head.writers()]
     with learning(recommender, {weight for weight in writers if weight.requires_grad}):
         trainer.run(resume=resume)
-
-
-def faster(rate: Rate) -> Rate:
-    """Return the rate of the backbone while it learns titles."""
-    return rate._replace(learning_rate=RATE * rate.learning_rate)

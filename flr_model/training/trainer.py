@@ -49,17 +49,17 @@ class Rate(NamedTuple):
 Rates = Mapping[Group, Rate]
 
 
-def rates_of(train: TrainConfig) -> Rates:
-    """Return the rates of a configuration; scalars and vectors have no decay."""
-    decay = train.weight_decay
+def rates_of(train: TrainConfig, *, backbone: float = 1.0) -> Rates:
+    """Return the rates of a configuration, that of the backbone times a factor; scalars and vectors have no decay."""
+    decay, of_backbone = train.weight_decay, backbone * train.backbone_learning_rate
     return {
         "item_maps": Rate(train.learning_rate, decay),
         "item_residuals": Rate(train.residual_learning_rate, RESIDUAL_DECAY),
         "reasoner": Rate(train.reasoner_learning_rate, decay),
         "projection": Rate(train.reasoner_learning_rate, decay),
         "scalars": Rate(train.scalar_learning_rate, 0.0),
-        "backbone": Rate(train.backbone_learning_rate, decay),
-        "backbone_vectors": Rate(train.backbone_learning_rate, 0.0),
+        "backbone": Rate(of_backbone, decay),
+        "backbone_vectors": Rate(of_backbone, 0.0),
     }
 
 

@@ -85,7 +85,7 @@ def thoughts_of(recommender, histories):
 def latent_token(recommender, reading):
     """(B, d) of a reading, as the title is written after."""
     reader = recommender.reader
-    return reader.title_decoder.latent_token(reader.model, reading.thought, reader.decoder(reading))
+    return reader.title_decoder.latent_token(reader.model, reading)
 
 
 def prompt_of(reading):
