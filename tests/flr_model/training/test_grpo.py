@@ -99,7 +99,7 @@ def test_the_reward_of_the_rows_it_learns_from_rises(parts):
 
 
 def test_the_title_policy_learns_too(parts, tiny_title_run):
-    rewards = parts(tiny_title_run, group_size=16).steps(25)
+    rewards = parts(tiny_title_run, group_size=16).steps(60)
     assert rewards[-1] > rewards[0] + 0.01
 
 
