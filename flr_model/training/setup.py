@@ -111,12 +111,12 @@ def set_up(
         n_lags=len(events.lag_bounds) + 1,
         output_embeddings=lambda: load_output_embeddings(model.backbone),
     )
-    encoder = network.model.encoder
+    encoder, titles = network.model.encoder, dataset.catalog.texts.tolist()
     tuning = choose_tuning(train.tuning, len(rows), len(dataset.catalog), encoder, network.head)
-    titles = dataset.catalog.texts.tolist()
+    words = mean_embeddings(encoder.trunk, titles, tokenizer)
     unit = _fit_item_encoder(item_encoder, titles, train.title_precision, progress)
     for part in (encoder, network.head):
-        part.fit(unit, mean_embeddings(encoder.trunk, titles, tokenizer))
+        part.fit(unit, words)
     network.model.reasoner.fit(unit, seed=train.seed)
     tune(network.model, tuning, train.lora_rank)
     encoder.trunk.bf16 = trunk_in_bf16(tuning, train.precision)
