@@ -23,11 +23,14 @@ from stages import console
 from transformers import AutoModelForCausalLM
 
 from flr_export.runtime import load_bundle
+from flr_model.arrays import Floats
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.run import load_run
+from flr_model.ranking.candidates import EVERYTHING
 from flr_model.ranking.lags import PaddedHistories
-from flr_model.ranking.recommender import columns_for
+from flr_model.ranking.recommender import UserStates, columns_for, widened
+from flr_model.titles.latent import expected_vectors
 from flr_model.titles.recommender import TitleRecommender
 from flr_model.titles.search import TitleSearch
 from flr_model.titles.tree import TitleTree
@@ -89,7 +92,8 @@ class Reference:
         batch = reader.batch(histories, table)
         reading, encoder = model.read(batch), model.encoder
         prompt, _ = encoder.prompt.around(encoder.trunk, encoder.embed(batch))
-        latent = reader.title_decoder.latent_token(model, reading)[:, None]
+        vectors = torch.from_numpy(latent_vectors(recommender, rows, reader.states(reading)))
+        latent = reader.title_decoder.latent_token(model, vectors)[:, None]
         mask = torch.nn.functional.pad(reading.past_mask, (0, 1), value=1)
         return torch.cat([prompt, latent], dim=1), mask
 
@@ -100,12 +104,20 @@ def tokenized(tree: TitleTree) -> Lists:
     return [tuple(tree.token[path[path >= 0]][:-1].tolist()) for path in paths]
 
 
+def latent_vectors(recommender: TitleRecommender, rows: HistoryRows, states: UserStates) -> Floats:
+    """Return the (B, D) vectors that titles are written after."""
+    mixture = recommender.guide.mixture(rows, widened(states, recommender.max_history))
+    return expected_vectors(recommender.expected(mixture, rows, EVERYTHING), recommender.vectors)
+
+
 def listed(recommender: TitleRecommender, rows: HistoryRows, titles: Lists) -> Lists:
     """Return each user's best distinct titles as tokens."""
     columns = columns_for(rows, recommender.max_history)
     histories = PaddedHistories.of(rows, columns, recommender.evidence.lag_bounds)
     prompted = recommender.reader.prompt(histories, recommender.vectors, recommender.catalog.titles.tolist())
-    found = TitleSearch(recommender.tree, recommender.reader, prompted, width=recommender.model.title.beams).run()
+    latent = latent_vectors(recommender, rows, prompted.users)
+    beams = recommender.model.title.beams
+    found = TitleSearch(recommender.tree, recommender.reader, prompted, latent, width=beams).run()
     return [[titles[title] for title in found.title[found.user == user]] for user in range(len(rows))]
 
 

@@ -124,14 +124,16 @@ class OnnxWriter(OnnxReader):
         return self._tokenizer.encode(titles)
 
     def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> Prompted:
-        """Read B histories up to the latent token."""
-        outputs = run(self._reader, (*READ, "state", "past_mask", "past"), self.feeds(histories, vectors, titles))
-        state, mask, past = outputs[len(READ) :]
-        return Prompted(UserStates(*outputs[: len(READ)]), state, mask.astype(np.int64), past)
+        """Read B histories and what follows them in the prompt."""
+        outputs = run(self._reader, (*READ, "past_mask", "past"), self.feeds(histories, vectors, titles))
+        mask, past = outputs[len(READ) :]
+        return Prompted(UserStates(*outputs[: len(READ)]), mask.astype(np.int64), past)
 
-    def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_]) -> tuple[Floats, Any]:
-        """Read tokens (B, S) behind C cached places; a (B, S, C + S) mask says what each sees."""
-        feeds = {"input_ids": tokens, "position_ids": positions, "seen": mask, "past": cache}
+    def extend(
+        self, cache: Any, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_], latent: Floats
+    ) -> tuple[Floats, Any]:
+        """Read latent tokens and tokens behind cached places (see `flr_model.titles.search.TitleReader`)."""
+        feeds = {"input_ids": tokens, "position_ids": positions, "seen": mask, "latent": latent, "past": cache}
         states, present = run(self._step, ("states", "present"), feeds)
         return states, present
 

@@ -138,11 +138,11 @@ class TitleExporter(Exporter):
 
     def network_graphs(self) -> Graphs:
         """Return the reader, which ends with keys and values, and the graph of one step."""
-        lm, head = self.run.backbone.lm.config, self.head
-        prompt = PromptModule(self.run.model, head.guide.decoder, head.decoder)
+        model, lm, head = self.run.model, self.run.backbone.lm.config, self.head
+        prompt, step = PromptModule(model, head.guide.decoder), StepModule(model, head.decoder)
         return {
             "reader": (prompt, ReaderConfig(lm, self.inputs, PROMPT_OUTPUTS)),
-            TITLE_STEP.removesuffix(".onnx"): (StepModule(self.run.model.encoder.trunk), StepConfig(lm)),
+            TITLE_STEP.removesuffix(".onnx"): (step, StepConfig(lm, self.inputs.embedding_size)),
         }
 
     def judge(self, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress) -> Judged:

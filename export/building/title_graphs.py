@@ -2,8 +2,8 @@
 
 Keys and values of all layers go in and out as one tensor, keys and values of the first layer first.
 
-Shapes: B users, L history columns, P places of the prompt, S new and C cached places, d width of the backbone,
-A twice the number of layers, H heads of keys and values, h their width.
+Shapes: B users, L history columns, P places of the prompt, S new and C cached places, d width of the backbone, D width
+of item vectors, A twice the number of layers, H heads of keys and values, h their width.
 """
 
 from __future__ import annotations
@@ -14,61 +14,56 @@ import torch
 from torch import Tensor, nn
 
 from flr_export.building.graphs import READER_OUTPUTS, Axes, DeclaredConfig, ReaderModule
-from flr_model.nn.backbone import Past, Trunk
-from flr_model.nn.catalog_decoder import CatalogDecoder
+from flr_model.nn.backbone import Past
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.title_decoder import TitleDecoder
 
-_BATCH, _CACHED, _NEW = 3, 5, 4
+_BATCH, _CACHED, _NEW, _LATENT = 3, 5, 6, 2
 
 PROMPT_OUTPUTS: Axes = {
     **READER_OUTPUTS,
-    "state": {0: "batch"},
     "past_mask": {0: "batch", 1: "places"},
     "past": {1: "batch", 3: "places"},
 }
 
 
 class PromptModule(ReaderModule):
-    """Histories to everything that writing starts from: what `flr_model.titles.search.TitleReader.prompt` promises.
-
-    Args:
-        model: from histories to thoughts.
-        decoder: from thoughts to queries.
-        title_decoder: from thoughts to titles.
-    """
-
-    def __init__(self, model: FactorizedModel, decoder: CatalogDecoder, title_decoder: TitleDecoder) -> None:
-        super().__init__(model, decoder)
-        self.title_decoder = title_decoder
+    """Histories to everything that writing starts from: what `flr_model.titles.search.TitleReader.prompt` promises."""
 
     def outputs(self, reading: Reading) -> dict[str, Tensor]:
-        """Return what a reader does, state (B, d), past_mask (B, P) and past (A, B, H, P, h)."""
-        state, mask, past = self.title_decoder.end_prompt(self.model, reading)
-        return {**super().outputs(reading), "state": state, "past_mask": mask, "past": _stack(past)}
+        """Return what a reader does, past_mask (B, P) and past (A, B, H, P, h)."""
+        assert reading.past is not None, "a model with a prompt keeps keys and values"
+        return {**super().outputs(reading), "past_mask": reading.past_mask, "past": _stack(reading.past)}
 
 
 class StepModule(nn.Module):
-    """New tokens behind cached places: what `flr_model.titles.search.TitleReader.extend` promises.
+    """New places behind cached ones: what `flr_model.titles.search.TitleReader.extend` promises.
 
     Args:
-        trunk: the backbone.
+        model: whose backbone writes.
+        title_decoder: spells latent tokens.
     """
 
-    def __init__(self, trunk: Trunk) -> None:
+    def __init__(self, model: FactorizedModel, title_decoder: TitleDecoder) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.config = trunk.lm.config
+        self.model = model
+        self.title_decoder = title_decoder
+        self.config = model.encoder.trunk.lm.config
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor, seen: Tensor, past: Tensor) -> dict[str, Tensor]:
-        """Read (B, S) tokens, each seeing what (B, S, C + S) says, behind (A, B, H, C, h) keys and values.
+    def forward(
+        self, input_ids: Tensor, position_ids: Tensor, seen: Tensor, latent: Tensor, past: Tensor
+    ) -> dict[str, Tensor]:
+        """Read (B, N, D) latent vectors and (B, T) tokens behind (A, B, H, C, h) keys and values.
+
+        Each of the S = N + T places sees what (B, S, C + S) says.
 
         Returns:
             states (B, S, d), present (A, B, H, C + S, h).
         """
         parts = past.unbind(0)
         pairs = tuple(zip(parts[::2], parts[1::2], strict=True))
-        states, present = self.trunk.extend(self.trunk.embed(input_ids), position_ids, seen, pairs)
+        embeddings = self.title_decoder.embed(self.model, latent, input_ids)
+        states, present = self.model.encoder.trunk.extend(embeddings, position_ids, seen, pairs)
         return {"states": states, "present": _stack(present)}
 
 
@@ -77,27 +72,31 @@ class StepConfig(DeclaredConfig):
 
     Args:
         config: of the backbone.
+        embedding_size: D.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, embedding_size: int) -> None:
+        self._embedding_size = embedding_size
         inputs = {
-            "input_ids": {0: "batch", 1: "new"},
+            "input_ids": {0: "batch", 1: "tokens"},
             "position_ids": {0: "batch", 1: "new"},
             "seen": {0: "batch", 1: "new", 2: "places"},
+            "latent": {0: "batch", 1: "latent"},
             "past": {1: "batch", 3: "cached"},
         }
         super().__init__(config, inputs, {"states": {0: "batch", 1: "new"}, "present": {1: "batch", 3: "places"}})
 
     def dummy_tensors(self) -> dict[str, Tensor]:
-        """Return a step of a few tokens that see all before them."""
+        """Return a step of a few places that see all before them."""
         lm = self._config
         width = getattr(lm, "head_dim", None) or lm.hidden_size // lm.num_attention_heads
         heads = getattr(lm, "num_key_value_heads", None) or lm.num_attention_heads
-        places = torch.arange(_CACHED + _NEW)
+        places, n_tokens = torch.arange(_CACHED + _NEW), _NEW - _LATENT
         return {
-            "input_ids": torch.arange(_BATCH * _NEW).view(_BATCH, _NEW) % lm.vocab_size,
+            "input_ids": torch.arange(_BATCH * n_tokens).view(_BATCH, n_tokens) % lm.vocab_size,
             "position_ids": places[_CACHED:].expand(_BATCH, -1).clone(),
             "seen": (places <= places[_CACHED:, None]).expand(_BATCH, -1, -1).clone(),
+            "latent": torch.randn(_BATCH, _LATENT, self._embedding_size),
             "past": torch.randn(2 * lm.num_hidden_layers, _BATCH, heads, _CACHED, width),
         }
 

@@ -30,6 +30,7 @@ from flr_model.nn.reader import to_numpy
 from flr_model.nn.title_head import TitleHead
 from flr_model.progress import SILENT, Progress
 from flr_model.titles.recommender import TitleRecommender
+from flr_model.titles.search import end_prompt
 
 if TYPE_CHECKING:
     from flr_model.nn.run import Run
@@ -95,11 +96,14 @@ def check_title_parity(
 def _prompt_differences(torchs: TitleRecommender, ours: TitleRecommender) -> dict[str, float]:
     """Largest differences of what the prompt's graph says of made-up histories of many shapes."""
     worst = dict.fromkeys((*READ, "state"), 0.0)
-    titles, n_lags = torchs.catalog.texts.tolist(), len(torchs.evidence.lag_bounds) + 1
-    for histories in made_up_histories(len(titles), torchs.max_history, n_lags, np.random.default_rng(0)):
+    titles, n_lags, rng = torchs.catalog.texts.tolist(), len(torchs.evidence.lag_bounds) + 1, np.random.default_rng(0)
+    for histories in made_up_histories(len(titles), torchs.max_history, n_lags, rng):
+        n_users = len(histories.items)
+        latent = torchs.vectors[rng.integers(len(titles), size=n_users)]
         one, other = (r.reader.prompt(histories, r.vectors, titles) for r in (torchs, ours))
+        states = [end_prompt(r.reader, prompted, latent)[0] for r, prompted in ((torchs, one), (ours, other))]
         for name in READ:
             found = largest_difference(getattr(one.users, name), getattr(other.users, name))
             worst[name] = max(worst[name], found)
-        worst["state"] = max(worst["state"], largest_difference(one.state, other.state))
+        worst["state"] = max(worst["state"], largest_difference(*states))
     return worst

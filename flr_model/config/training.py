@@ -73,7 +73,7 @@ class TrainConfig(Settings):
     lora_rank: int = setting(8, "rank of the LoRA matrices", low=1, panel=TUNING, only=("tuning", ("auto", "lora")))
     backbone_learning_rate: float = setting(
         1e-4,
-        "learning rate of the backbone; with --decoder title three times it on titles and a tenth of it on rows",
+        "learning rate of the backbone; with --decoder title three times it on the catalogue's titles",
         low=0.0,
         panel=TUNING,
         only=("tuning", ("auto", "sequences", "lora", "full")),

@@ -95,6 +95,13 @@ class CatalogHead(Head):
         scored: Tensor = logits
         return scored
 
+    @torch.no_grad()
+    def log_probabilities(self, items: ItemVectors, reading: Reading, targets: Targets) -> Tensor:
+        """Return the (B, M) logarithms of the mixture over the whole catalogue; seen items but the target have -inf."""
+        logits = self.logits(items, reading, targets, None)
+        scores = FactorPrediction(logits, reading.thought.gate_logits.log_softmax(-1), targets.item).log_probabilities()
+        return _without_seen(scores[:, None], targets)[:, 0]
+
     def loss_terms(
         self, model: FactorizedModel, items: ItemVectors, reading: Reading, targets: Targets
     ) -> dict[str, Tensor]:
@@ -145,9 +152,13 @@ def _reward(name: str, scores: Tensor, target: Tensor, targets: Targets) -> Tens
     if name == "logprob":
         return logprob_reward(scores, target)
     if target is targets.item:  # a sample of a large catalogue hardly meets what the users have seen
-        row, item = targets.evidence.seen
-        rival = targets.item[row] != item
-        factor = torch.arange(scores.shape[1], device=scores.device)
-        hidden = scores.new_tensor(-torch.inf)
-        scores = scores.index_put((row[rival, None], factor, item[rival, None]), hidden)
+        scores = _without_seen(scores, targets)
     return ndcg_reward(scores, target)
+
+
+def _without_seen(scores: Tensor, targets: Targets) -> Tensor:
+    """(B, G, M) scores of all items, -inf for those that the users have seen, but for the targets."""
+    row, item = targets.evidence.seen
+    rival = targets.item[row] != item
+    group = torch.arange(scores.shape[1], device=scores.device)
+    return scores.index_put((row[rival, None], group, item[rival, None]), scores.new_tensor(-torch.inf))

@@ -1,7 +1,8 @@
 """The `title` decoder: how likely the language model is to write a title (docs/method.md, "Title decoder").
 
-Shapes: B users, G thoughts a user, T tokens of a title with its end, d width of the backbone, D width of item vectors,
-V vocabulary, C choices of all titles, P pairs of a choice and an option.
+Shapes: B users, G latent tokens that a user's title may follow, N that are read, T tokens of a title with its end, d
+width of the backbone, D width of item vectors, V vocabulary, C choices of all titles, P pairs of a choice and
+option.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from flr_model.nn.backbone import LENGTH_GROUPS, Past, Trunk
 from flr_model.nn.history_encoders import ridge
-from flr_model.nn.model import FactorizedModel, Reading
+from flr_model.nn.model import FactorizedModel
 from flr_model.nn.parameter_groups import Groups
 from flr_model.titles.tree import Choices
 
@@ -46,10 +47,10 @@ class TitleBatch(NamedTuple):
 
 
 class TitleDecoder(nn.Module):
-    """Turns thoughts into latent tokens, and states into likelihoods of titles.
+    """Turns vectors of item space into latent tokens, and states into likelihoods of titles.
 
-    A title is written after the latent token norm * unit(unit(W_e q) + a unit(W_z z)): q, what the factors read of the
-    items, as a word that the backbone can read, and z, the thought itself, whose share a starts at zero.
+    A title is written after the latent token norm * unit(W_e e): e, the item vector that the factors expect
+    (`flr_model.titles.latent`), as a word that the backbone can read.
 
     Args:
         width: d.
@@ -63,7 +64,6 @@ class TitleDecoder(nn.Module):
     def __init__(self, width: int, embedding_size: int, untied: Tensor | None = None, *, scale: float = 1.0) -> None:
         super().__init__()
         self.spell = nn.Linear(embedding_size, width, bias=False)  # W_e
-        self.thought_share = nn.Parameter(torch.zeros(()))  # a
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.untied = None if untied is None else nn.Parameter(untied, requires_grad=False)
 
@@ -77,32 +77,20 @@ class TitleDecoder(nn.Module):
         return {
             "backbone": [] if self.untied is None else [self.untied],
             "projection": list(self.spell.parameters()),
-            "reasoner": [self.thought_share],
             "scalars": [self.log_scale],
         }
 
-    def latent_token(self, model: FactorizedModel, reading: Reading) -> Tensor:
-        """Return the (B, d) input embedding that a title is written after."""
-        thought = reading.thought
-        weights = (thought.gates[..., None] * thought.attention).sum(1, keepdim=True)  # (B, 1, L)
-        wish = F.normalize((weights @ reading.history.vectors).squeeze(1), dim=-1)
-        own = F.normalize(model.latent(thought.thought), dim=-1)
-        return F.normalize(self.spelled(wish) + self.thought_share * own, dim=-1) * model.token_norm
+    def latent_token(self, model: FactorizedModel, vectors: Tensor) -> Tensor:
+        """Return the (..., d) input embeddings that spell vectors of item space (..., D)."""
+        return F.normalize(self.spell(vectors), dim=-1) * model.token_norm
 
-    def spelled(self, vectors: Tensor) -> Tensor:
-        """Return directions of words (..., d) for vectors of item space (..., D)."""
-        return F.normalize(self.spell(vectors), dim=-1)
+    def embed(self, model: FactorizedModel, vectors: Tensor, tokens: Tensor) -> Tensor:
+        """Return the (B, N + T, d) input embeddings of latent tokens for vectors (B, N, D), and of tokens (B, T)."""
+        return torch.cat([self.latent_token(model, vectors), model.encoder.trunk.embed(tokens)], dim=1)
 
     def output_embeddings(self, model: FactorizedModel) -> Tensor:
         """Return the (V, d) embeddings whose products with a state are the logits of the next token."""
         return self._embeddings(model) * self.log_scale.exp()
-
-    def end_prompt(self, model: FactorizedModel, reading: Reading) -> tuple[Tensor, Tensor, Past]:
-        """Send the last thought: return the (B, d) state to write from, the (B, P + 1) mask, and keys and values."""
-        mask = F.pad(reading.past_mask, (0, 1), value=1)
-        token = self.latent_token(model, reading)[:, None]
-        states, past = model.encoder.trunk(token, mask, reading.past, keep=True)
-        return states[:, -1], mask, past
 
     def likelihood(
         self,

@@ -1,11 +1,12 @@
 """The head that writes a title: a likelihood under the language model, and a mixture of factors that guides the search.
 
-Shapes: B users, G thoughts a user, N candidates, d width of the backbone.
+Shapes: B users, G thoughts a user, k expected items, D width of item vectors, d width of the backbone.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,21 @@ from flr_model.nn.rewards import perplexity_reward
 from flr_model.nn.title_decoder import TitleBatch, TitleDecoder
 from flr_model.nn.title_reader import TorchWriter
 from flr_model.ranking.pair_events import PairEvents
+from flr_model.titles.latent import EXPECTED, SHARPNESS
 from flr_model.titles.recommender import TitleRecommender
 from flr_model.titles.tokens import TitleTokenizer
 from flr_model.titles.tree import TitleTree
 
 TITLE_TREE = "title_tree.npz"
 """The file of a run that holds the prefix tree."""
+
+
+class Expected(NamedTuple):
+    """What the factors expect of B users: (B, k) items, (B, k) weights, rows sum to 1, and (B, D) mean vectors."""
+
+    items: Tensor
+    weights: Tensor
+    vectors: Tensor
 
 
 class TitleHead(Head):
@@ -106,19 +116,32 @@ class TitleHead(Head):
 
     def title_loss(self, model: FactorizedModel, vectors: Tensor, titles: TitleBatch) -> Tensor:
         """Return the mean cross-entropy of titles, each written after a vector (n, D) and no history."""
-        latent = self.decoder.spelled(vectors) * model.token_norm
+        latent = self.decoder.latent_token(model, vectors)
         prompt, whole = model.encoder.empty_prompt(len(vectors)), self.whole_vocabulary
         likelihood, _ = self.decoder.likelihood(model, prompt, latent[:, None], titles, whole_vocabulary=whole)
         return -likelihood.mean()
 
+    @torch.no_grad()
+    def expect(self, items: ItemVectors, reading: Reading, targets: Targets) -> Expected:
+        """Return what the factors expect, as `flr_model.titles.latent` does for ranking."""
+        best = self.guide.log_probabilities(items, reading, targets).topk(min(EXPECTED, len(items)))
+        weights = (SHARPNESS * best.values).softmax(-1)
+        return Expected(best.indices, weights, torch.einsum("bk,bkd->bd", weights, items()[best.indices]))
+
     def loss_terms(
         self, model: FactorizedModel, items: ItemVectors, reading: Reading, targets: Targets
     ) -> dict[str, Tensor]:
-        """Return the cross-entropies of the next item's title, and of the item by the guide.
+        """Return the cross-entropies of the next item by the guide, and of a title that the guide expects.
 
-        Only the title's tokens count, not the prompt's.
+        The language model learns from the guide: the title is that of an expected item, drawn by its weight. The next
+        items themselves are too few to learn to write from (docs/lab.md). Only the title's tokens count, not the
+        prompt's, and no gradient of them reaches the guide.
         """
-        likelihood, _ = self._likelihood(model, reading, self.decoder.latent_token(model, reading)[:, None], targets)
+        expected = self.expect(items, reading, targets)
+        drawn = expected.items.gather(1, expected.weights.multinomial(1))[:, 0]
+        titles = TitleBatch(*(part.to(drawn.device) for part in self.titles_of(drawn.cpu().numpy())))
+        latent = self.decoder.latent_token(model, expected.vectors)
+        likelihood, _ = self._likelihood(model, reading, latent[:, None], titles)
         guide = self.guide.loss_terms(model, items, model.apart(reading), targets)
         return {"cross_entropy": -likelihood.mean(), "guide": guide["cross_entropy"]}
 
@@ -133,8 +156,10 @@ class TitleHead(Head):
     ) -> Tensor:
         """Return (B, G) minus the perplexity of the true title after thoughts (B, G, d)."""
         readings = [model.reconsider(reading, thought) for thought in thoughts.unbind(1)]
-        latent = torch.stack([self.decoder.latent_token(model, reading) for reading in readings], dim=1)
-        return perplexity_reward(*self._likelihood(model, reading, latent, targets))
+        vectors = torch.stack([self.expect(items, reading, targets).vectors for reading in readings], dim=1)
+        assert targets.titles is not None, "rows encoded for training have titles"
+        latent = self.decoder.latent_token(model, vectors)
+        return perplexity_reward(*self._likelihood(model, reading, latent, targets.titles))
 
     def recommender(self, parts: RankingParts) -> TitleRecommender:
         """Return what writes titles with the present state; it shares the network."""
@@ -142,9 +167,8 @@ class TitleHead(Head):
         return TitleRecommender(writer, parts.catalog, parts.vectors, parts.evidence, self.tree, parts.config)
 
     def _likelihood(
-        self, model: FactorizedModel, reading: Reading, latent: Tensor, targets: Targets
+        self, model: FactorizedModel, reading: Reading, latent: Tensor, titles: TitleBatch
     ) -> tuple[Tensor, Tensor]:
-        assert targets.titles is not None, "rows encoded for training have titles"
         assert reading.past is not None, "a model with a prompt keeps keys and values"
         prompt, whole = (reading.past, reading.past_mask), self.whole_vocabulary
-        return self.decoder.likelihood(model, prompt, latent, targets.titles, whole_vocabulary=whole)
+        return self.decoder.likelihood(model, prompt, latent, titles, whole_vocabulary=whole)

@@ -55,19 +55,19 @@ class TorchWriter(TorchReader):
 
     @torch.no_grad()
     def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> Prompted:
-        """Read B histories up to the latent token."""
-        with eval_mode(self.model, self.decoder, self.title_decoder):
+        """Read B histories and what follows them in the prompt."""
+        with eval_mode(self.model, self.decoder):
             reading = self.model.read(self.batch(histories, self.table(vectors, titles)))
-            state, mask, past = self.title_decoder.end_prompt(self.model, reading)
-            return Prompted(self.states(reading), to_numpy(state), mask.cpu().numpy(), past)
+            return Prompted(self.states(reading), reading.past_mask.cpu().numpy(), reading.past)
 
     @torch.no_grad()
-    def extend(self, cache: Past, tokens: Ints, positions: Ints, mask: Bools) -> tuple[Floats, Past]:
-        """Read tokens (B, S) behind C cached places; a (B, S, C + S) mask says what each sees."""
-        trunk = self.model.encoder.trunk
-        token, position, seen = (torch.from_numpy(part).to(self.device) for part in (tokens, positions, mask))
-        with eval_mode(self.model):
-            states, past = trunk.extend(trunk.embed(token), position, seen, cache)
+    def extend(self, cache: Past, tokens: Ints, positions: Ints, mask: Bools, latent: Floats) -> tuple[Floats, Past]:
+        """Read latent tokens and tokens behind cached places (see `flr_model.titles.search.TitleReader`)."""
+        arrays = tokens, positions, mask, latent
+        token, position, seen, vectors = (torch.from_numpy(part).to(self.device) for part in arrays)
+        with eval_mode(self.model, self.title_decoder):
+            embeddings = self.title_decoder.embed(self.model, vectors, token)
+            states, past = self.model.encoder.trunk.extend(embeddings, position, seen, cache)
         return to_numpy(states), past
 
     def keep(self, cache: Past, users: Ints) -> Past:

@@ -25,6 +25,7 @@ from flr_model.ranking.recommender import Ranking, Reader, UserStates, columns_f
 from flr_model.ranking.topk import Best
 from flr_model.titles.beams import Doubles, Found, by_user
 from flr_model.titles.eligible import Eligible, OwnTitles
+from flr_model.titles.latent import EXPECTED, expected_vectors, expected_weights
 from flr_model.titles.search import TitleReader, TitleSearch
 from flr_model.titles.tree import TitleTree
 
@@ -114,8 +115,8 @@ class TitleRecommender:
     def recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates = UNSEEN) -> Ranking:
         """Search for the best titles of each row, score the guide's best items too, and explain the best of all.
 
-        Shares and reasons are w times those of the guide's prediction plus 1 - w times those of the thought that the
-        titles are written from: its gates, and what its factors look at; nothing of it is counted.
+        Shares and reasons are w times those of an item in the guide's prediction plus 1 - w times those of the items
+        that the factors expect, which all titles are written after.
         """
         order = np.argsort(rows.lengths, kind="stable")  # prompts of similar length together
         parts = []
@@ -148,10 +149,12 @@ class TitleRecommender:
         mixture, eligible = self.guide.mixture(rows, states), Eligible.of(self.tree, rows, candidates)
         shares = Shares(Guidance.of(self.tree, mixture.log_probabilities()), self.guidance, eligible)
         width = max(self.model.title.beams, top_k)
+        expected = self.expected(mixture, rows, candidates)
         found = TitleSearch(
             self.tree,
             self.reader,
             prompted,
+            expected_vectors(expected, self.vectors),
             width=width,
             guide=shares.guide,
             guidance=self.guidance,
@@ -160,7 +163,11 @@ class TitleRecommender:
             wanted=self._wanted(mixture, rows, top_k, candidates) if self.guidance else None,
         ).run()
         best = shares.ranked(found, len(rows), top_k)
-        return self._explained(best, rows, states, mixture)
+        return self._explained(best, expected, rows, states, mixture)
+
+    def expected(self, mixture: Mixture, rows: HistoryRows, candidates: Candidates) -> Best:
+        """The items whose vectors the latent token spells."""
+        return self.guide.best(mixture, rows, EXPECTED, candidates)
 
     def _wanted(self, mixture: Mixture, rows: HistoryRows, top_k: int, candidates: Candidates) -> OwnTitles:
         """The titles of the guide's best items: many begin in a way that beams leave (docs/lab.md)."""
@@ -168,15 +175,22 @@ class TitleRecommender:
         user, place = np.nonzero(items != PAD)
         return OwnTitles.of_items(self.tree, user, items[user, place])
 
-    def _explained(self, best: Best, rows: HistoryRows, states: UserStates, mixture: Mixture) -> Ranking:
-        """Say what the best items (B, k) are made of."""
+    def _explained(
+        self, best: Best, expected: Best, rows: HistoryRows, states: UserStates, mixture: Mixture
+    ) -> Ranking:
+        """Say what the best items (B, k) are made of, and the expected ones that all titles are written after."""
         guided, own = np.float32(self.guidance), np.float32(1 - self.guidance)
-        of_guide = mixture.shares(best.items)  # (B, k, K)
-        parts = Parts.of(self.evidence, mixture, states, rows, best.items)
-        looked_at = np.matmul(states.gates[:, None], states.attention)  # (B, 1, L), all titles come of one thought
-        shares = np.where((best.items == PAD)[..., None], 0, guided * of_guide + own * states.gates[:, None])
-        because = parts.because(guided * parts.carried(of_guide) + own * looked_at)
-        return Ranking(best.items, best.scores, shares, guided * parts.counted(of_guide), because)
+        taken = []
+        for items in (expected.items, best.items):
+            shares, parts = mixture.shares(items), Parts.of(self.evidence, mixture, states, rows, items)
+            taken.append((shares, parts.counted(shares)[..., None], parts.carried(shares)))
+        weights = expected_weights(expected)[:, None]  # (B, 1, n)
+        there = (best.items != PAD)[..., None]
+        shares, counted, carried = (
+            np.where(there, guided * of_item + own * np.matmul(weights, of_expected), 0)
+            for of_expected, of_item in zip(*taken, strict=True)
+        )
+        return Ranking(best.items, best.scores, shares, counted[..., 0], parts.because(carried))
 
 
 @dataclass(frozen=True)

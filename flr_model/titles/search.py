@@ -5,7 +5,8 @@ alternative is certain and needs no network: forced stretches are read in one st
 the rest of a title that nothing else shares is never read. All beams of a user lie in one sequence behind the user's
 prompt, each token seeing the prompt and its own beam's tokens; so keys and values of the prompt exist once.
 
-Shapes: B users, P places of the prompt, S new places, C cached places, n beams, d width of the states, V vocabulary.
+Shapes: B users, P places of the prompt, S new places, C cached places, n beams, d width of the states, D width of item
+vectors, V vocabulary.
 """
 
 from __future__ import annotations
@@ -24,14 +25,13 @@ from flr_model.titles.tree import TitleTree
 
 
 class Prompted(NamedTuple):
-    """B users' prompts, read, with the latent token behind them.
+    """B users' prompts, read.
 
-    users: gates, attention and factors. state: (B, d) of the last place. mask: (B, P) 1 where a place is real.
-    cache: keys and values of the P places, in the reader's own form.
+    users: gates, attention and factors. mask: (B, P) 1 where a place is real. cache: keys and values of the P places,
+    in the reader's own form.
     """
 
     users: UserStates
-    state: Floats
     mask: Ints
     cache: Any
 
@@ -44,16 +44,17 @@ class TitleReader(Protocol):
         """(V, d) output embeddings: a token's logit is its dot product with a state."""
 
     def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Any) -> Prompted:
-        """Read B histories (see `flr_model.ranking.recommender.Reader.read`) up to the latent token."""
+        """Read B histories (see `flr_model.ranking.recommender.Reader.read`) and what follows them in the prompt."""
 
-    def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: Bools) -> tuple[Floats, Any]:
-        """Read new tokens behind cached places.
+    def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: Bools, latent: Floats) -> tuple[Floats, Any]:
+        """Read new places behind cached ones: N latent tokens, and after them T of the vocabulary.
 
         Args:
             cache: of B users and C places.
-            tokens: (B, S).
-            positions: (B, S) for the position embedding.
-            mask: (B, S, C + S) which places a new token sees; at least itself.
+            tokens: (B, T).
+            positions: (B, S) for the position embedding, S = N + T.
+            mask: (B, S, C + S) which places a new one sees; at least itself.
+            latent: (B, N, D) vectors of item space, each of which a latent token spells.
 
         Returns:
             (B, S, d) states and the cache of C + S places.
@@ -61,6 +62,18 @@ class TitleReader(Protocol):
 
     def keep(self, cache: Any, users: Ints) -> Any:
         """Return the cache of some of the users."""
+
+
+def end_prompt(reader: TitleReader, prompted: Prompted, latent: Floats) -> tuple[Floats, Ints, Any]:
+    """Read latent tokens that spell (B, D) vectors, behind the prompts.
+
+    Returns:
+        (B, d) states from which the first tokens are predicted, the (B, P + 1) mask and the cache.
+    """
+    mask = np.pad(prompted.mask, ((0, 0), (0, 1)), constant_values=1)
+    nothing, place = np.zeros((len(mask), 0), np.int64), prompted.mask.sum(axis=1, keepdims=True)
+    states, cache = reader.extend(prompted.cache, nothing, place, mask[:, None] > 0, latent[:, None])
+    return states[:, 0], mask, cache
 
 
 class Guide(Protocol):
@@ -95,6 +108,7 @@ class TitleSearch:
         tree: of the titles.
         reader: the network.
         prompted: the users.
+        latent: (B, D) vectors of item space; each title is written after the latent token that spells its user's.
         width: W, beams per user; at least W titles are found where there are as many.
         guide: of the search; None without.
         guidance: its weight w: the score is (1 - w) language + w guided.
@@ -108,6 +122,7 @@ class TitleSearch:
         tree: TitleTree,
         reader: TitleReader,
         prompted: Prompted,
+        latent: Floats,
         *,
         width: int,
         guide: Guide | None = None,
@@ -124,10 +139,10 @@ class TitleSearch:
         self.eligible = eligible
         self.bonus = bonus
         self.wanted = wanted
-        self._first = prompted.state
-        self._mask = prompted.mask
-        self._cache = prompted.cache
-        self._rows = np.arange(len(prompted.state))  # the users whose keys and values are still kept
+        n_users = len(latent)
+        self._rows = np.arange(n_users)  # the users whose keys and values are still kept
+        self._no_latent = np.zeros((n_users, 0, latent.shape[1]), np.float32)
+        self._first, self._mask, self._cache = end_prompt(reader, prompted, latent)
 
     def run(self) -> Found:
         """Search until no better title can come."""
@@ -196,7 +211,7 @@ class TitleSearch:
         )
         token, before = np.nonzero(np.arange(column.shape[1]) <= depth[:, None])
         mask[row[beam][token], place[token], column[chosen[beam[token]], before]] = True
-        read, self._cache = self.reader.extend(self._cache, tokens, positions, mask)
+        read, self._cache = self.reader.extend(self._cache, tokens, positions, mask, self._no_latent[: len(tokens)])
         # What was read for one beam is no other beam's business: only the prompt is seen by all.
         self._mask = np.concatenate([self._mask, np.zeros((len(self._rows), n_new), np.int64)], axis=1)
         last = np.r_[np.flatnonzero(np.diff(beam)), len(beam) - 1]

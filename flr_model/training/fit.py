@@ -16,7 +16,7 @@ from flr_model.training.objective import SftObjective
 from flr_model.training.reporter import BEST
 from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_next_item_head
 from flr_model.training.setup import Setup
-from flr_model.training.title_warmup import ROWS_RATE, learn_titles
+from flr_model.training.title_warmup import learn_titles
 from flr_model.training.trainer import Samples, Schedule, StageTrainer, Validate, rates_of
 
 
@@ -68,7 +68,7 @@ def fit(
         objective,
         Samples.of_rows(recommender, setup.rows),
         validate=validate,
-        rates=rates_of(train, backbone=1.0 if recommender.head.scores_items else ROWS_RATE),
+        rates=rates_of(train),
         schedule=Schedule.of(train),
         folder=folder,
         progress=progress,

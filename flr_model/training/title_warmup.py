@@ -29,8 +29,8 @@ NOISE = (0.5, 6.0)
 
 TITLES_PER_STEP = 256
 
-TITLES_RATE, ROWS_RATE = 3.0, 0.1
-"""Of the backbone on titles, and on the rows after them, which are noise to what titles taught (docs/lab.md)."""
+TITLES_RATE = 3.0
+"""Of the backbone, beside the rate that it has where it learns rows."""
 
 
 class WarmupBatch(NamedTuple):

@@ -16,7 +16,8 @@ from flr_model.nn.title_decoder import TitleBatch
 from flr_model.nn.title_reader import TorchWriter
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
 from flr_model.ranking.lags import PaddedHistories
-from flr_model.ranking.topk import best_items
+from flr_model.ranking.topk import Best, best_items
+from flr_model.titles.latent import expected_vectors, expected_weights
 from flr_model.titles.recommender import TitleRecommender
 from flr_model.titles.tokens import TitleTokenizer
 from flr_model.titles.tree import TitleTree
@@ -42,7 +43,7 @@ def tree(tokenizer):
 def build(tiny_backbone, tokenizer, tree):
     """Recommenders with random weights in every part; vectors of items and guidance where they are asked for."""
 
-    def build(*, vectors=False, **changes):
+    def build(*, vectors=True, **changes):
         config = tiny_model(tiny_backbone, decoder="title", encoding="text", dropout=0.0, **changes)
         config = config.with_guidance(config.title.guidance or 0.0)
         torch.manual_seed(0)
@@ -82,10 +83,12 @@ def thoughts_of(recommender, histories):
     return reader.model.read(reader.batch(padded, reader.table(recommender.vectors, CATALOG)))
 
 
-def latent_token(recommender, reading):
-    """(B, d) of a reading, as the title is written after."""
-    reader = recommender.reader
-    return reader.title_decoder.latent_token(reader.model, reading)
+def latent_token(recommender, histories, candidates=EVERYTHING):
+    """(B, d) of histories, as the title is written after."""
+    reader, rows = recommender.reader, HistoryRows.from_lists(histories)
+    mixture = recommender.guide.mixture(rows, recommender.states(rows))
+    expected = expected_vectors(recommender.expected(mixture, rows, candidates), recommender.vectors)
+    return reader.title_decoder.latent_token(reader.model, torch.from_numpy(expected))
 
 
 def prompt_of(reading):
@@ -94,30 +97,34 @@ def prompt_of(reading):
 
 
 def test_one_factor_and_one_step_are_two_passes_like_those_of_latentr3(build, tokenizer, tree, generator):
-    recommender = build(n_factors=1, refine_steps=1, latent_tokens=1)
+    shape = {"n_factors": 1, "refine_steps": 1, "latent_tokens": 1}
+    alike, recommender = build(vectors=False, **shape), build(**shape)  # with vectors that are all alike, and as it is
     model = recommender.reader.model
     history, title = HISTORIES[0], 17
     decoder = recommender.reader.title_decoder
-    decoder.spell.weight.zero_()  # the thought alone, as in LatentR3
-    decoder.thought_share.fill_(1.0)
     tokens, n_before, n_after = prompt_tokens(tokenizer, recommender.model, history)
     # First pass; a single factor weighs the items, each the mean of its tokens' states, by recency.
     states = generator.model(tokens).last_hidden_state[0, n_before:-n_after]
     lengths = [len(tokenizer.encode([CATALOG[item]])[0]) + len(tokenizer.encode(["\n"])[0]) for item in history]
     of_items = torch.stack([item.mean(0) for item in states.split(lengths)])
     weights = model.reasoner.recency(torch.tensor([[1, 1, 1, 0]]))[0, 0].softmax(-1)  # unknown times, then the newest
-    attended = (weights @ F.rms_norm(of_items, states.shape[-1:]) @ model.reasoner.value[0])[None, None]
-    thought = F.normalize(attended @ model.latent.weight.T, dim=-1) * model.token_norm
-    # Second pass, whole, with the layer's output as the input embedding of the thought token.
+    attended = weights @ F.rms_norm(of_items, states.shape[-1:]) @ model.reasoner.value[0]
+    thought = thoughts_of(alike, [history]).thought.thought[0]
+    torch.testing.assert_close(F.normalize(thought, dim=0), F.normalize(attended, dim=0))
+    # Second pass, whole, after the latent token that spells what the factor expects.
+    scores = torch.from_numpy(recommender.guide.scores(HistoryRows.from_lists([history])))[0].topk(10)
+    vector = (2 * scores.values).softmax(-1) @ torch.from_numpy(recommender.vectors)[scores.indices]
+    token = F.normalize(vector @ decoder.spell.weight.T, dim=-1)[None, None] * model.token_norm
+    latent = latent_token(recommender, [history])[:, None]
+    torch.testing.assert_close(latent, token)
     own = torch.tensor([[*tokenizer.encode([CATALOG[title]])[0], END]])
     embed = generator.get_input_embeddings()
-    logits = generator(inputs_embeds=torch.cat([embed(tokens), thought, embed(own)], dim=1)).logits[
-        0, -own.shape[1] - 1 :
-    ]
-    reading = thoughts_of(recommender, [history])
-    latent = latent_token(recommender, reading)[:, None]
-    torch.testing.assert_close(latent, thought)
-    titles = TitleBatch.of(tree.choices(tree.title_of[[title]], forced=True))
+    whole = torch.cat([embed(tokens), token, embed(own)], dim=1)
+    logits = generator(inputs_embeds=whole).logits[0, -own.shape[1] - 1 :]
+    reading, titles = (
+        thoughts_of(recommender, [history]),
+        TitleBatch.of(tree.choices(tree.title_of[[title]], forced=True)),
+    )
     likelihood, n_tokens = decoder.likelihood(model, prompt_of(reading), latent, titles, whole_vocabulary=True)
     expected = logits.log_softmax(-1)[torch.arange(own.shape[1]), own[0]].sum()
     torch.testing.assert_close(likelihood[0, 0], expected, rtol=1e-4, atol=1e-4)
@@ -130,7 +137,7 @@ def test_thoughts_of_a_user_do_not_see_each_other(build, tree, latent_tokens):
     model, decoder = recommender.reader.model, recommender.reader.title_decoder
     reading = thoughts_of(recommender, HISTORIES)
     noise = torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(0))
-    latent = latent_token(recommender, reading)[:, None] + 0.1 * noise
+    latent = latent_token(recommender, HISTORIES)[:, None] + 0.1 * noise
     titles = TitleBatch.of(tree.choices(tree.title_of[[3, 60, 61]]))
     together, _ = decoder.likelihood(model, prompt_of(reading), latent, titles)
     for member in range(4):
@@ -143,7 +150,7 @@ def exhaustive(recommender, tree, histories=HISTORIES):
     """(B, M) log-likelihoods of all items, by the function that trains."""
     model, decoder, out = recommender.reader.model, recommender.reader.title_decoder, []
     reading = thoughts_of(recommender, histories)
-    latent = latent_token(recommender, reading)[:, None]
+    latent = latent_token(recommender, histories)[:, None]
     for item in range(len(CATALOG)):
         titles = TitleBatch.of(tree.choices(tree.title_of[[item] * len(histories)]))
         likelihood = decoder.likelihood(model, prompt_of(reading), latent, titles)[0][:, 0]
@@ -166,10 +173,9 @@ def test_a_wide_beam_ranks_as_all_likelihoods_do(build, tree):
 def generated(recommender, generator, tree, history, width):
     """The titles that transformers' constrained beam search gives, and their scores."""
     reader = recommender.reader
-    reading = thoughts_of(recommender, [history])
     tokens, *_ = prompt_tokens(reader.tokenizer, recommender.model, history)
     embeddings = generator.get_input_embeddings()(tokens)
-    embeddings = torch.cat([embeddings, latent_token(recommender, reading)[:, None]], dim=1)
+    embeddings = torch.cat([embeddings, latent_token(recommender, [history])[:, None]], dim=1)
 
     def allowed(_, beginning):
         node = 0
@@ -203,20 +209,30 @@ def test_the_lists_are_those_of_transformers_generate(build, generator, tree, to
     np.testing.assert_allclose(np.unique(found.scores[0])[::-1], scores[: len(ours)], atol=1e-4)
 
 
-def test_the_shares_of_a_title_are_the_gates_and_nothing_is_counted(build):
+def test_without_guidance_shares_and_reasons_are_those_of_the_expected_items(build):
     recommender = build(n_factors=3)
     rows = HistoryRows.from_lists(HISTORIES)
-    found = recommender.recommend(rows, 5)
-    states = recommender.states(rows)
-    np.testing.assert_allclose(found.shares, np.repeat(states.gates[:, None], 5, axis=1), rtol=1e-4)
-    assert (found.counted == 0).all()
-    looked_at = np.einsum("bk,bkl->bl", states.gates, states.attention).argmax(1)
-    padded = rows.padded(recommender.max_history)
-    assert found.because.tolist() == np.repeat(padded[np.arange(3), looked_at][:, None], 5, axis=1).tolist()
+    found, guided = recommender.recommend(rows, 5), recommender.guide.recommend(rows, 10)
+    weights = np.exp(2 * guided.scores)
+    weights /= weights.sum(axis=1, keepdims=True)
+    shares = np.einsum("bn,bnk->bk", weights, guided.shares)
+    np.testing.assert_allclose(found.shares, np.repeat(shares[:, None], 5, axis=1), rtol=1e-4)
+    assert (found.because == found.because[:, :1]).all()
+    for reason, history in zip(found.because[:, 0], HISTORIES, strict=True):
+        assert reason in history
+
+
+def test_the_latent_token_spells_only_items_that_may_be_recommended(build):
+    recommender, alone = build(), np.arange(len(CATALOG)) == 8
+    of_one = latent_token(recommender, HISTORIES, Candidates(offered=alone))
+    vector = torch.from_numpy(recommender.vectors[[8] * 3])
+    torch.testing.assert_close(of_one, recommender.reader.title_decoder.latent_token(recommender.reader.model, vector))
+    nothing = Best.nothing(2, 10)
+    assert expected_weights(nothing).tolist() == [[0.0] * 10] * 2
 
 
 def test_with_guidance_1_the_list_is_the_mixtures_own(build):
-    recommender = build(n_factors=3, vectors=True, title=TitleConfig(guidance=1.0, beams=1))
+    recommender = build(n_factors=3, title=TitleConfig(guidance=1.0, beams=1))
     rows, own = HistoryRows.from_lists(HISTORIES), Candidates(offered=np.arange(len(CATALOG)) % 3 > 0)
     assert recommender.scores_items
     for candidates in (UNSEEN, own):
@@ -230,7 +246,7 @@ def test_with_guidance_1_the_list_is_the_mixtures_own(build):
 
 @pytest.mark.parametrize("weight", [0.3, 0.9])
 def test_a_guided_score_is_both_log_probabilities_weighed(build, tree, weight):
-    recommender = build(n_factors=3, vectors=True, title=TitleConfig(guidance=weight, beams=len(CATALOG)))
+    recommender = build(n_factors=3, title=TitleConfig(guidance=weight, beams=len(CATALOG)))
     found = recommender.recommend(HistoryRows.from_lists(HISTORIES), len(CATALOG), EVERYTHING)
     by_guide = recommender.guide.scores(HistoryRows.from_lists(HISTORIES))
     scores = (1 - weight) * exhaustive(recommender, tree) + weight * by_guide
@@ -243,7 +259,7 @@ def test_no_beam_is_too_narrow_for_what_the_factors_rank_first(build, tree):
     missed = 0
     histories = np.random.default_rng(0).integers(len(CATALOG), size=(40, 3)).tolist()
     for weight in (0.1, 0.3, 0.5):
-        recommender = build(n_factors=3, vectors=True, title=TitleConfig(guidance=weight, beams=1))
+        recommender = build(n_factors=3, title=TitleConfig(guidance=weight, beams=1))
         rows = HistoryRows.from_lists(histories)
         scores = (1 - weight) * exhaustive(recommender, tree, histories) + weight * recommender.guide.scores(rows)
         first = recommender.guide.recommend(rows, 1, EVERYTHING).items
@@ -257,7 +273,7 @@ def test_no_beam_is_too_narrow_for_what_the_factors_rank_first(build, tree):
 def test_shares_and_reasons_go_from_the_thought_to_the_mixture_with_the_guidance(build):
     rows, lists = HistoryRows.from_lists(HISTORIES), {}
     for weight in (0.0, 0.5, 1.0):
-        recommender = build(n_factors=3, vectors=True, title=TitleConfig(guidance=weight, beams=len(CATALOG)))
+        recommender = build(n_factors=3, title=TitleConfig(guidance=weight, beams=len(CATALOG)))
         found = recommender.recommend(rows, len(CATALOG), EVERYTHING)
         by_item = np.argsort(found.items, axis=1)
         lists[weight] = np.take_along_axis(found.shares, by_item[..., None], axis=1)

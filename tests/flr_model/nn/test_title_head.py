@@ -7,6 +7,8 @@ import torch
 from flr_model.config import TitleConfig
 from flr_model.data.dataset import Dataset
 from flr_model.nn.run import load_run
+from flr_model.ranking.candidates import UNSEEN
+from flr_model.titles.latent import expected_vectors
 from flr_model.training.setup import set_up, trainable
 from tests.builders import tiny_model, tiny_train
 
@@ -32,18 +34,34 @@ def test_what_guides_the_search_is_what_training_predicted(case):
 
 
 @torch.no_grad()
-def test_the_loss_is_that_of_the_title_and_that_of_the_item(case):
+def test_the_loss_is_that_of_the_item_and_that_of_a_title_that_the_guide_expects(case):
     recommender, _, rows = case
-    batch = recommender.encode(rows, training=True)
+    head, batch = recommender.head, recommender.encode(rows, training=True)
     reading = recommender.read(batch.inputs)
-    terms = recommender.head.loss_terms(recommender.model, recommender.items, reading, batch.targets)
-    alone = recommender.head.guide.loss_terms(recommender.model, recommender.items, reading, batch.targets)
+    expected = head.expect(recommender.items, reading, batch.targets)
+    torch.manual_seed(5)
+    terms = head.loss_terms(recommender.model, recommender.items, reading, batch.targets)
+    alone = head.guide.loss_terms(recommender.model, recommender.items, reading, batch.targets)
     assert terms["guide"] == alone["cross_entropy"]
-    perplexity = -recommender.head.reward(
-        "perplexity", recommender.model, recommender.items, reading, reading.thought.thought[:, None], batch.targets
-    )
-    choices = torch.bincount(batch.targets.titles.choice[0], minlength=len(rows))
+    torch.manual_seed(5)
+    drawn = expected.items.gather(1, expected.weights.multinomial(1))[:, 0]
+    targets = batch.targets._replace(titles=head.titles_of(drawn.numpy()))
+    thoughts = reading.thought.thought[:, None]
+    perplexity = -head.reward("perplexity", recommender.model, recommender.items, reading, thoughts, targets)
+    choices = torch.bincount(targets.titles.choice[0], minlength=len(rows))
     torch.testing.assert_close(terms["cross_entropy"], (perplexity[:, 0].log() * choices).mean(), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_training_expects_what_ranking_does(case):
+    recommender, run, rows = case
+    batch = recommender.encode(rows, training=False)
+    expected = recommender.head.expect(recommender.items, recommender.read(batch.inputs), batch.targets)
+    ranks = replace(run, config=run.config.with_guidance(0.0)).recommender()
+    mixture = ranks.guide.mixture(rows, ranks.states(rows))
+    best = ranks.expected(mixture, rows, UNSEEN)
+    assert (expected.items.numpy() == best.items).mean() > 0.95  # equals may change places
+    np.testing.assert_allclose(expected.vectors.numpy(), expected_vectors(best, ranks.vectors), atol=1e-3)
 
 
 @pytest.mark.parametrize(("title", "weight"), [(TitleConfig(), 1.0), (TitleConfig(guidance=0.0), 0.0)])

@@ -39,10 +39,12 @@ class ToyWriter:
     def prompted(self):
         empty = UserStates(*(np.zeros((N_USERS, 1, 0), np.float32),) * 5)
         mask = np.asarray([[0, 1], [1, 1], [1, 1]])
-        return Prompted(empty, USERS, mask, (USERS, np.full((N_USERS, 2), -1), np.full((N_USERS, 2), -1)))
+        return Prompted(empty, mask, (np.zeros_like(USERS), np.full((N_USERS, 2), -1), np.full((N_USERS, 2), -1)))
 
-    def extend(self, cache, tokens, positions, mask):
+    def extend(self, cache, tokens, positions, mask, latent):
         users, known, places = cache
+        if latent.shape[1]:  # what is written starts from it
+            users, tokens = latent[:, 0], np.full((len(users), 1), -1)
         known, places = np.concatenate([known, tokens], axis=1), np.concatenate([places, positions], axis=1)
         states = np.zeros((*tokens.shape, WIDTH), np.float32)
         for user, new in np.ndindex(tokens.shape):
@@ -50,7 +52,7 @@ class ToyWriter:
             seen = seen[known[user, seen] >= 0]
             in_order = seen[np.argsort(places[user, seen], kind="stable")]
             states[user, new] = state_of(users[user], known[user, in_order])
-            self.read_tokens += tokens[user, new] != END  # which fills up
+            self.read_tokens += tokens[user, new] > END  # which fills up
         return states, (users, known, places)
 
     def keep(self, cache, users):
@@ -80,7 +82,7 @@ EXHAUSTIVE = np.asarray(
 
 def search(width, **changes):
     writer = ToyWriter()
-    return TitleSearch(TREE, writer, writer.prompted(), width=width, **changes).run(), writer
+    return TitleSearch(TREE, writer, writer.prompted(), USERS, width=width, **changes).run(), writer
 
 
 def rows(histories):
@@ -164,10 +166,11 @@ class FixedWriter:
     def __init__(self, chances):
         self.head = np.eye(len(chances), dtype=np.float32)
         empty = UserStates(*(np.zeros((1, 1, 0), np.float32),) * 5)
-        self.prompted = Prompted(empty, np.log(chances)[None].astype(np.float32), np.ones((1, 1), np.int64), None)
+        self.prompted = Prompted(empty, np.ones((1, 1), np.int64), None)
+        self.latent = np.log(chances)[None].astype(np.float32)
 
-    def extend(self, cache, tokens, positions, mask):
-        return np.zeros((*tokens.shape, len(self.head)), np.float32), None
+    def extend(self, cache, tokens, positions, mask, latent):
+        return np.concatenate([latent, np.zeros((*tokens.shape, len(self.head)), np.float32)], axis=1), None
 
 
 def test_wanted_titles_are_scored_whatever_their_beginnings_are_worth():
@@ -175,15 +178,15 @@ def test_wanted_titles_are_scored_whatever_their_beginnings_are_worth():
     writer = FixedWriter([1e-9, 0.6, 0.4, 1e-9])
     likely = int(tree.title_of[3])
     for wanted, expected in ((None, 0.2), (OwnTitles(tree, np.asarray([likely])), 0.4)):
-        found = TitleSearch(tree, writer, writer.prompted, width=1, wanted=wanted).run()
+        found = TitleSearch(tree, writer, writer.prompted, writer.latent, width=1, wanted=wanted).run()
         np.testing.assert_allclose(np.exp(found.score), [expected], rtol=1e-5)
     assert found.title.tolist() == [likely]
     poor = OwnTitles(tree, np.arange(3))
-    best = TitleSearch(tree, writer, writer.prompted, width=2, wanted=poor).run()
+    best = TitleSearch(tree, writer, writer.prompted, writer.latent, width=2, wanted=poor).run()
     np.testing.assert_allclose(np.exp(best.score), [0.4, 0.2], rtol=1e-5)
 
 
 def test_a_catalogue_of_one_title_needs_no_network():
     tree, writer = TitleTree.build([np.asarray([4, 5])], np.zeros(1), END), ToyWriter()
-    found = TitleSearch(tree, writer, writer.prompted(), width=4).run()
+    found = TitleSearch(tree, writer, writer.prompted(), USERS, width=4).run()
     assert (found.title.tolist(), found.score.tolist(), writer.read_tokens) == ([0] * 3, [0.0] * 3, 0)
