@@ -105,11 +105,16 @@ class OnnxWriter(OnnxReader):
 
     def __init__(self, reader: Path, model: ModelConfig, *, threads: int = 0) -> None:
         super().__init__(reader, model, threads=threads)
-        if missing := set(READ) - {node.name for node in self._reader.get_outputs()}:
-            raise ArtifactError(
-                f"{reader} was made by another version of flr: it lacks {', '.join(missing)}", hint=AGAIN
-            )
-        self._step = open_session(reader.parent / TITLE_STEP, threads=threads, arena=False)
+        step = reader.parent / TITLE_STEP
+        self._step = open_session(step, threads=threads, arena=False)
+        for graph, names, nodes in (
+            (reader, READ, self._reader.get_outputs()),
+            (step, ("latent",), self._step.get_inputs()),
+        ):
+            if missing := set(names) - {node.name for node in nodes}:
+                raise ArtifactError(
+                    f"{graph} was made by another version of flr: it lacks {', '.join(sorted(missing))}", hint=AGAIN
+                )
         head = reader.parent / TITLE_HEAD
         with reading(head, AGAIN):
             self._head = np.asarray(np.load(head, mmap_mode="r", allow_pickle=False))

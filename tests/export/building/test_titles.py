@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +179,13 @@ def test_a_graph_of_another_version_is_refused(bundle):
         OnnxWriter(bundle / "title_step.onnx", load_bundle(bundle).model)
 
 
+def test_a_step_of_another_version_is_refused(bundle, tmp_path):
+    shutil.copytree(bundle, tmp_path / "b")
+    shutil.copyfile(bundle / "reader.onnx", tmp_path / "b" / "title_step.onnx")
+    with pytest.raises(ArtifactError, match="another version of flr: it lacks latent"):
+        OnnxWriter(tmp_path / "b" / "reader.onnx", load_bundle(bundle).model)
+
+
 def test_the_factors_alone_write_nothing_and_take_boosts(bundle):
     alone, catalog = (load_bundle(bundle, guidance=1.0) for _ in range(2))
     alone.reader.prompt = alone.reader.extend = None
@@ -226,8 +234,6 @@ def test_a_title_bundle_is_scored_without_torch(bundle, histories, tmp_path):
 
 @pytest.mark.parametrize("name", ["title_tree.npz", "title_head.npy", "title_step.onnx"])
 def test_a_damaged_file_is_an_error_that_names_it(bundle, tmp_path, name):
-    import shutil
-
     shutil.copytree(bundle, tmp_path / "b")
     (tmp_path / "b" / name).write_bytes(b"no")
     with pytest.raises(ArtifactError, match=name):
