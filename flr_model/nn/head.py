@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from flr_model.arrays import Floats, Ints
+from flr_model.arrays import Floats
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
@@ -38,13 +38,11 @@ from flr_model.titles.tokens import TitleTokenizer
 class Targets(NamedTuple):
     """What a head needs of B rows beside their histories.
 
-    item: (B,) positions of the true next items. evidence: of the rows. titles: of the items; only for a head that
-    writes them, while training.
+    item: (B,) positions of the true next items. evidence: of the rows.
     """
 
     item: Tensor
     evidence: EvidenceBatch
-    titles: TitleBatch | None = None
 
 
 @dataclass(frozen=True)
@@ -160,8 +158,8 @@ class Head(nn.Module, ABC):
         """Return what learns to write titles beside the backbone."""
         return []
 
-    def titles_of(self, items: Ints) -> TitleBatch:
-        """Return the titles of items (n,), for `title_loss`.
+    def titles_of(self, items: Tensor) -> TitleBatch:
+        """Return the titles of items (n,), on their device.
 
         Raises:
             ConfigError: if no titles are written.

@@ -11,11 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from flr_model.arrays import Ints
 from flr_model.artifacts import RUN, reading
 from flr_model.config import TrainConfig
 from flr_model.data.catalog import Catalog
-from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
 from flr_model.nn.catalog_head import CatalogHead
 from flr_model.nn.evidence_head import EvidenceHead
@@ -48,8 +46,8 @@ class TitleHead(Head):
     """Writes the next item's title, guided by the factors' prediction (docs/method.md, "Title decoder").
 
     Args:
-        decoder: from a thought to the likelihood of a title.
-        guide: from the same thought to a mixture over the items.
+        decoder: from what the guide expects to the likelihood of a title.
+        guide: from a thought to a mixture over the items.
         end_token: of a title.
         whole_vocabulary: a title's tokens compete with all tokens, so that those without an alternative count too.
     """
@@ -99,20 +97,15 @@ class TitleHead(Head):
         """Write the tree into a run."""
         self.tree.write(run / TITLE_TREE)
 
-    def encode(self, rows: HistoryRows, *, training: bool) -> Targets:
-        """Return what the loss needs of rows, the titles too while training."""
-        targets = super().encode(rows, training=training)
-        if not training:
-            return targets
-        return targets._replace(titles=self.titles_of(rows.target))
-
     def writers(self) -> list[nn.Parameter]:
         """Return what learns to write titles beside the backbone."""
         return list(self.decoder.parameters())
 
-    def titles_of(self, items: Ints) -> TitleBatch:
-        """Return the titles of items (n,), for `title_loss`."""
-        return TitleBatch.of(self.tree.choices(self.tree.title_of[items], forced=self.whole_vocabulary))
+    def titles_of(self, items: Tensor) -> TitleBatch:
+        """Return the titles of items (n,), on their device."""
+        title = self.tree.title_of[items.cpu().numpy()]
+        titles = TitleBatch.of(self.tree.choices(title, forced=self.whole_vocabulary))
+        return TitleBatch(*(part.to(items.device) for part in titles))
 
     def title_loss(self, model: FactorizedModel, vectors: Tensor, titles: TitleBatch) -> Tensor:
         """Return the mean cross-entropy of titles, each written after a vector (n, D) and no history."""
@@ -139,9 +132,8 @@ class TitleHead(Head):
         """
         expected = self.expect(items, reading, targets)
         drawn = expected.items.gather(1, expected.weights.multinomial(1))[:, 0]
-        titles = TitleBatch(*(part.to(drawn.device) for part in self.titles_of(drawn.cpu().numpy())))
         latent = self.decoder.latent_token(model, expected.vectors)
-        likelihood, _ = self._likelihood(model, reading, latent[:, None], titles)
+        likelihood, _ = self._likelihood(model, reading, latent[:, None], self.titles_of(drawn))
         guide = self.guide.loss_terms(model, items, model.apart(reading), targets)
         return {"cross_entropy": -likelihood.mean(), "guide": guide["cross_entropy"]}
 
@@ -157,9 +149,8 @@ class TitleHead(Head):
         """Return (B, G) minus the perplexity of the true title after thoughts (B, G, d)."""
         readings = [model.reconsider(reading, thought) for thought in thoughts.unbind(1)]
         vectors = torch.stack([self.expect(items, reading, targets).vectors for reading in readings], dim=1)
-        assert targets.titles is not None, "rows encoded for training have titles"
         latent = self.decoder.latent_token(model, vectors)
-        return perplexity_reward(*self._likelihood(model, reading, latent, targets.titles))
+        return perplexity_reward(*self._likelihood(model, reading, latent, self.titles_of(targets.item)))
 
     def recommender(self, parts: RankingParts) -> TitleRecommender:
         """Return what writes titles with the present state; it shares the network."""

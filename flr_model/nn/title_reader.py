@@ -28,7 +28,7 @@ class TorchWriter(TorchReader):
     Args:
         model: from histories to thoughts.
         decoder: from thoughts to queries.
-        title_decoder: from thoughts to titles.
+        title_decoder: from vectors of item space to titles.
         item_encoder: for titles that are not in the catalogue; None where no such title comes.
         tokenizer: of titles.
     """

@@ -141,7 +141,7 @@ class TitleSearch:
         self.wanted = wanted
         n_users = len(latent)
         self._rows = np.arange(n_users)  # the users whose keys and values are still kept
-        self._no_latent = np.zeros((n_users, 0, latent.shape[1]), np.float32)
+        self._no_latent = latent[:, None][:, :0]
         self._first, self._mask, self._cache = end_prompt(reader, prompted, latent)
 
     def run(self) -> Found:

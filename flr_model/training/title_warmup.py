@@ -30,7 +30,7 @@ NOISE = (0.5, 6.0)
 TITLES_PER_STEP = 256
 
 TITLES_RATE = 3.0
-"""Of the backbone, beside the rate that it has where it learns rows."""
+"""Learning rate of the backbone here, as a multiple of the one on rows."""
 
 
 class WarmupBatch(NamedTuple):
@@ -79,7 +79,8 @@ def learn_titles(
         return
 
     def batch(numbers: Ints) -> WarmupBatch:
-        return WarmupBatch(torch.from_numpy(numbers), recommender.head.titles_of(numbers))
+        item = torch.from_numpy(numbers)
+        return WarmupBatch(item, recommender.head.titles_of(item))
 
     steps = config.title_epochs * -(-len(recommender.items) // TITLES_PER_STEP)
     trainer = StageTrainer(

@@ -270,7 +270,7 @@ def test_no_beam_is_too_narrow_for_what_the_factors_rank_first(build, tree):
     assert missed > 0
 
 
-def test_shares_and_reasons_go_from_the_thought_to_the_mixture_with_the_guidance(build):
+def test_shares_and_reasons_go_from_the_expected_items_to_the_item_with_the_guidance(build):
     rows, lists = HistoryRows.from_lists(HISTORIES), {}
     for weight in (0.0, 0.5, 1.0):
         recommender = build(n_factors=3, title=TitleConfig(guidance=weight, beams=len(CATALOG)))

@@ -45,10 +45,10 @@ def test_the_loss_is_that_of_the_item_and_that_of_a_title_that_the_guide_expects
     assert terms["guide"] == alone["cross_entropy"]
     torch.manual_seed(5)
     drawn = expected.items.gather(1, expected.weights.multinomial(1))[:, 0]
-    targets = batch.targets._replace(titles=head.titles_of(drawn.numpy()))
+    targets = batch.targets._replace(item=drawn)
     thoughts = reading.thought.thought[:, None]
     perplexity = -head.reward("perplexity", recommender.model, recommender.items, reading, thoughts, targets)
-    choices = torch.bincount(targets.titles.choice[0], minlength=len(rows))
+    choices = torch.bincount(head.titles_of(drawn).choice[0], minlength=len(rows))
     torch.testing.assert_close(terms["cross_entropy"], (perplexity[:, 0].log() * choices).mean(), rtol=1e-4, atol=1e-5)
 
 

@@ -23,7 +23,7 @@ def loss_of_titles(recommender):
     """Mean cross-entropy of all titles after their own items' vectors."""
     recommender.eval()
     every = torch.arange(len(recommender.items))
-    titles = recommender.head.titles_of(every.numpy())
+    titles = recommender.head.titles_of(every)
     return recommender.head.title_loss(recommender.model, recommender.items.unit_vectors[every], titles).item()
 
 
@@ -38,7 +38,7 @@ def test_titles_are_written_from_their_items_vectors(tiny_dataset, tiny_backbone
     assert after < 0.5 * before
     # It is the vector that says the title: with another item's, the same title is unlikely.
     every = torch.arange(len(recommender.items))
-    titles = recommender.head.titles_of(every.numpy())
+    titles = recommender.head.titles_of(every)
     with torch.no_grad():
         other = recommender.head.title_loss(
             recommender.model, recommender.items.unit_vectors[every.roll(1)], titles
