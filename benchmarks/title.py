@@ -27,9 +27,10 @@ from flr_model.arrays import Floats
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.run import load_run
+from flr_model.nn.title_head import WRITER
 from flr_model.ranking.candidates import EVERYTHING
 from flr_model.ranking.lags import PaddedHistories
-from flr_model.ranking.recommender import UserStates, columns_for, widened
+from flr_model.ranking.recommender import columns_for
 from flr_model.titles.latent import expected_vectors
 from flr_model.titles.recommender import TitleRecommender
 from flr_model.titles.search import TitleSearch
@@ -48,7 +49,7 @@ class Reference:
 
     def __init__(self, recommender: TitleRecommender, folder: Path) -> None:
         self.recommender = recommender
-        self.lm = AutoModelForCausalLM.from_pretrained(folder / "backbone", dtype=torch.float32).eval()
+        self.lm = AutoModelForCausalLM.from_pretrained(folder / WRITER, dtype=torch.float32).eval()
         self.lm.lm_head.weight = torch.nn.Parameter(torch.from_numpy(recommender.reader.head))
         self.end = recommender.tree.end
         self.allowed: dict[tuple[int, ...], set[int]] = defaultdict(set)
@@ -85,17 +86,14 @@ class Reference:
     def prompts(self, rows: HistoryRows) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (B, P, d) embeddings up to the latent token, and their mask."""
         recommender, reader = self.recommender, self.recommender.reader
-        model = reader.model
         titles = recommender.catalog.titles.tolist()
         table = reader.table(recommender.vectors, titles)
         histories = PaddedHistories.of(rows, recommender.max_history, recommender.evidence.lag_bounds)
         batch = reader.batch(histories, table)
-        reading, encoder = model.read(batch), model.encoder
-        prompt, _ = encoder.prompt.around(encoder.trunk, encoder.embed(batch))
-        vectors = torch.from_numpy(latent_vectors(recommender, rows, reader.states(reading)))
-        latent = reader.title_decoder.latent_token(model, vectors)[:, None]
-        mask = torch.nn.functional.pad(reading.past_mask, (0, 1), value=1)
-        return torch.cat([prompt, latent], dim=1), mask
+        writer = reader.writer
+        prompt, mask = writer.prompt.around(writer.encoder.trunk, writer.encoder.embed(batch))
+        latent = writer.latent_token(torch.from_numpy(latent_vectors(recommender, rows)))[:, None]
+        return torch.cat([prompt, latent], dim=1), torch.nn.functional.pad(mask, (0, 1), value=1)
 
 
 def tokenized(tree: TitleTree) -> Lists:
@@ -104,9 +102,9 @@ def tokenized(tree: TitleTree) -> Lists:
     return [tuple(tree.token[path[path >= 0]][:-1].tolist()) for path in paths]
 
 
-def latent_vectors(recommender: TitleRecommender, rows: HistoryRows, states: UserStates) -> Floats:
+def latent_vectors(recommender: TitleRecommender, rows: HistoryRows) -> Floats:
     """Return the (B, D) vectors that titles are written after."""
-    mixture = recommender.guide.mixture(rows, widened(states, recommender.max_history))
+    mixture = recommender.guide.mixture(rows, recommender.states(rows))
     return expected_vectors(recommender.expected(mixture, rows, EVERYTHING), recommender.vectors)
 
 
@@ -115,7 +113,7 @@ def listed(recommender: TitleRecommender, rows: HistoryRows, titles: Lists) -> L
     columns = columns_for(rows, recommender.max_history)
     histories = PaddedHistories.of(rows, columns, recommender.evidence.lag_bounds)
     prompted = recommender.reader.prompt(histories, recommender.vectors, recommender.catalog.titles.tolist())
-    latent = latent_vectors(recommender, rows, prompted.users)
+    latent = latent_vectors(recommender, rows)
     beams = recommender.model.title.beams
     found = TitleSearch(recommender.tree, recommender.reader, prompted, latent, width=beams).run()
     return [[titles[title] for title in found.title[found.user == user]] for user in range(len(rows))]

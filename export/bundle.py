@@ -12,8 +12,14 @@ from flr_model.config import ModelConfig
 from flr_model.config_io import model_config
 from flr_model.errors import ArtifactError, ConfigError
 
-TITLE_STEP, TITLE_TREE, TITLE_HEAD = "title_step.onnx", "title_tree.npz", "title_head.npy"
-"""What a bundle of the `title` decoder has besides: the graph of one step, the prefix tree, the output embeddings."""
+TITLE_PROMPT, TITLE_STEP, TITLE_TREE, TITLE_HEAD = (
+    "title_prompt.onnx",
+    "title_step.onnx",
+    "title_tree.npz",
+    "title_head.npy",
+)
+"""What a bundle of the `title` decoder has besides: the graphs of the prompt and of one step, the prefix tree, the
+output embeddings."""
 
 AGAIN = BUNDLE.again
 

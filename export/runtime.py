@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flr_export.bundle import AGAIN, TITLE_HEAD, TITLE_STEP, TITLE_TREE, Bundle
+from flr_export.bundle import AGAIN, TITLE_HEAD, TITLE_PROMPT, TITLE_STEP, TITLE_TREE, Bundle
 from flr_export.item_encoder import TOKENIZER, OnnxItemEncoder
 from flr_export.sessions import on_gpu, open_session, run
 from flr_model.arrays import Floats, Ints
@@ -100,15 +100,17 @@ class OnnxReader:
 class OnnxWriter(OnnxReader):
     """Read histories and write titles with ONNX Runtime (see `flr_model.titles.recommender.Writer`).
 
-    It takes what `OnnxReader` takes; the graph of a step and the output embeddings lie beside the reader.
+    It takes what `OnnxReader` takes; the graphs of the prompt and of a step, and the output embeddings, lie beside the
+    reader.
     """
 
     def __init__(self, reader: Path, model: ModelConfig, *, threads: int = 0) -> None:
         super().__init__(reader, model, threads=threads)
-        step = reader.parent / TITLE_STEP
-        self._step = open_session(step, threads=threads, arena=False)
+        prompt, step = reader.parent / TITLE_PROMPT, reader.parent / TITLE_STEP
+        self._prompt, self._step = (open_session(graph, threads=threads, arena=False) for graph in (prompt, step))
         for graph, names, nodes in (
             (reader, READ, self._reader.get_outputs()),
+            (prompt, ("past_mask", "past"), self._prompt.get_outputs()),
             (step, ("latent",), self._step.get_inputs()),
         ):
             if missing := set(names) - {node.name for node in nodes}:
@@ -129,10 +131,9 @@ class OnnxWriter(OnnxReader):
         return self._tokenizer.encode(titles)
 
     def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> Prompted:
-        """Read B histories and what follows them in the prompt."""
-        outputs = run(self._reader, (*READ, "past_mask", "past"), self.feeds(histories, vectors, titles))
-        mask, past = outputs[len(READ) :]
-        return Prompted(UserStates(*outputs[: len(READ)]), mask.astype(np.int64), past)
+        """Read B histories in the prompt."""
+        mask, past = run(self._prompt, ("past_mask", "past"), self.feeds(histories, vectors, titles))
+        return Prompted(mask.astype(np.int64), past)
 
     def extend(
         self, cache: Any, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_], latent: Floats

@@ -131,10 +131,9 @@ def _check_effect(given: dict[str, Any], built: list[Settings]) -> None:
     """
     values = {name: value for settings in built for name, value in settings.as_dict().items()}
     for rule in (f for settings in built for f in own_fields(settings) if f.name in given):
-        if rule.metadata["only"] is not None:
-            other, fitting = rule.metadata["only"]
-            if values[other] not in fitting:
-                refuse([rule.name], f"with {flag_name(other)} {values[other]}")
+        needed = rule.metadata["only"] or {}
+        if needed and not any(values[other] in fitting for other, fitting in needed.items()):
+            refuse([rule.name], "with " + " and ".join(f"{flag_name(other)} {values[other]}" for other in needed))
 
 
 def refuse(flags: Sequence[str], reason: str) -> None:

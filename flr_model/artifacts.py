@@ -64,13 +64,13 @@ RUN = Layout(
         "backbone/config.json",
     ),
     "flr train",
-    ("title_tree.npz",),
+    ("title_tree.npz", "writer/config.json"),
 )
 BUNDLE = Layout(
     "bundle",
     ("items.parquet", "item_vectors.npy", "evidence.npz", "reader.onnx", "item_encoder.onnx", "tokenizer.json"),
     "flr export --onnx",
-    ("title_step.onnx", "title_tree.npz", "title_head.npy"),
+    ("title_prompt.onnx", "title_step.onnx", "title_tree.npz", "title_head.npy"),
 )
 EVALUATION = Layout("evaluation", ("eval.json", "ranks.parquet"), "flr eval")
 ASSET = Layout("asset", (), "flr fetch")

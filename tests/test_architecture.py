@@ -18,9 +18,9 @@ FOLDERS = (
     ),
     *("flr_model/training", "flr", "export", "export/building", "export/scoring", "flr_cli", "flr_cli/commands"),
 )
-BUILDERS = {"build_model", "load_run", "load_bundle", "exporter_of"}
+BUILDERS = {"build_model", "build_encoder", "load_run", "load_bundle", "exporter_of"}
 VARIANTS = {
-    *("Head", "CatalogHead", "TitleHead", "CatalogDecoder", "TitleDecoder"),
+    *("Head", "CatalogHead", "TitleHead", "CatalogDecoder", "TitleWriter"),
     *("HistoryEncoder", "ItemsEncoder", "TextEncoder"),
     *("CatalogRecommender", "TitleRecommender"),
 }

@@ -22,7 +22,7 @@ from flr_export.building.graphs import (
 )
 from flr_export.building.title_graphs import PROMPT_OUTPUTS, PromptModule, StepConfig, StepModule
 from flr_export.building.titles import check_title_parity, write_title_files
-from flr_export.bundle import TITLE_STEP
+from flr_export.bundle import TITLE_PROMPT, TITLE_STEP
 from flr_export.item_encoder import item_encoder_files
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
@@ -112,7 +112,7 @@ class CatalogExporter(Exporter):
 
     def judge(self, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress) -> Judged:
         """Compare fp32 with torch, and try int8."""
-        torchs = self.head.recommender(self.run.ranking_parts())
+        torchs = self.head.factors_recommender(self.run.ranking_parts())
         gates = Gates(self.run, torchs, folder, rows, config, progress=progress)
         parity: dict[str, Any] = {"fp32": gates.check_fp32()}
         files = {"reader": READER}
@@ -123,34 +123,36 @@ class CatalogExporter(Exporter):
         return Judged(parity, files)
 
 
-class TitleExporter(Exporter):
+class TitleExporter(CatalogExporter):
     """Exports a run that writes titles, in fp32 only.
 
     Args:
         run: what to export.
         head: of the run.
-        inputs: of the graph that reads histories.
+        inputs: of the graphs that read histories.
     """
 
+    head: TitleHead
+
     def __init__(self, run: Run, head: TitleHead, inputs: ReaderInputs) -> None:
-        super().__init__(run, inputs)
-        self.head = head
+        super().__init__(run, head, inputs)
+        head.writer.encoder.trunk.bf16 = False  # torch is to be compared in what is exported
 
     def network_graphs(self) -> Graphs:
-        """Return the reader, which ends with keys and values, and the graph of one step."""
-        model, lm, head = self.run.model, self.run.backbone.lm.config, self.head
-        prompt, step = PromptModule(model, head.guide.decoder), StepModule(model, head.decoder)
+        """Return the reader of the factors, the prompt of the writer, and one step of it."""
+        prompt, step = PromptModule(self.head.writer), StepModule(self.head.writer)
         return {
-            "reader": (prompt, ReaderConfig(lm, self.inputs, PROMPT_OUTPUTS)),
-            TITLE_STEP.removesuffix(".onnx"): (step, StepConfig(lm, self.inputs.embedding_size)),
+            **super().network_graphs(),
+            TITLE_PROMPT.removesuffix(".onnx"): (prompt, ReaderConfig(prompt.config, self.inputs, PROMPT_OUTPUTS)),
+            TITLE_STEP.removesuffix(".onnx"): (step, StepConfig(step.config, self.inputs.embedding_size)),
         }
 
     def judge(self, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress) -> Judged:
         """Write tree and output embeddings, and compare what ONNX and torch find."""
         if config.precision == "int8":
             logger.info("the graphs of --decoder title stay in fp32")
-        write_title_files(self.run.model, self.head, folder)
-        files = {"reader": READER, "title_step": TITLE_STEP}
+        write_title_files(self.head, folder)
+        files = {"reader": READER, "title_prompt": TITLE_PROMPT, "title_step": TITLE_STEP}
         parity = check_title_parity(self.run, self.head, folder, rows, config, progress=progress)
         return Judged({"fp32": parity}, files)
 
@@ -159,7 +161,7 @@ def exporter_of(run: Run) -> Exporter:
     """Choose what exports a run."""
     size = run.config.embedding_size
     inputs = ItemsInputs(size) if isinstance(run.model.encoder, ItemsEncoder) else TextInputs(size)
-    if isinstance(run.head, CatalogHead):
-        return CatalogExporter(run, run.head, inputs)
-    assert isinstance(run.head, TitleHead)
-    return TitleExporter(run, run.head, inputs)
+    if isinstance(run.head, TitleHead):
+        return TitleExporter(run, run.head, inputs)
+    assert isinstance(run.head, CatalogHead)
+    return CatalogExporter(run, run.head, inputs)

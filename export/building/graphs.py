@@ -18,7 +18,7 @@ from flr_model.data.histories import PAD
 from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.history_encoders import HistoryBatch, TextTokens
 from flr_model.nn.item_encoder import VectorPart
-from flr_model.nn.model import FactorizedModel, Reading
+from flr_model.nn.model import FactorizedModel
 from flr_model.nn.reader import shown
 
 Axes = Mapping[str, dict[int, str]]
@@ -27,19 +27,8 @@ _BATCH, _HISTORY, _TOKENS, _REAL = 3, 5, 7, 4
 """Sizes to trace with, and how many places of the first row are no padding; any above 1 give the same graph."""
 
 
-class ReaderModule(nn.Module):
-    """Histories to user states: what `flr_model.ranking.recommender.Reader.read` promises, as named tensors.
-
-    Args:
-        model: from histories to thoughts.
-        decoder: from thoughts to queries.
-    """
-
-    def __init__(self, model: FactorizedModel, decoder: CatalogDecoder) -> None:
-        super().__init__()
-        self.model = model
-        self.decoder = decoder
-        self.config = model.encoder.trunk.lm.config  # Optimum looks for it
+class HistoryModule(nn.Module):
+    """Something that reads histories, given as named tensors."""
 
     def forward(
         self,
@@ -54,10 +43,30 @@ class ReaderModule(nn.Module):
         text = None
         if input_ids is not None and attention_mask is not None and token_slot is not None:
             text = TextTokens(input_ids, attention_mask, token_slot)
-        return self.outputs(self.model.read(HistoryBatch(item_vectors, history_mask, history_lag, text)))
+        return self.outputs(HistoryBatch(item_vectors, history_mask, history_lag, text))
 
-    def outputs(self, reading: Reading) -> dict[str, Tensor]:
+    @abstractmethod
+    def outputs(self, batch: HistoryBatch) -> dict[str, Tensor]:
+        """Return what is made of a batch, by name."""
+
+
+class ReaderModule(HistoryModule):
+    """Histories to user states: what `flr_model.ranking.recommender.Reader.read` promises, as named tensors.
+
+    Args:
+        model: from histories to thoughts.
+        decoder: from thoughts to queries.
+    """
+
+    def __init__(self, model: FactorizedModel, decoder: CatalogDecoder) -> None:
+        super().__init__()
+        self.model = model
+        self.decoder = decoder
+        self.config = model.encoder.trunk.lm.config  # Optimum looks for it
+
+    def outputs(self, batch: HistoryBatch) -> dict[str, Tensor]:
         """Return queries (B, K, D), gates (B, K), attention and weights (B, K, L), factors (B, K, d)."""
+        reading = self.model.read(batch)
         return dict(zip(READER_OUTPUTS, (self.decoder(reading), *shown(reading.thought)), strict=True))
 
 

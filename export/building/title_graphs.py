@@ -13,42 +13,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flr_export.building.graphs import READER_OUTPUTS, Axes, DeclaredConfig, ReaderModule
+from flr_export.building.graphs import Axes, DeclaredConfig, HistoryModule
 from flr_model.nn.backbone import Past
-from flr_model.nn.model import FactorizedModel, Reading
-from flr_model.nn.title_decoder import TitleDecoder
+from flr_model.nn.history_encoders import HistoryBatch
+from flr_model.nn.title_writer import TitleWriter
 
 _BATCH, _CACHED, _NEW, _LATENT = 3, 5, 6, 2
 
-PROMPT_OUTPUTS: Axes = {
-    **READER_OUTPUTS,
-    "past_mask": {0: "batch", 1: "places"},
-    "past": {1: "batch", 3: "places"},
-}
+PROMPT_OUTPUTS: Axes = {"past_mask": {0: "batch", 1: "places"}, "past": {1: "batch", 3: "places"}}
 
 
-class PromptModule(ReaderModule):
-    """Histories to everything that writing starts from: what `flr_model.titles.search.TitleReader.prompt` promises."""
+class PromptModule(HistoryModule):
+    """Histories to what writing starts from: what `flr_model.titles.search.TitleReader.prompt` promises.
 
-    def outputs(self, reading: Reading) -> dict[str, Tensor]:
-        """Return what a reader does, past_mask (B, P) and past (A, B, H, P, h)."""
-        assert reading.past is not None, "a model with a prompt keeps keys and values"
-        return {**super().outputs(reading), "past_mask": reading.past_mask, "past": _stack(reading.past)}
+    Args:
+        writer: that reads the prompt.
+    """
+
+    def __init__(self, writer: TitleWriter) -> None:
+        super().__init__()
+        self.writer = writer
+        self.config = writer.encoder.trunk.lm.config
+
+    def outputs(self, batch: HistoryBatch) -> dict[str, Tensor]:
+        """Return past_mask (B, P) and past (A, B, H, P, h)."""
+        past, mask = self.writer.read(batch)
+        return {"past_mask": mask, "past": _stack(past)}
 
 
 class StepModule(nn.Module):
     """New places behind cached ones: what `flr_model.titles.search.TitleReader.extend` promises.
 
     Args:
-        model: whose backbone writes.
-        title_decoder: spells latent tokens.
+        writer: that writes.
     """
 
-    def __init__(self, model: FactorizedModel, title_decoder: TitleDecoder) -> None:
+    def __init__(self, writer: TitleWriter) -> None:
         super().__init__()
-        self.model = model
-        self.title_decoder = title_decoder
-        self.config = model.encoder.trunk.lm.config
+        self.writer = writer
+        self.config = writer.encoder.trunk.lm.config
 
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, seen: Tensor, latent: Tensor, past: Tensor
@@ -62,8 +65,8 @@ class StepModule(nn.Module):
         """
         parts = past.unbind(0)
         pairs = tuple(zip(parts[::2], parts[1::2], strict=True))
-        embeddings = self.title_decoder.embed(self.model, latent, input_ids)
-        states, present = self.model.encoder.trunk.extend(embeddings, position_ids, seen, pairs)
+        embeddings = self.writer.embed(latent, input_ids)
+        states, present = self.writer.encoder.trunk.extend(embeddings, position_ids, seen, pairs)
         return {"states": states, "present": _stack(present)}
 
 

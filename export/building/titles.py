@@ -25,7 +25,6 @@ from flr_export.runtime import READ, OnnxWriter
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import GateError
-from flr_model.nn.model import FactorizedModel
 from flr_model.nn.reader import to_numpy
 from flr_model.nn.title_head import TitleHead
 from flr_model.progress import SILENT, Progress
@@ -47,10 +46,10 @@ MIN_OVERLAP = 0.99
 """Smallest share of torch's top 10 that the graphs must find."""
 
 
-def write_title_files(model: FactorizedModel, head: TitleHead, folder: Path) -> None:
+def write_title_files(head: TitleHead, folder: Path) -> None:
     """Write the tree and the output embeddings into a bundle folder."""
     head.tree.write(folder / TITLE_TREE)
-    np.save(folder / TITLE_HEAD, to_numpy(head.decoder.output_embeddings(model).detach()))
+    np.save(folder / TITLE_HEAD, to_numpy(head.writer.output_embeddings().detach()))
 
 
 def check_title_parity(
@@ -94,16 +93,16 @@ def check_title_parity(
 
 
 def _prompt_differences(torchs: TitleRecommender, ours: TitleRecommender) -> dict[str, float]:
-    """Largest differences of what the prompt's graph says of made-up histories of many shapes."""
+    """Largest differences of what the graphs say of made-up histories of many shapes."""
     worst = dict.fromkeys((*READ, "state"), 0.0)
     titles, n_lags, rng = torchs.catalog.texts.tolist(), len(torchs.evidence.lag_bounds) + 1, np.random.default_rng(0)
     for histories in made_up_histories(len(titles), torchs.max_history, n_lags, rng):
         n_users = len(histories.items)
         latent = torchs.vectors[rng.integers(len(titles), size=n_users)]
-        one, other = (r.reader.prompt(histories, r.vectors, titles) for r in (torchs, ours))
-        states = [end_prompt(r.reader, prompted, latent)[0] for r, prompted in ((torchs, one), (ours, other))]
+        one, other = (r.reader.read(histories, r.vectors, titles) for r in (torchs, ours))
         for name in READ:
-            found = largest_difference(getattr(one.users, name), getattr(other.users, name))
-            worst[name] = max(worst[name], found)
+            worst[name] = max(worst[name], largest_difference(getattr(one, name), getattr(other, name)))
+        prompted = [(r.reader, r.reader.prompt(histories, r.vectors, titles)) for r in (torchs, ours)]
+        states = [end_prompt(reader, prompt, latent)[0] for reader, prompt in prompted]
         worst["state"] = max(worst["state"], largest_difference(*states))
     return worst

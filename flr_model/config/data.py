@@ -25,10 +25,10 @@ class PrepareConfig(Settings):
         choices=("temporal", "leave-one-out"),
     )
     valid_fraction: float = setting(
-        0.1, "share of the rows held out for validation", low=0.0, high=0.9, only=("split", ("temporal",))
+        0.1, "share of the rows held out for validation", low=0.0, high=0.9, only={"split": ("temporal",)}
     )
     test_fraction: float = setting(
-        0.1, "share of the rows held out for the test", low=0.0, high=0.9, only=("split", ("temporal",))
+        0.1, "share of the rows held out for the test", low=0.0, high=0.9, only={"split": ("temporal",)}
     )
     k_core: int = setting(1, "keep only users and items with at least this many interactions; 1 keeps all", low=1)
     item_text: str = setting(

@@ -10,7 +10,7 @@ from flr_model.config.settings import MODEL, READING, TITLE_ONLY, TITLES, Settin
 from flr_model.errors import ConfigError
 
 FEW_LAYERS = 2
-"""Of the backbone that read histories where nothing is written."""
+"""Of the backbone that read histories."""
 
 BACKBONE = "backbone"
 """In ``item_readers``: the backbone itself."""
@@ -32,6 +32,14 @@ class TitleConfig(Settings):
         "catalog",
         "softmax over the tokens that continue a title of the catalogue, or over the whole vocabulary",
         choices=("catalog", "vocabulary"),
+        panel=TITLES,
+        only=TITLE_ONLY,
+    )
+    writer_layers: int | None = setting(
+        None,
+        "write with the first N layers of the backbone; auto: all",
+        low=1,
+        auto=0,
         panel=TITLES,
         only=TITLE_ONLY,
     )
@@ -72,7 +80,7 @@ class ModelConfig(Settings):
     n_factors: int | None = setting(4, "number of factors, K; auto: chosen in short trials", low=1, high=64, auto=0)
     layers: int | None = setting(
         None,
-        "read histories with the first N layers of the backbone; auto: 2, with --decoder title all",
+        "read histories with the first N layers of the backbone; auto: 2",
         low=1,
         auto=0,
         panel=READING,
@@ -97,7 +105,7 @@ class ModelConfig(Settings):
         "largest number of tokens of a history, newest kept",
         low=8,
         panel=READING,
-        only=("encoding", ("text",)),
+        only={"encoding": ("text",)},
     )
     refine_steps: int = setting(2, "refinement steps of the latent thought, T", low=1, high=16, panel=MODEL)
     latent_tokens: int = setting(1, "latent tokens appended to the history, N", low=0, high=16, panel=MODEL)
@@ -116,9 +124,9 @@ class ModelConfig(Settings):
         return [self, self.title] if self.decoder == "title" else [self]
 
     @property
-    def layers_read(self) -> int | None:
-        """The number of layers, with what `auto` stands for: few read items as well as all, None, which can write."""
-        return FEW_LAYERS if self.layers is None and self.decoder == "catalog" else self.layers
+    def layers_read(self) -> int:
+        """The number of layers that read histories: few do so as well as all (docs/results.md)."""
+        return FEW_LAYERS if self.layers is None else self.layers
 
     @property
     def chosen_factors(self) -> int:
@@ -149,7 +157,7 @@ class ModelConfig(Settings):
         return replace(self, title=replace(self.title, guidance=weight))
 
     def problems(self) -> list[str]:
-        """The prompt must have a place for the title, and the title decoder a thought to start from."""
+        """The prompt must have a place for the title, and settings must have a meaning."""
         foreign = [place for place in re.findall(r"\{\w+\}", self.title_prompt) if place != "{title}"]
         checks = {
             f"--title-prompt has {', '.join(foreign)}, but knows {{title}} alone; columns of the items file are for "
@@ -157,7 +165,6 @@ class ModelConfig(Settings):
             "--item-readers must name each reader once": all(self.readers)
             and len(set(self.readers)) == len(self.readers),
             "--title-prompt must contain {title} once": self.title_prompt.count("{title}") == 1,
-            "--decoder title needs --latent-tokens of 1 or more": self.decoder != "title" or self.latent_tokens > 0,
             "the settings in [title] are for --decoder title": self.decoder == "title" or self.title == TitleConfig(),
         }
         return [problem for problem, holds in checks.items() if not holds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ def setting(
     high: float | None = None,
     auto: float | str | None = None,
     panel: str | None = None,
-    only: tuple[str, tuple[str, ...]] | None = None,
+    only: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Any:
     """Declare one field.
 
@@ -30,7 +31,8 @@ def setting(
         auto: if given, the value may be None, which flags and files write as the word ``auto``; files of earlier
             versions write it as this number.
         panel: heading of its group in ``--help``; None puts it among the common options.
-        only: another field and the values of it with which this one has an effect; its flag is refused otherwise.
+        only: other fields and the values of each with which this one has an effect, one of them being enough; its flag
+            is refused otherwise.
     """
     kind = type(auto if default is None else default)
     rules = {"help": text, "kind": kind, "choices": choices, "low": low, "high": high, "auto": auto}
@@ -126,4 +128,4 @@ def report_to() -> Any:
     )
 
 
-TITLE_ONLY = ("decoder", ("title",))
+TITLE_ONLY = {"decoder": ("title",)}

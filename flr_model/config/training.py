@@ -52,7 +52,7 @@ class TrainConfig(Settings):
         "passes over the users' sequences before the head is trained",
         low=1,
         panel=TUNING,
-        only=("tuning", ("auto", "sequences")),
+        only={"tuning": ("auto", "sequences")},
     )
     forecast: float | None = setting(
         None,
@@ -60,23 +60,43 @@ class TrainConfig(Settings):
         low=0.0,
         auto=-1.0,
         panel=TUNING,
-        only=("tuning", ("auto", "sequences")),
+        only={"tuning": ("auto", "sequences")},
     )
     title_epochs: int = setting(
         6,
-        "passes over the catalogue's titles before the rows, in which the backbone learns to write an item's title "
-        "from its vector",
+        "passes over the catalogue's titles, in which the backbone learns to write an item's title from its vector",
         low=0,
         panel=TUNING,
         only=TITLE_ONLY,
     )
-    lora_rank: int = setting(8, "rank of the LoRA matrices", low=1, panel=TUNING, only=("tuning", ("auto", "lora")))
+    writing_rows: int | None = setting(
+        None,
+        "training rows from which the backbone learns to write titles after histories; auto: each training row once",
+        low=1,
+        auto=0,
+        panel=TUNING,
+        only=TITLE_ONLY,
+    )
+    writer_tuning: str = setting(
+        "full",
+        "training of the backbone that writes titles: all weights, or LoRA matrices where these do not fit in memory",
+        choices=("full", "lora"),
+        panel=TUNING,
+        only=TITLE_ONLY,
+    )
+    lora_rank: int = setting(
+        8,
+        "rank of the LoRA matrices",
+        low=1,
+        panel=TUNING,
+        only={"tuning": ("auto", "lora"), "writer_tuning": ("lora",)},
+    )
     backbone_learning_rate: float = setting(
         1e-4,
         "learning rate of the backbone; with --decoder title three times it on the catalogue's titles",
         low=0.0,
         panel=TUNING,
-        only=("tuning", ("auto", "sequences", "lora", "full")),
+        only={"tuning": ("auto", "sequences", "lora", "full"), **TITLE_ONLY},
     )
     learning_rate: float = setting(1e-3, "learning rate of the item maps", low=0.0, panel=OPTIMIZER)
     residual_learning_rate: float = setting(5e-4, "learning rate of the per-item residuals", low=0.0, panel=OPTIMIZER)

@@ -73,7 +73,7 @@ class ExportConfig(Settings):
         "largest relative loss of validation NDCG@10 of int8 against fp32",
         low=0.0,
         panel=GATES,
-        only=("precision", ("int8",)),
+        only={"precision": ("int8",)},
     )
     min_overlap: float = setting(
         0.95,
@@ -81,14 +81,14 @@ class ExportConfig(Settings):
         low=0.0,
         high=1.0,
         panel=GATES,
-        only=("precision", ("int8",)),
+        only={"precision": ("int8",)},
     )
     max_size: float = setting(
         0.3,
         "largest size of the int8 reader relative to fp32",
         low=0.0,
         panel=GATES,
-        only=("precision", ("int8",)),
+        only={"precision": ("int8",)},
     )
 
 

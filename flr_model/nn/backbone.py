@@ -41,7 +41,7 @@ class Backbone:
     """A language model without its output layer, and the tokenizer both halves of flr use.
 
     Args:
-        lm: the model; ``lm.config.hidden_size`` is d.
+        lm: the model.
         tokenizer_json: file of the `tokenizers` library, so that scoring without transformers tokenizes alike.
         weights: the file that this model was loaded from, all of it; None where it has changed since.
     """
@@ -61,7 +61,7 @@ class Backbone:
 
 
 def load_backbone(name: str, *, layers: int | None = None, what: str = "backbone") -> Backbone:
-    """Load a fetched asset, a folder or a Hugging Face id, in fp32.
+    """Load a language model and its tokenizer: a fetched asset, a folder or a Hugging Face id, in fp32.
 
     Args:
         name: what to load.
@@ -73,19 +73,26 @@ def load_backbone(name: str, *, layers: int | None = None, what: str = "backbone
         ConfigError: if the model has fewer layers than asked for.
     """
     place = located(name)
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        with _loading(name, what):
-            config = AutoConfig.from_pretrained(place, local_files_only=True)
-            whole = not _truncate(config, layers)
-            lm = AutoModel.from_pretrained(place, config=config, dtype=torch.float32, local_files_only=True)
-            tokenizer_json = Path(cached_file(place, "tokenizer.json", local_files_only=True))
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    lm.config.use_cache = False
+    lm, whole = _load(place, name, layers, what)
+    with _loading(name, what):
+        tokenizer_json = Path(cached_file(place, "tokenizer.json", local_files_only=True))
     weights = tokenizer_json.with_name(WEIGHTS)
     return Backbone(lm, tokenizer_json, weights if whole and weights.is_file() else None)
+
+
+def load_lm(name: str, *, layers: int | None = None, what: str = "backbone") -> PreTrainedModel:
+    """Load a language model alone; arguments and errors are those of `load_backbone`."""
+    return _load(located(name), name, layers, what)[0]
+
+
+def _load(place: str, name: str, layers: int | None, what: str) -> tuple[PreTrainedModel, bool]:
+    """Return the language model at a place, and whether it has all its layers."""
+    with _loading(name, what):
+        config = AutoConfig.from_pretrained(place, local_files_only=True)
+        whole = not _truncate(config, layers)
+        lm = AutoModel.from_pretrained(place, config=config, dtype=torch.float32, local_files_only=True)
+    lm.config.use_cache = False
+    return lm, whole
 
 
 def _truncate(config: Any, layers: int | None) -> bool:
@@ -172,7 +179,8 @@ class Trunk(nn.Module):
         Returns:
             What a call on all at once returns, but for rounding; zero at padding that was not read.
         """
-        if _is_tracing() or len(mask) < 2 * LENGTH_GROUPS:
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if tracing or len(mask) < 2 * LENGTH_GROUPS:
             whole: tuple[Tensor, Past | None] = self(embeddings, mask, keep=keep)
             return whole
         length = mask.sum(1)
@@ -232,11 +240,13 @@ def load_output_embeddings(name: str) -> Tensor | None:
 
 @contextmanager
 def _loading(name: str, what: str = "backbone") -> Iterator[None]:
-    """Turn whatever the libraries raise on a model that is missing, damaged or none into an error that names it.
+    """Turn whatever a library raises on a model that is missing, damaged or none into an error; silence its warnings.
 
     Raises:
         ArtifactError: instead.
     """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     except (FlrError, MemoryError):
@@ -248,16 +258,14 @@ def _loading(name: str, what: str = "backbone") -> Iterator[None]:
             hint=f"name a folder with a model, one of {', '.join(ASSETS)} (`flr fetch`), or a Hugging Face id that is "
             f"in its cache (`hf download {name}` brings it; flr itself uses no network)",
         ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _padded(part: Tensor, before: int, n: int) -> Tensor:
     """Put ``n`` zeros behind the first positions of (..., S, width)."""
     zeros = part.new_zeros(*part.shape[:-2], n, part.shape[-1])
     return torch.cat([part[..., :before, :], zeros, part[..., before:, :]], dim=-2)
-
-
-def _is_tracing() -> bool:
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def as_past(cache: DynamicCache) -> Past:

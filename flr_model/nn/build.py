@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from flr_model.config import ModelConfig
@@ -14,16 +15,16 @@ from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.catalog_head import CatalogHead
 from flr_model.nn.evidence_head import EvidenceHead
 from flr_model.nn.head import Head
-from flr_model.nn.history_encoders import HistoryEncoder, ItemsEncoder, Prompt, TextEncoder
+from flr_model.nn.history_encoders import HistoryEncoder, ItemsEncoder, TextEncoder
 from flr_model.nn.model import FactorizedModel
 from flr_model.nn.reasoner import Reasoner
 from flr_model.nn.recency import Recency
-from flr_model.nn.title_decoder import TitleDecoder
 from flr_model.nn.title_head import TitleHead
+from flr_model.nn.title_writer import Prompt, TitleWriter
 from flr_model.titles.tokens import TitleTokenizer
 
 TRUNCATED_SCALE = 0.1
-"""Of a truncated backbone's logits before training."""
+"""Of a truncated language model's logits before training."""
 
 
 class Network(NamedTuple):
@@ -33,13 +34,20 @@ class Network(NamedTuple):
     head: Head
 
 
+class WritingModel(NamedTuple):
+    """A language model that writes: its layers, and its (V, d) output embeddings where they are not the input's."""
+
+    trunk: Trunk
+    output_embeddings: Tensor | None
+
+
 def build_model(
     config: ModelConfig,
     trunk: Trunk,
     tokenizer: TitleTokenizer,
     *,
     n_lags: int,
-    output_embeddings: Callable[[], Tensor | None],
+    writing_model: Callable[[], WritingModel],
     encoder: HistoryEncoder | None = None,
 ) -> Network:
     """Build the untrained network of a configuration around a trunk.
@@ -49,18 +57,12 @@ def build_model(
         trunk: of the histories.
         tokenizer: of the prompt.
         n_lags: buckets of lags that the evidence weighs.
-        output_embeddings: gives them (V, d) where they are not the input embeddings, else None; only `title` asks.
+        writing_model: gives the language model that writes; only `title` asks.
         encoder: of the histories, to share with another network of the same encoding; None makes one.
 
     Raises:
         ConfigError: if titles are to be written and the backbone names no end token.
     """
-    writes = config.decoder == "title"
-    prompt = Prompt(*tokenizer.around(config.title.prompt)) if writes else None
-    if encoder is None and config.encoding == "items":
-        encoder = ItemsEncoder(trunk, config.embedding_size, prompt)
-    elif encoder is None:
-        encoder = TextEncoder(trunk, config.max_tokens, prompt)
     reasoner = Reasoner(
         trunk.width,
         config.embedding_size,
@@ -68,21 +70,30 @@ def build_model(
         config.refine_steps,
         Recency(config.chosen_factors, config.max_history, n_lags),
         dropout=config.dropout,
-        residual=not writes,
     )
-    # The last thought of a head that writes goes through the trunk together with the title.
-    model = FactorizedModel(encoder, reasoner, config.latent_tokens - 1 if writes else config.latent_tokens)
-    items = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
+    model = FactorizedModel(encoder or build_encoder(config, trunk), reasoner, config.latent_tokens)
+    decoder = CatalogDecoder(trunk.width, config.embedding_size, config.chosen_factors, dropout=config.dropout)
     evidence = EvidenceHead(config.chosen_factors, n_lags, max_history=config.max_history)
-    catalog = CatalogHead(items, evidence)
-    if writes:
-        decoder = TitleDecoder(
-            trunk.width, config.embedding_size, output_embeddings(), scale=TRUNCATED_SCALE if config.layers else 1.0
+    if config.decoder == "catalog":
+        return Network(model, CatalogHead(decoder, evidence))
+    with torch.random.fork_rng():  # so that all but the writer is what it would be without one
+        writes = writing_model()
+        writer = TitleWriter(
+            build_encoder(config, writes.trunk),
+            Prompt(*tokenizer.around(config.title.prompt)),
+            config.embedding_size,
+            writes.output_embeddings,
+            scale=TRUNCATED_SCALE if config.title.writer_layers else 1.0,
+            whole_vocabulary=config.title.title_softmax == "vocabulary",
         )
-        whole = config.title.title_softmax == "vocabulary"
-        end = end_token(trunk.lm.config)
-        return Network(model, TitleHead(decoder, catalog, end_token=end, whole_vocabulary=whole))
-    return Network(model, catalog)
+    return Network(model, TitleHead(decoder, evidence, writer, end_token=end_token(writes.trunk.lm.config)))
+
+
+def build_encoder(config: ModelConfig, trunk: Trunk) -> HistoryEncoder:
+    """Build what reads histories with a trunk."""
+    if config.encoding == "items":
+        return ItemsEncoder(trunk, config.embedding_size)
+    return TextEncoder(trunk, config.max_tokens)
 
 
 def end_token(lm_config: Any) -> int:

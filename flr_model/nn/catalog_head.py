@@ -5,7 +5,7 @@ Shapes: B users, G thoughts a user, K factors, N candidates, M items, D width of
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from flr_model.nn.reader import TorchReader
 from flr_model.nn.rewards import logprob_reward, ndcg_reward
 from flr_model.nn.sampled_softmax import SampledItems, sampling_offsets
 from flr_model.ranking.catalog import CatalogRecommender
+from flr_model.ranking.recommender import Recommender
 
 
 class FactorPrediction(NamedTuple):
@@ -52,14 +53,14 @@ class CatalogHead(Head):
         evidence: weights of the pair counts, for K factors.
     """
 
-    rewards = ("logprob", "ndcg")
-    policies = ("thought", "gates")
-    scores_items = True
+    rewards: ClassVar[tuple[str, ...]] = ("logprob", "ndcg")
+    policies: ClassVar[tuple[str, ...]] = ("thought", "gates")
 
     def __init__(self, decoder: CatalogDecoder, evidence: EvidenceHead) -> None:
         super().__init__()
         self.decoder = decoder
         self.evidence = evidence
+        self.writer = None
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
@@ -130,8 +131,12 @@ class CatalogHead(Head):
         predicted = self.predict(items, reading, targets)
         return _reward(name, predicted.logits, predicted.target, targets)
 
-    def recommender(self, parts: RankingParts) -> CatalogRecommender:
-        """Return what ranks the items with the present state; it shares the network."""
+    def recommender(self, parts: RankingParts) -> Recommender:
+        """Return what ranks with the present state; it shares the network."""
+        return self.factors_recommender(parts)
+
+    def factors_recommender(self, parts: RankingParts) -> CatalogRecommender:
+        """Return what ranks by the factors alone, with the present state; it shares the network."""
         reader = TorchReader(parts.model, self.decoder, parts.item_encoder, parts.tokenizer)
         max_history = parts.config.max_history
         return CatalogRecommender(reader, parts.catalog, parts.vectors, parts.evidence, max_history=max_history)

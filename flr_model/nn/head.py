@@ -1,7 +1,7 @@
 """What becomes of a thought: the base of the two heads.
 
-Everything that differs between scoring the items of a catalogue and writing a title lives in
-`flr_model.nn.catalog_head.CatalogHead` and `flr_model.nn.title_head.TitleHead`. Only builders ask which one it is.
+`flr_model.nn.catalog_head.CatalogHead` scores the items of a catalogue; `flr_model.nn.title_head.TitleHead` does so
+too, and has a language model that writes titles besides. Only builders ask which one it is.
 
 Shapes: B users, G thoughts a user, M items, L history items, d width of the backbone.
 """
@@ -20,7 +20,6 @@ from flr_model.arrays import Floats
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.histories import HistoryRows
-from flr_model.errors import ConfigError
 from flr_model.nn.catalog_decoder import NextItemHead
 from flr_model.nn.evidence_head import EvidenceBatch, EvidenceHead
 from flr_model.nn.item_encoder import ItemEncoder
@@ -28,7 +27,7 @@ from flr_model.nn.item_vectors import ItemVectors
 from flr_model.nn.model import FactorizedModel, Reading
 from flr_model.nn.parameter_groups import Groups
 from flr_model.nn.sampled_softmax import Softmax
-from flr_model.nn.title_decoder import TitleBatch
+from flr_model.nn.title_writer import TitleWriter
 from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.pair_events import PairEvents
 from flr_model.ranking.recommender import Recommender
@@ -77,8 +76,8 @@ class Head(nn.Module, ABC):
     policies: ClassVar[tuple[str, ...]]
     """What alignment can move, the default first: the thought, or the gates of the factors."""
 
-    scores_items: ClassVar[bool]
-    """Whether the scores of items are all that it predicts; histories then have one fixed width."""
+    writer: TitleWriter | None
+    """The language model that writes titles, if there is one."""
 
     evidence: EvidenceHead
     """Weights of the pair counts."""
@@ -105,13 +104,9 @@ class Head(nn.Module, ABC):
         """Return what the loss needs of rows; ``training`` takes the own users' events out of the evidence."""
         return Targets(torch.from_numpy(rows.target), self.evidence.encode(rows, leave_out_own=training))
 
+    @abstractmethod
     def set_next_item_head(self, learned: NextItemHead, weight: float) -> None:
-        """Add what the trunk learned on sequences to the scores of items.
-
-        Raises:
-            ConfigError: if items have no scores.
-        """
-        raise ConfigError("--tuning sequences needs --decoder catalog")
+        """Add what the trunk learned on sequences to the scores of items."""
 
     def read_files(self, run: Path, n_items: int) -> None:
         """Take what `write_files` wrote into a run of ``n_items`` items.
@@ -154,33 +149,13 @@ class Head(nn.Module, ABC):
             targets: of the rows.
         """
 
-    def writers(self) -> list[nn.Parameter]:
-        """Return what learns to write titles beside the backbone."""
-        return []
-
-    def titles_of(self, items: Tensor) -> TitleBatch:
-        """Return the titles of items (n,), on their device.
-
-        Raises:
-            ConfigError: if no titles are written.
-        """
-        raise ConfigError("titles are written by --decoder title")
-
-    def title_loss(self, model: FactorizedModel, vectors: Tensor, titles: TitleBatch) -> Tensor:
-        """Return the mean cross-entropy of titles, each written after a vector (n, D) and no history.
-
-        Raises:
-            ConfigError: if no titles are written.
-        """
-        raise ConfigError("titles are written by --decoder title")
-
+    @abstractmethod
     def factor_rewards(self, name: str, items: ItemVectors, reading: Reading, targets: Targets) -> Tensor:
-        """Return the (B, K) rewards that each factor would have alone.
+        """Return the (B, K) rewards that each factor would have alone."""
 
-        Raises:
-            ConfigError: if the factors have no predictions of their own.
-        """
-        raise ConfigError("--policy gates needs --decoder catalog, whose factors each rank the items")
+    @abstractmethod
+    def factors_recommender(self, parts: RankingParts) -> Recommender:
+        """Return what ranks by the factors alone, with the present state; it shares the network."""
 
     @abstractmethod
     def recommender(self, parts: RankingParts) -> Recommender:

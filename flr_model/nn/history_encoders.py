@@ -2,8 +2,7 @@
 
 A `HistoryEncoder` owns all that differs between the two. Both return states over positions, the item each position
 belongs to, and the way to go on with a latent token.
-Shapes: B batch, L items of a history, S positions read, P positions with the prompt's, d width of the backbone,
-D width of item vectors.
+Shapes: B batch, L items of a history, S positions read, d width of the backbone, D width of item vectors.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from flr_model.errors import ConfigError
 from flr_model.nn.backbone import Past, Trunk
 from flr_model.nn.parameter_groups import Groups, join_groups
-from flr_model.titles.tokens import Ints, TextHistories, TitleTokenizer
+from flr_model.titles.tokens import TextHistories, TitleTokenizer
 
 
 class TextTokens(NamedTuple):
@@ -72,50 +71,13 @@ class EncodedHistory(NamedTuple):
     """What the backbone made of a history.
 
     states: (B, S, d). mask: (B, S) 1 where real. slot: (B, S) column of the item, 0 <= slot < L.
-    past: cached keys and values of all places read, None if none were asked for.
-    last: (B, d) state of the last place. past_mask: (B, P) 1 where a place of ``past`` is real; the prompt's are among
-    them. Both None where nothing but the history was read.
+    past: cached keys and values of all positions, None if none were asked for.
     """
 
     states: Tensor
     mask: Tensor
     slot: Tensor
     past: Past | None
-    last: Tensor | None = None
-    past_mask: Tensor | None = None
-
-
-class Prompt(nn.Module):
-    """Tokens around a history, for the `title` decoder.
-
-    Args:
-        before: tokens before the history.
-        after: tokens behind it.
-    """
-
-    before: Tensor
-    after: Tensor
-
-    def __init__(self, before: Ints, after: Ints) -> None:
-        super().__init__()
-        self.register_buffer("before", torch.from_numpy(before), persistent=False)
-        self.register_buffer("after", torch.from_numpy(after), persistent=False)
-
-    def around(self, trunk: Trunk, history: EmbeddedHistory) -> tuple[Tensor, Tensor]:
-        """Return the (B, P, d) embeddings of a history between the prompt's two parts, and their (B, P) mask."""
-        # Sizes come from shapes, not from len(), which a tracer takes for constants.
-        n_users = history.embeddings.shape[0]
-        sides = [trunk.embed(tokens.expand(n_users, -1)) for tokens in (self.before, self.after)]
-        real = [torch.ones_like(side[..., 0], dtype=history.mask.dtype) for side in sides]
-        embeddings = torch.cat([sides[0], history.embeddings, sides[1]], dim=1)
-        return embeddings, torch.cat([real[0], history.mask, real[1]], dim=1)
-
-    def read(self, trunk: Trunk, history: EmbeddedHistory, *, keep: bool) -> EncodedHistory:
-        """Read a history between the prompt's two parts."""
-        embeddings, whole = self.around(trunk, history)
-        states, past = trunk.read_by_length(embeddings, whole, keep=keep, before=len(self.before))
-        of_history = states[:, len(self.before) : len(self.before) + history.embeddings.shape[1]]
-        return EncodedHistory(of_history, history.mask, history.slot, past, states[:, -1], whole)
 
 
 class HistoryEncoder(nn.Module, ABC):
@@ -123,31 +85,18 @@ class HistoryEncoder(nn.Module, ABC):
 
     Args:
         trunk: the backbone.
-        prompt: around the history; None for none.
     """
 
     item_positions: ClassVar[bool]
     """Whether a position is an item: the backbone can learn on whole sequences, and states of rows can be kept."""
 
-    def __init__(self, trunk: Trunk, prompt: Prompt | None = None) -> None:
+    def __init__(self, trunk: Trunk) -> None:
         super().__init__()
         self.trunk = trunk
-        self.prompt = prompt
 
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
         return self.trunk.parameter_groups()
-
-    @torch.no_grad()
-    def empty_prompt(self, n: int) -> tuple[Past, Tensor]:
-        """Return keys and values of the prompt without a history, for n users, and their (n, P) mask."""
-        assert self.prompt is not None
-        tokens = torch.cat([self.prompt.before, self.prompt.after])[None]
-        mask = torch.ones_like(tokens)
-        _, past = self.trunk(self.trunk.embed(tokens), mask, keep=True)
-        assert past is not None
-        shared = tuple((keys.expand(n, -1, -1, -1), values.expand(n, -1, -1, -1)) for keys, values in past)
-        return shared, mask.expand(n, -1)
 
     def fit(self, vectors: Tensor, embeddings: Tensor) -> None:
         """Prepare for a catalogue, given (M, D) item vectors and (M, d) mean input embeddings of its titles."""
@@ -183,8 +132,6 @@ class HistoryEncoder(nn.Module, ABC):
     def forward(self, batch: HistoryBatch, *, keep: bool) -> EncodedHistory:
         """Read a batch; with ``keep`` also keys and values for a later call."""
         history = self.embed(batch)
-        if self.prompt is not None:
-            return self.prompt.read(self.trunk, history, keep=keep)
         states, past = self.trunk.read_by_length(history.embeddings, history.mask, keep=keep)
         return EncodedHistory(states, history.mask, history.slot, past)
 
@@ -203,13 +150,12 @@ class ItemsEncoder(HistoryEncoder):
     Args:
         trunk: the backbone.
         embedding_size: D.
-        prompt: around the history; None for none.
     """
 
     item_positions = True
 
-    def __init__(self, trunk: Trunk, embedding_size: int, prompt: Prompt | None = None) -> None:
-        super().__init__(trunk, prompt)
+    def __init__(self, trunk: Trunk, embedding_size: int) -> None:
+        super().__init__(trunk)
         self.projection = nn.Linear(embedding_size, trunk.width)
 
     def parameter_groups(self) -> Groups:
@@ -256,13 +202,12 @@ class TextEncoder(HistoryEncoder):
     Args:
         trunk: the backbone.
         max_tokens: of a history.
-        prompt: around the history; None for none.
     """
 
     item_positions = False
 
-    def __init__(self, trunk: Trunk, max_tokens: int, prompt: Prompt | None = None) -> None:
-        super().__init__(trunk, prompt)
+    def __init__(self, trunk: Trunk, max_tokens: int) -> None:
+        super().__init__(trunk)
         self.max_tokens = max_tokens
 
     def text_of(self, titles: Sequence[str], tokenizer: TitleTokenizer) -> TextHistories:

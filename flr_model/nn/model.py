@@ -10,7 +10,6 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flr_model.nn.backbone import Past
 from flr_model.nn.history_encoders import EncodedHistory, HistoryBatch, HistoryEncoder
 from flr_model.nn.parameter_groups import Groups, join_groups
 from flr_model.nn.reasoner import History, Reasoner, Thought
@@ -20,16 +19,15 @@ class Reading(NamedTuple):
     """What the model makes of a batch of histories: all that a head needs, for the thought or for a perturbed one.
 
     thought: of the reasoner. history: what it read. last: (B, d) the backbone's state at the end of what it read,
-    before any latent token. start: (B, d) what the last thought began with. past, past_mask: keys and values of what
-    was read and a (B, P) mask of them; for a head that goes on writing.
+    before any latent token. start: (B, d) what the last thought began with. batch: what the backbone read, for a head
+    that reads it with a language model of its own.
     """
 
     thought: Thought
     history: History
     last: Tensor
     start: Tensor
-    past: Past | None
-    past_mask: Tensor
+    batch: HistoryBatch
 
 
 class FactorizedModel(nn.Module):
@@ -65,32 +63,25 @@ class FactorizedModel(nn.Module):
 
     def encode(self, batch: HistoryBatch) -> EncodedHistory:
         """Run the backbone over a batch of histories, and keep keys and values for what follows them."""
-        keep = self.latent_tokens > 0 or self.encoder.prompt is not None
-        return self.encoder(batch, keep=keep)  # type: ignore[no-any-return]
+        return self.encoder(batch, keep=self.latent_tokens > 0)  # type: ignore[no-any-return]
 
     def think(self, encoded: EncodedHistory, batch: HistoryBatch) -> Reading:
         """Go on from the backbone's states: reason, and send the thought through the trunk as latent tokens."""
-        last = encoded.states[:, -1] if encoded.last is None else encoded.last
+        last = encoded.states[:, -1]
         history = History(self.encoder.states_per_item(encoded, batch.mask), batch.vectors, batch.mask, batch.lag)
         start = last
         thought = self.reasoner(start, history)
-        mask, past = encoded.mask if encoded.past_mask is None else encoded.past_mask, encoded.past
+        mask, past = encoded.mask, encoded.past
         for _ in range(self.latent_tokens):
             mask = F.pad(mask, (0, 1), value=1)
             state, past = self.encoder.trunk(self.latent_token(thought.thought)[:, None], mask, past, keep=True)
             start = state[:, -1] + thought.thought
             thought = self.reasoner(start, history)
-        return Reading(thought, history, last, start, past, mask)
+        return Reading(thought, history, last, start, batch)
 
     def reconsider(self, reading: Reading, thought: Tensor) -> Reading:
         """Return a reading whose last thought is another one, (B, d); all before it is shared."""
         return reading._replace(thought=self.reasoner.conclude(thought, reading.thought.read, reading.history))
-
-    def apart(self, reading: Reading) -> Reading:
-        """Return the same reading, thought again from states through which no gradient reaches the backbone."""
-        history = reading.history._replace(states=reading.history.states.detach())
-        last, start = reading.last.detach(), reading.start.detach()
-        return Reading(self.reasoner(start, history), history, last, start, reading.past, reading.past_mask)
 
     def latent_token(self, thought: Tensor) -> Tensor:
         """Map a (..., d) thought to a (..., d) input embedding of the mean norm of the backbone's own."""

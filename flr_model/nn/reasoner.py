@@ -84,8 +84,6 @@ class Reasoner(nn.Module):
         refine_steps: T.
         recency: of K factors.
         dropout: on the factors while training.
-        residual: add the thought before; without it, K = 1 and T = 1 have the form of LatentR3, a thought that is one
-            attention over the states.
 
     Raises:
         ValueError: if a size is not positive.
@@ -100,13 +98,11 @@ class Reasoner(nn.Module):
         recency: Recency,
         *,
         dropout: float = 0.0,
-        residual: bool = True,
     ) -> None:
         super().__init__()
         if min(width, embedding_size, n_factors, refine_steps) < 1:
             raise ValueError("width, embedding_size, n_factors and refine_steps must be positive")
         self.refine_steps = refine_steps
-        self.residual = residual
         self.recency = recency
         self.centre = nn.Parameter(F.normalize(torch.randn(n_factors, embedding_size), dim=-1))
         self.query = nn.Linear(width, embedding_size, bias=False)  # W_q
@@ -161,7 +157,7 @@ class Reasoner(nn.Module):
         for _ in range(self.refine_steps):
             seen = self.conclude(thought, read, history)
             update = (seen.gates[..., None] * seen.factors).sum(1)
-            thought = self.norm(thought + update if self.residual else update)
+            thought = self.norm(thought + update)
             read = seen.attention @ history.vectors
         return self.conclude(thought, read, history)
 

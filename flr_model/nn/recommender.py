@@ -60,21 +60,13 @@ class TrainableRecommender(nn.Module):
         """Where the parameters are."""
         return self.items.scale.device
 
-    @property
-    def same_width(self) -> bool:
-        """Whether all batches of histories have ``max_history`` columns, so that states of rows can be kept."""
-        return self.head.scores_items
-
     def parameter_groups(self) -> Groups:
         """Return the group of every parameter."""
         return join_groups(*(part.parameter_groups() for part in (self.items, self.model, self.head)))
 
     def encode(self, rows: HistoryRows, *, training: bool) -> Batch:
         """Turn rows into a batch; ``training`` takes the own users' events out of the evidence and adds the titles."""
-        length = self.config.max_history
-        if not self.same_width:
-            length = min(length, max(int(rows.lengths.max(initial=0)), 1))
-        histories = PaddedHistories.of(rows, length, self.head.evidence.events.lag_bounds)
+        histories = PaddedHistories.of(rows, self.config.max_history, self.head.evidence.events.lag_bounds)
         text = None
         if self._text is not None:
             text = TextTokens(*map(torch.from_numpy, self._text.encode(histories.items)))
@@ -93,14 +85,19 @@ class TrainableRecommender(nn.Module):
 
     def recommender(self) -> Recommender:
         """Return the present state for ranking; it shares the network and keeps a copy of vectors and evidence."""
-        return self.head.recommender(
-            RankingParts(
-                model=self.model,
-                item_encoder=None,
-                tokenizer=self.tokenizer,
-                config=self.config,
-                catalog=self.catalog,
-                vectors=self.items.frozen(),
-                evidence=self.head.evidence.bake(),
-            )
+        return self.head.recommender(self._ranking_parts())
+
+    def factors_recommender(self) -> Recommender:
+        """Return the same, but for a writer of titles: the factors alone rank."""
+        return self.head.factors_recommender(self._ranking_parts())
+
+    def _ranking_parts(self) -> RankingParts:
+        return RankingParts(
+            model=self.model,
+            item_encoder=None,
+            tokenizer=self.tokenizer,
+            config=self.config,
+            catalog=self.catalog,
+            vectors=self.items.frozen(),
+            evidence=self.head.evidence.bake(),
         )

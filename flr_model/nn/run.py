@@ -2,8 +2,8 @@
 
 A run holds: config.toml, items.parquet, item_vectors.npy (M, D), evidence.npz, head.safetensors (all that flr adds to
 the language models), backbone/ (the trunk with tokenizer.json), what made the item vectors (item_backbone/, a language
-model whose layers are not the trunk's; item_reader_1/ and so on, sentence encoders), and what its head adds:
-title_tree.npz for one that writes titles.
+model whose layers are not the trunk's; item_reader_1/ and so on, sentence encoders), and what its head adds: for one
+that writes titles title_tree.npz and writer/, the language model that writes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from flr_model.config import BACKBONE, ModelConfig
 from flr_model.config_io import model_config, read_tables
 from flr_model.data.catalog import Catalog
 from flr_model.errors import ArtifactError
-from flr_model.nn.backbone import Backbone, Trunk, load_backbone
-from flr_model.nn.build import build_model
-from flr_model.nn.device import best_device
+from flr_model.nn.backbone import Backbone, Trunk, load_backbone, load_lm
+from flr_model.nn.build import WritingModel, build_model
+from flr_model.nn.device import best_device, writes_in_bf16
 from flr_model.nn.head import Head, RankingParts
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.item_readers import load_reader
 from flr_model.nn.model import FactorizedModel
+from flr_model.nn.title_head import WRITER
 from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.recommender import Recommender
 from flr_model.titles.tokens import TitleTokenizer, reader_tokenizer
@@ -126,13 +127,17 @@ def load_run(folder: Path) -> Run:
         Trunk(backbone.lm),
         tokenizer,
         n_lags=len(evidence.lag_bounds) + 1,
-        output_embeddings=lambda: state.get("head.decoder.untied"),
+        writing_model=lambda: WritingModel(
+            Trunk(load_lm(str(folder / WRITER), what="writer")), state.get("head.writer.untied")
+        ),
     )
     network.head.read_files(folder, n_items=len(catalog))
     item_encoder = build_item_encoder(config, [str(folder / name) for name in reader_folders(config)])
     _restore(network.model, state, "model.")
     _restore(network.head, state, "head.")
     _restore(item_encoder, state, "item_encoder.")
+    if network.head.writer is not None:
+        network.head.writer.encoder.trunk.bf16 = writes_in_bf16()
     return Run(
         config=config,
         catalog=catalog,

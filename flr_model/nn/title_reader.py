@@ -16,7 +16,7 @@ from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.model import FactorizedModel
 from flr_model.nn.reader import TorchReader, eval_mode, to_numpy
-from flr_model.nn.title_decoder import TitleDecoder
+from flr_model.nn.title_writer import TitleWriter
 from flr_model.ranking.lags import PaddedHistories
 from flr_model.titles.search import Prompted
 from flr_model.titles.tokens import TitleTokenizer
@@ -28,7 +28,7 @@ class TorchWriter(TorchReader):
     Args:
         model: from histories to thoughts.
         decoder: from thoughts to queries.
-        title_decoder: from vectors of item space to titles.
+        writer: from histories and vectors of item space to titles.
         item_encoder: for titles that are not in the catalogue; None where no such title comes.
         tokenizer: of titles.
     """
@@ -37,17 +37,17 @@ class TorchWriter(TorchReader):
         self,
         model: FactorizedModel,
         decoder: CatalogDecoder,
-        title_decoder: TitleDecoder,
+        writer: TitleWriter,
         item_encoder: ItemEncoder | None,
         tokenizer: TitleTokenizer,
     ) -> None:
         super().__init__(model, decoder, item_encoder, tokenizer)
-        self.title_decoder = title_decoder
+        self.writer = writer
 
     @cached_property
     def head(self) -> Floats:
         """The (V, d) output embeddings; they must not change while this reader is in use."""
-        return to_numpy(self.title_decoder.output_embeddings(self.model).detach())
+        return to_numpy(self.writer.output_embeddings().detach())
 
     def tokenize(self, titles: Sequence[str]) -> list[Ints]:
         """Return the tokens of titles, without the end token."""
@@ -55,19 +55,19 @@ class TorchWriter(TorchReader):
 
     @torch.no_grad()
     def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> Prompted:
-        """Read B histories and what follows them in the prompt."""
-        with eval_mode(self.model, self.decoder):
-            reading = self.model.read(self.batch(histories, self.table(vectors, titles)))
-            return Prompted(self.states(reading), reading.past_mask.cpu().numpy(), reading.past)
+        """Read B histories in the prompt."""
+        with eval_mode(self.writer):
+            past, mask = self.writer.read(self.batch(histories, self.table(vectors, titles)))
+        return Prompted(mask.cpu().numpy(), past)
 
     @torch.no_grad()
     def extend(self, cache: Past, tokens: Ints, positions: Ints, mask: Bools, latent: Floats) -> tuple[Floats, Past]:
         """Read latent tokens and tokens behind cached places (see `flr_model.titles.search.TitleReader`)."""
         arrays = tokens, positions, mask, latent
         token, position, seen, vectors = (torch.from_numpy(part).to(self.device) for part in arrays)
-        with eval_mode(self.model, self.title_decoder):
-            embeddings = self.title_decoder.embed(self.model, vectors, token)
-            states, past = self.model.encoder.trunk.extend(embeddings, position, seen, cache)
+        with eval_mode(self.writer):
+            embeddings = self.writer.embed(vectors, token)
+            states, past = self.writer.encoder.trunk.extend(embeddings, position, seen, cache)
         return to_numpy(states), past
 
     def keep(self, cache: Past, users: Ints) -> Past:

@@ -21,7 +21,7 @@ from flr_model.ranking.evidence import Evidence
 from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.mixture import Mixture
 from flr_model.ranking.parts import Parts
-from flr_model.ranking.recommender import Ranking, Reader, UserStates, columns_for, widened
+from flr_model.ranking.recommender import Ranking, Reader, UserStates, columns_for
 from flr_model.ranking.topk import Best
 from flr_model.titles.beams import Doubles, Found, by_user
 from flr_model.titles.eligible import Eligible, OwnTitles
@@ -143,9 +143,9 @@ class TitleRecommender:
     def _recommend(self, rows: HistoryRows, top_k: int, candidates: Candidates) -> Ranking:
         if self.scores_items:
             return self.guide.recommend(rows, top_k, candidates)
+        states = self.states(rows)
         histories = PaddedHistories.of(rows, columns_for(rows, self.max_history), self.evidence.lag_bounds)
         prompted = self.reader.prompt(histories, self.vectors, self._titles)
-        states = widened(prompted.users, self.max_history)
         mixture, eligible = self.guide.mixture(rows, states), Eligible.of(self.tree, rows, candidates)
         shares = Shares(Guidance.of(self.tree, mixture.log_probabilities()), self.guidance, eligible)
         width = max(self.model.title.beams, top_k)

@@ -19,7 +19,6 @@ import numpy as np
 
 from flr_model.arrays import Bools, Floats, Ints
 from flr_model.ranking.lags import PaddedHistories
-from flr_model.ranking.recommender import UserStates
 from flr_model.titles.beams import Beams, Doubles, Found, by_user, count_up
 from flr_model.titles.tree import TitleTree
 
@@ -27,11 +26,9 @@ from flr_model.titles.tree import TitleTree
 class Prompted(NamedTuple):
     """B users' prompts, read.
 
-    users: gates, attention and factors. mask: (B, P) 1 where a place is real. cache: keys and values of the P places,
-    in the reader's own form.
+    mask: (B, P) 1 where a place is real. cache: keys and values of the P places, in the reader's own form.
     """
 
-    users: UserStates
     mask: Ints
     cache: Any
 
@@ -44,7 +41,7 @@ class TitleReader(Protocol):
         """(V, d) output embeddings: a token's logit is its dot product with a state."""
 
     def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Any) -> Prompted:
-        """Read B histories (see `flr_model.ranking.recommender.Reader.read`) and what follows them in the prompt."""
+        """Read B histories in the prompt; the arguments are those of `flr_model.ranking.recommender.Reader.read`."""
 
     def extend(self, cache: Any, tokens: Ints, positions: Ints, mask: Bools, latent: Floats) -> tuple[Floats, Any]:
         """Read new places behind cached ones: N latent tokens, and after them T of the vocabulary.

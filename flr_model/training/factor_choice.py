@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import set_seed
 
-from flr_model.config import EvalConfig, ModelConfig, TrainConfig
+from flr_model.config import EvalConfig, ModelConfig, TitleConfig, TrainConfig
 from flr_model.evaluation import metrics
 from flr_model.evaluation.evaluate import rank_rows
 from flr_model.progress import SILENT, Progress
@@ -65,7 +65,8 @@ def choose_n_factors(
         ArtifactError, ConfigError, DataError: as training would.
     """
     set_seed(train.seed)
-    setup = set_up(data, replace(model, n_factors=TRIED[0]), train, progress=progress)
+    shape = replace(model, n_factors=TRIED[0], decoder="catalog", title=TitleConfig())  # factors need no writer
+    setup = set_up(data, shape, train, progress=progress)
     encoder = setup.recommender.model.encoder
     untuned = copy.deepcopy({name: p for name, p in encoder.named_parameters() if p.requires_grad})
     gains = {}

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from flr_model.config import TrainConfig
+from flr_model.nn.device import writes_in_bf16
 from flr_model.progress import Progress
 from flr_model.training.guidance import choose_guidance
 from flr_model.training.objective import SftObjective
 from flr_model.training.reporter import BEST
 from flr_model.training.sequences import learn_sequences, sequence_learners, weigh_next_item_head
 from flr_model.training.setup import Setup
-from flr_model.training.title_warmup import learn_titles
+from flr_model.training.tracking import Tracking
 from flr_model.training.trainer import Samples, Schedule, StageTrainer, Validate, rates_of
+from flr_model.training.writing import learn_rows, learn_titles
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,46 @@ class Fitted:
 def fit(
     setup: Setup, train: TrainConfig, *, validate: Validate | None, folder: Path, resume: bool, progress: Progress
 ) -> Fitted:
-    """Train the model of a setup in place: the backbone on sequences or titles, all that learns on rows, the weights.
+    """Train the model of a setup in place: the backbone on sequences, the factors on rows, what writes titles, weights.
 
     Args:
         setup: untrained.
         train: settings; its epochs are those of the setup.
-        validate: ranks the validation rows; None for a refit.
+        validate: ranks the validation rows by the factors; None for a refit.
         folder: for checkpoints.
         resume: go on from checkpoints in it.
         progress: is told of steps and losses.
     """
     began = time.perf_counter()
-    recommender, learned, next_item_head = setup.recommender, set(), None
     about: Any = {"resume": resume, "progress": progress, "tracking": setup.tracking}
+    fitted = fit_factors(setup, train, validate=validate, folder=folder, **about)
+    recommender, writers, writer = setup.recommender, setup.writers, setup.recommender.head.writer
+    if writer is not None:
+        learn_titles(recommender, train, writers, folder=folder / "titles", **about)
+        learn_rows(recommender, setup.rows, train, writers, folder=folder / "rows", **about)
+        writer.encoder.trunk.bf16 = writes_in_bf16()  # as a loaded run writes
+    if recommender.config.guidance_open:
+        choose_guidance(recommender, setup.valid, train.valid_rows, progress=progress)
+    return replace(fitted, learned=fitted.learned | writers, seconds=time.perf_counter() - began)
+
+
+def fit_factors(
+    setup: Setup,
+    train: TrainConfig,
+    *,
+    validate: Validate | None,
+    folder: Path,
+    resume: bool,
+    progress: Progress,
+    tracking: Tracking = Tracking(),
+) -> Fitted:
+    """Train all but what writes titles; the arguments are those of `fit`."""
+    began = time.perf_counter()
+    recommender, learned, next_item_head = setup.recommender, set(), None
+    about: Any = {"resume": resume, "progress": progress, "tracking": tracking}
     if setup.tuning == "sequences":
         next_item_head = learn_sequences(recommender, setup.rows, train, folder=folder / "sequences", **about)
         learned |= sequence_learners(recommender)
-    if not recommender.head.scores_items:
-        learn_titles(recommender, train, folder=folder / "titles", **about)
     objective = SftObjective(recommender, train)
     learned |= {parameter for parameter in objective.parameters() if parameter.requires_grad}
     trainer = StageTrainer(
@@ -72,12 +96,10 @@ def fit(
         schedule=Schedule.of(train),
         folder=folder,
         progress=progress,
-        tracking=setup.tracking,
+        tracking=tracking,
     )
     trainer.run(resume=resume)
     forecast = weigh_next_item_head(recommender, next_item_head, train.forecast, validate) if next_item_head else 0.0
-    if recommender.config.guidance_open:
-        choose_guidance(recommender, setup.valid, train.valid_rows, progress=progress)
     recommender.model.encoder.trunk.bf16 = False  # as a loaded run reads
     return Fitted(
         forecast=forecast,

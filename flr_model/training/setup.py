@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from flr_model.config import ModelConfig, TrainConfig
@@ -15,8 +16,8 @@ from flr_model.config_io import build, current
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import DataError, pluralize
-from flr_model.nn.backbone import Backbone, Trunk, load_backbone, load_output_embeddings
-from flr_model.nn.build import Network, build_model
+from flr_model.nn.backbone import Backbone, Trunk, load_backbone, load_lm, load_output_embeddings
+from flr_model.nn.build import Network, WritingModel, build_model
 from flr_model.nn.item_encoder import ItemEncoder
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.nn.run import Run, build_item_encoder, title_tokenizer
@@ -25,7 +26,7 @@ from flr_model.ranking.pair_events import PairEvents
 from flr_model.titles.tokens import TitleTokenizer
 from flr_model.training.readings import read_catalogue
 from flr_model.training.tracking import Tracking
-from flr_model.training.tuning import choose_epochs, choose_readers, choose_tuning, trunk_in_bf16, tune
+from flr_model.training.tuning import choose_epochs, choose_readers, choose_tuning, trunk_in_bf16, tune, tune_writer
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Setup:
         recommender: untrained, its trunk frozen, extended or free.
         tuning: sequences, frozen, lora or full.
         epochs: passes over the rows.
+        writers: what of a language model that writes titles is to learn after all else.
         tracking: where the figures of the training go besides the terminal.
     """
 
@@ -54,6 +56,7 @@ class Setup:
     recommender: TrainableRecommender
     tuning: str
     epochs: int
+    writers: set[nn.Parameter]
     tracking: Tracking = field(default_factory=Tracking)
 
     def with_factors(self, n_factors: int, train: TrainConfig) -> TrainableRecommender:
@@ -71,12 +74,10 @@ class Setup:
             present.model.encoder.trunk,
             present.tokenizer,
             n_lags=len(events.lag_bounds) + 1,
-            output_embeddings=lambda: load_output_embeddings(model.backbone),
+            writing_model=lambda: _load_writing_model(model),
             encoder=present.model.encoder,
         )
         network.model.reasoner.fit(unit, seed=train.seed)
-        trunk, titles = present.model.encoder.trunk, present.catalog.texts.tolist()
-        network.head.fit(unit, mean_embeddings(trunk, titles, present.tokenizer))
         network.head.attach(present.catalog, present.tokenizer, events, train)
         return TrainableRecommender(model, present.catalog, network, unit, present.tokenizer)
 
@@ -109,17 +110,15 @@ def set_up(
         Trunk(backbone.lm),
         tokenizer,
         n_lags=len(events.lag_bounds) + 1,
-        output_embeddings=lambda: load_output_embeddings(model.backbone),
+        writing_model=lambda: _load_writing_model(model),
     )
     encoder, titles = network.model.encoder, dataset.catalog.texts.tolist()
-    tuning = choose_tuning(train.tuning, len(rows), len(dataset.catalog), encoder, network.head)
-    words = mean_embeddings(encoder.trunk, titles, tokenizer)
+    tuning = choose_tuning(train.tuning, len(rows), len(dataset.catalog), encoder)
     unit = _fit_item_encoder(item_encoder, titles, train.title_precision, progress)
-    for part in (encoder, network.head):
-        part.fit(unit, words)
-    network.model.reasoner.fit(unit, seed=train.seed)
+    _fit_network(network, unit, mean_embeddings(encoder.trunk, titles, tokenizer), train.seed)
     tune(network.model, tuning, train.lora_rank)
     encoder.trunk.bf16 = trunk_in_bf16(tuning, train.precision)
+    writers = set() if network.head.writer is None else tune_writer(network.head.writer, train)
     network.head.attach(dataset.catalog, tokenizer, events, train)
     return Setup(
         dataset=dataset,
@@ -130,7 +129,21 @@ def set_up(
         recommender=TrainableRecommender(model, dataset.catalog, network, unit, tokenizer),
         tuning=tuning,
         epochs=choose_epochs(train.epochs, rows),
+        writers=writers,
     )
+
+
+def _load_writing_model(model: ModelConfig) -> WritingModel:
+    """Load the backbone once more, with all layers that write."""
+    trunk = Trunk(load_lm(model.backbone, layers=model.title.writer_layers))
+    return WritingModel(trunk, load_output_embeddings(model.backbone))
+
+
+def _fit_network(network: Network, unit: torch.Tensor, words: torch.Tensor, seed: int) -> None:
+    """Prepare an untrained network for a catalogue: (M, D) item vectors, (M, d) mean embeddings of titles' tokens."""
+    for part in (network.model.encoder, network.head):
+        part.fit(unit, words)
+    network.model.reasoner.fit(unit, seed=seed)
 
 
 def _fit_item_encoder(item_encoder: ItemEncoder, titles: list[str], precision: str, progress: Progress) -> torch.Tensor:

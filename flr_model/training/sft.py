@@ -6,6 +6,7 @@ Settings, folders, report; the training itself is `flr_model.training.fit`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from flr_model.config_io import build, dump_toml, model_config, read_tables
 from flr_model.evaluation.validation import validator
 from flr_model.nn.run import Run
 from flr_model.progress import SILENT, Progress
+from flr_model.ranking.recommender import Recommender
 from flr_model.training.checkpoints import checkpoint_folder, processes
 from flr_model.training.factor_choice import choose_n_factors
 from flr_model.training.fit import Fitted, fit
@@ -47,8 +49,8 @@ class TrainReport:
         steps: optimisation steps.
         best_epoch: the epoch whose weights were kept (1 is the first).
         valid: metrics of the kept weights on the validation rows; empty for a refit.
-        untrained: the same before any training.
-        curve: validation NDCG@10 by epoch, "0" before training; empty for a refit.
+        untrained: of the factors before any training.
+        curve: validation NDCG@10 of the factors by epoch, "0" before training; empty for a refit.
         seconds: wall-clock time of the training loop.
         n_factors: K, and why where it was chosen here.
     """
@@ -124,30 +126,33 @@ def _train(
     setup = set_up(data, model, train, hold_out=refit is None, progress=progress)
     model, train = setup.recommender.config, replace(train, epochs=setup.epochs)
     setup.tracking = tracking
-    validate = _validate(setup, train, progress)
+    validate = _validate(setup, setup.recommender.factors_recommender, train.valid_rows, progress)
     untrained = validate() if validate else {}
     begun = dump_toml([model, replace(train, report_to="none")])  # a resumed call may report elsewhere
     origin = f"{begun}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
     with checkpoint_folder(place, origin, resume=resume) as (folder, is_main):
         fitted = fit(setup, train, validate=validate, folder=folder, resume=resume, progress=progress)
-        valid, figures = validate() if validate else {}, _figures(setup, fitted)
+        rank = _validate(setup, setup.recommender.recommender, train.valid_rows, progress)
+        valid, figures = rank() if rank else {}, _figures(setup, fitted)
         curve = {**({"0": untrained[BEST.removeprefix("eval_")]} if untrained else {}), **fitted.curve}
         report = TrainReport(
             run=str(out), valid=valid, untrained=untrained, curve=curve, n_factors=n_factors, **figures
         )
         if is_main:
-            run = _finish(setup, train, report)
+            run = finished(setup, train, report)
             with place.folder() as temporary:
                 run.write(temporary, dump_toml([run.config, train]))
     return report
 
 
-def _validate(setup: Setup, train: TrainConfig, progress: Progress) -> Validate | None:
+def _validate(
+    setup: Setup, recommender: Callable[[], Recommender], n_rows: int | None, progress: Progress
+) -> Validate | None:
     """Return what ranks the validation rows; None for a refit, which trains on them."""
     if setup.valid is None:
         return None
-    rows = train.valid_rows or (None if setup.recommender.recommender().scores_items else SEARCHED_ROWS)
-    return validator(setup.recommender.recommender, setup.valid.subsample(rows), progress=progress)
+    n_rows = n_rows or (None if recommender().scores_items else SEARCHED_ROWS)
+    return validator(recommender, setup.valid.subsample(n_rows), progress=progress)
 
 
 def _figures(setup: Setup, fitted: Fitted) -> dict[str, Any]:
@@ -183,13 +188,15 @@ def settings_of(run: Path) -> tuple[ModelConfig, TrainConfig]:
     return model, replace(train, tuning=report["tuning"], epochs=epochs, forecast=report["forecast"])
 
 
-def _finish(setup: Setup, train: TrainConfig, report: TrainReport) -> Run:
-    """Fold what learned into its final form."""
+def finished(setup: Setup, train: TrainConfig, report: TrainReport) -> Run:
+    """Fold what learned into a run."""
     recommender = setup.recommender
     model = recommender.config
     with torch.no_grad():
         setup.item_encoder.scale.copy_(recommender.items.scale)
-    merge(recommender.model, setup.tuning)
+    merge(recommender.model.encoder.trunk, setup.tuning)
+    if (writer := recommender.head.writer) is not None:
+        merge(writer.encoder.trunk, train.writer_tuning)
     backbone = replace(setup.backbone, lm=recommender.model.encoder.trunk.lm, weights=None)
     content = {
         "stage": "sft",

@@ -28,7 +28,8 @@ class StateCache:
     Args:
         recommender: with a frozen trunk.
         rows: R rows.
-        megabytes: what may be kept; above it, and where rows differ in width, every use computes the states again.
+        megabytes: what may be kept; above it, and where histories are read as text, every use computes the states
+            again.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class StateCache:
         self._past: Tensor | None = None
         probe = self._compute(rows.select(slice(0, min(2, len(rows)))))
         size = len(rows) * (probe.states[0].nbytes + _stack(probe.past)[0].nbytes) / 2**20
-        if recommender.model.encoder.item_positions and recommender.same_width and size <= megabytes:
+        if recommender.model.encoder.item_positions and size <= megabytes:
             self._fill(rows, progress)
         else:
             logger.info("the backbone's states (%.0f MB) are not kept but computed at every step", size)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 
+from torch import nn
+
 from flr_model.assets.wheels import ASSETS
 from flr_model.cache import cache_folder
-from flr_model.config import BACKBONE
+from flr_model.config import BACKBONE, TrainConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ConfigError, MissingExtraError
+from flr_model.nn.backbone import Trunk
 from flr_model.nn.device import best_device, multiplies_bf16
-from flr_model.nn.head import Head
 from flr_model.nn.history_encoders import HistoryEncoder
 from flr_model.nn.model import FactorizedModel
+from flr_model.nn.title_writer import TitleWriter
 
 logger = logging.getLogger(__name__)
 
@@ -31,23 +34,18 @@ MANY_ROWS = 20
 PASSES, FEW_PASSES = 3, 1
 
 
-def choose_tuning(
-    asked: str, n_rows: int, n_items: int, encoder: HistoryEncoder | type[HistoryEncoder], head: Head | type[Head]
-) -> str:
+def choose_tuning(asked: str, n_rows: int, n_items: int, encoder: HistoryEncoder | type[HistoryEncoder]) -> str:
     """Resolve ``auto`` by the network and the training rows (docs/method.md, "What of the backbone learns").
 
     Raises:
-        ConfigError: if ``sequences`` is asked for and the network does not read and score items.
+        ConfigError: if ``sequences`` is asked for and the network does not read items.
     """
-    of_items = encoder.item_positions and head.scores_items
-    if asked == "sequences" and not of_items:
-        raise ConfigError("--tuning sequences needs --encoding items and --decoder catalog")
+    if asked == "sequences" and not encoder.item_positions:
+        raise ConfigError("--tuning sequences needs --encoding items")
     if asked != "auto":
         return asked
-    if of_items and n_rows >= DENSE_ROWS * n_items:
+    if encoder.item_positions and n_rows >= DENSE_ROWS * n_items:
         return "sequences"
-    if not head.scores_items:  # a frozen backbone has no way to learn what is written here
-        return "full"
     return "frozen" if n_rows < LORA_ROWS else "lora"
 
 
@@ -91,11 +89,31 @@ def tune(model: FactorizedModel, tuning: str, lora_rank: int) -> None:
         for parameter in model.encoder.parameter_groups().get("projection", ()):
             parameter.requires_grad_(False)
         return
+    _add_lora(trunk, lora_rank)
+
+
+def tune_writer(writer: TitleWriter, train: TrainConfig) -> set[nn.Parameter]:
+    """Freeze the language model that writes, in place, until its turn comes; return what is to learn of it then.
+
+    Raises:
+        MissingExtraError: if LoRA is asked for and peft is not installed.
+    """
+    trunk = writer.encoder.trunk
+    if train.writer_tuning == "lora":
+        trunk.lm.requires_grad_(False)
+        _add_lora(trunk, train.lora_rank)
+    trunk.bf16 = trunk_in_bf16(train.writer_tuning, train.precision)
+    learners = {parameter for parameter in writer.parameters() if parameter.requires_grad}
+    writer.requires_grad_(False)
+    return learners
+
+
+def _add_lora(trunk: Trunk, rank: int) -> None:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise MissingExtraError("peft", "train") from None
-    config = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, lora_dropout=0.05, target_modules="all-linear")
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules="all-linear")
     trunk.lm = get_peft_model(trunk.lm, config)
 
 
@@ -109,8 +127,7 @@ def trunk_in_bf16(tuning: str, precision: str) -> bool:
     return faster and device.type == "cpu" and tuning in ("lora", "full")
 
 
-def merge(model: FactorizedModel, tuning: str) -> None:
-    """Fold low-rank additions into the trunk's weights, in place."""
-    trunk = model.encoder.trunk
+def merge(trunk: Trunk, tuning: str) -> None:
+    """Fold low-rank additions into a trunk's weights, in place."""
     if tuning == "lora":
         trunk.lm = trunk.lm.merge_and_unload()

@@ -56,6 +56,7 @@ OPTIONS = {
     "train": "dataset out refit resume dry_run backbone encoding decoder n_factors layers item_layers item_readers "
     "title_prompt title_tokens max_history max_tokens refine_steps latent_tokens embedding_size dropout prompt beams "
     "guidance tuning epochs batch_size seed max_steps patience valid_rows sequence_epochs title_epochs forecast "
+    "writing_rows writer_tuning writer_layers "
     "lora_rank backbone_learning_rate learning_rate residual_learning_rate reasoner_learning_rate "
     "scalar_learning_rate weight_decay warmup_steps grad_accumulation orthogonality diversity sparsity title_softmax "
     "full_softmax_items negatives precision title_precision report_to",

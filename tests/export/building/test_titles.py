@@ -153,7 +153,7 @@ def test_run_and_bundle_are_evaluated_alike(bundle, tiny_title_run, tiny_dataset
         assert main(["eval", str(source), "--json", "--quiet", "--max-rows", "40", *more]) == 0
         reports.append(json.loads(capsys.readouterr().out))
     assert reports[0]["protocol"]["rows"] == 40
-    assert reports[0]["metrics"] == pytest.approx(reports[1]["metrics"])
+    assert reports[0]["metrics"] == pytest.approx(reports[1]["metrics"], rel=0.01)  # torch may search in bf16
     assert reports[0]["diagnostics"]["factor_usage"] == pytest.approx(reports[1]["diagnostics"]["factor_usage"])
 
 
@@ -232,7 +232,7 @@ def test_a_title_bundle_is_scored_without_torch(bundle, histories, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["title_tree.npz", "title_head.npy", "title_step.onnx"])
+@pytest.mark.parametrize("name", ["title_tree.npz", "title_head.npy", "title_prompt.onnx", "title_step.onnx"])
 def test_a_damaged_file_is_an_error_that_names_it(bundle, tmp_path, name):
     shutil.copytree(bundle, tmp_path / "b")
     (tmp_path / "b" / name).write_bytes(b"no")

@@ -3,6 +3,7 @@ import math
 import torch
 
 from flr_model.nn.catalog_decoder import CatalogDecoder, NextItemHead
+from flr_model.nn.history_encoders import HistoryBatch
 from flr_model.nn.model import Reading
 from flr_model.nn.reasoner import History, Thought
 
@@ -15,7 +16,7 @@ def reading_of(attention, vectors, *, factors, thought, last=((3.0, 4.0),)):
     mask = torch.ones(vectors.shape[:2], dtype=torch.long)
     nothing = torch.zeros(0)
     said = Thought(thought, factors, nothing, attention, nothing, nothing)
-    return Reading(said, History(nothing, vectors, mask, mask), last, last, None, mask)
+    return Reading(said, History(nothing, vectors, mask, mask), last, last, HistoryBatch(vectors, mask, mask))
 
 
 def one_user(**changes):

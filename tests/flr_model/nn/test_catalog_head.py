@@ -8,6 +8,7 @@ from torch import nn
 from flr_model.nn.catalog_decoder import CatalogDecoder
 from flr_model.nn.catalog_head import CatalogHead, FactorPrediction
 from flr_model.nn.evidence_head import EvidenceHead
+from flr_model.nn.history_encoders import HistoryBatch
 from flr_model.nn.item_vectors import ItemVectors
 from flr_model.nn.model import Reading
 from flr_model.nn.reasoner import History, Thought
@@ -54,9 +55,10 @@ class Case:
             log_weights,
             torch.zeros(n, N_FACTORS, SIZE),
         )
-        history = History(torch.zeros(0), self.items.of_histories(padded), mask, mask)
+        vectors = self.items.of_histories(padded)
+        history = History(torch.zeros(0), vectors, mask, mask)
         last = torch.randn(n, WIDTH)
-        self.reading = Reading(thought, history, last, last, None, mask)
+        self.reading = Reading(thought, history, last, last, HistoryBatch(vectors, mask, mask))
 
     def targets(self, *, training=False, sampled=False):
         self.head.softmax = Softmax(0 if sampled else N_ITEMS, N_ITEMS)

@@ -23,7 +23,7 @@ def build(tiny_backbone):
         torch.manual_seed(0)
         tokenizer = TitleTokenizer(tiny_backbone / "tokenizer.json", title_tokens=16)
         trunk = Trunk(load_backbone(str(tiny_backbone)).lm)
-        network = build_model(config, trunk, tokenizer, n_lags=2, output_embeddings=lambda: None)
+        network = build_model(config, trunk, tokenizer, n_lags=2, writing_model=lambda: None)
         for part in network:
             for name, parameter in part.named_parameters():
                 if ".lm." not in name:

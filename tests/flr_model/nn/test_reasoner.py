@@ -33,10 +33,10 @@ def random_reasoner(n_factors=3, refine_steps=2, **options):
     return reasoner.eval()
 
 
-def plain_reasoner(n_factors, **options):
+def plain_reasoner(n_factors):
     """Of two-dimensional states and vectors: values are identities, the place and time of an item mean nothing."""
     recency = Recency(n_factors, 3, 2)
-    reasoner = Reasoner(2, 2, n_factors, 1, recency, **options)
+    reasoner = Reasoner(2, 2, n_factors, 1, recency)
     with torch.no_grad():
         recency.age.zero_()
         reasoner.value.copy_(torch.eye(2).expand(n_factors, -1, -1))
@@ -61,12 +61,6 @@ def test_one_factor_and_one_step_are_worked_out_by_hand():
     torch.testing.assert_close(thought.gates, torch.ones(1, 1))
     # (0, sqrt 2) + factor = sqrt 2 (0.25, 1.75), with a mean square of 0.25^2 + 1.75^2 = 3.125.
     torch.testing.assert_close(thought.thought, torch.tensor([[0.25, 1.75]]) * math.sqrt(2 / 3.125))
-
-
-def test_without_the_thought_before_the_first_thought_is_the_factor():
-    reasoner = plain_reasoner(1, residual=False)
-    thought = reasoner(torch.tensor([[0.0, 7.0]]), history_of([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]))
-    torch.testing.assert_close(thought.thought, torch.ones(1, 2))  # (sqrt 1/2, sqrt 1/2), brought to a mean square of 1
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The `title` decoder beside references: LatentR3's two passes, whole passes over the text, transformers' generate."""
+"""The `title` decoder beside references: whole passes over the text, transformers' generate."""
 
 import dataclasses
 
@@ -11,9 +11,9 @@ from transformers import LlamaForCausalLM
 from flr_model.config import TitleConfig
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.backbone import Trunk, load_backbone
-from flr_model.nn.build import build_model
-from flr_model.nn.title_decoder import TitleBatch
+from flr_model.nn.build import WritingModel, build_model
 from flr_model.nn.title_reader import TorchWriter
+from flr_model.nn.title_writer import TitleBatch
 from flr_model.ranking.candidates import EVERYTHING, UNSEEN, Candidates
 from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.topk import Best, best_items
@@ -47,15 +47,16 @@ def build(tiny_backbone, tokenizer, tree):
         config = tiny_model(tiny_backbone, decoder="title", encoding="text", dropout=0.0, **changes)
         config = config.with_guidance(config.title.guidance or 0.0)
         torch.manual_seed(0)
-        trunk = Trunk(load_backbone(str(tiny_backbone)).lm)
-        model, head = build_model(config, trunk, tokenizer, n_lags=2, output_embeddings=lambda: None)
+        reads, writes = (Trunk(load_backbone(str(tiny_backbone)).lm) for _ in range(2))
+        writing_model = WritingModel(writes, None)
+        model, head = build_model(config, reads, tokenizer, n_lags=2, writing_model=lambda: writing_model)
         for part in (model, head):
             for name, parameter in part.named_parameters():
                 if ".lm." not in name:
                     torch.nn.init.normal_(parameter, std=0.2)
             part.eval().requires_grad_(False)
-        head.decoder.log_scale.zero_()  # the references scale no logits
-        writer = TorchWriter(model, head.guide.decoder, head.decoder, None, tokenizer)
+        head.writer.log_scale.zero_()  # the references scale no logits
+        writer = TorchWriter(model, head.decoder, head.writer, None, tokenizer)
         of_items = np.random.default_rng(0).normal(size=(len(CATALOG), 16)).astype(np.float32) * vectors
         evidence = no_evidence(len(CATALOG), config.chosen_factors)
         return TitleRecommender(writer, catalog_of(CATALOG), of_items, evidence, tree, config)
@@ -77,90 +78,68 @@ def prompt_tokens(tokenizer, config, history):
     return torch.tensor([tokens]), len(tokenizer.encode([before])[0]), len(tokenizer.encode([after])[0])
 
 
-def thoughts_of(recommender, histories):
+def batch_of(recommender, histories):
     rows, reader = HistoryRows.from_lists(histories), recommender.reader
     padded = PaddedHistories.of(rows, recommender.max_history, NO_LAGS)
-    return reader.model.read(reader.batch(padded, reader.table(recommender.vectors, CATALOG)))
+    return reader.batch(padded, reader.table(recommender.vectors, CATALOG))
 
 
-def latent_token(recommender, histories, candidates=EVERYTHING):
-    """(B, d) of histories, as the title is written after."""
-    reader, rows = recommender.reader, HistoryRows.from_lists(histories)
+def expected_of(recommender, histories, candidates=EVERYTHING):
+    """(B, D) of histories: the vectors that titles are written after."""
+    rows = HistoryRows.from_lists(histories)
     mixture = recommender.guide.mixture(rows, recommender.states(rows))
-    expected = expected_vectors(recommender.expected(mixture, rows, candidates), recommender.vectors)
-    return reader.title_decoder.latent_token(reader.model, torch.from_numpy(expected))
+    return torch.from_numpy(expected_vectors(recommender.expected(mixture, rows, candidates), recommender.vectors))
 
 
-def prompt_of(reading):
-    """Keys, values and mask of what was read."""
-    return reading.past, reading.past_mask
-
-
-def test_one_factor_and_one_step_are_two_passes_like_those_of_latentr3(build, tokenizer, tree, generator):
-    shape = {"n_factors": 1, "refine_steps": 1, "latent_tokens": 1}
-    alike, recommender = build(vectors=False, **shape), build(**shape)  # with vectors that are all alike, and as it is
-    model = recommender.reader.model
-    history, title = HISTORIES[0], 17
-    decoder = recommender.reader.title_decoder
-    tokens, n_before, n_after = prompt_tokens(tokenizer, recommender.model, history)
-    # First pass; a single factor weighs the items, each the mean of its tokens' states, by recency.
-    states = generator.model(tokens).last_hidden_state[0, n_before:-n_after]
-    lengths = [len(tokenizer.encode([CATALOG[item]])[0]) + len(tokenizer.encode(["\n"])[0]) for item in history]
-    of_items = torch.stack([item.mean(0) for item in states.split(lengths)])
-    weights = model.reasoner.recency(torch.tensor([[1, 1, 1, 0]]))[0, 0].softmax(-1)  # unknown times, then the newest
-    attended = weights @ F.rms_norm(of_items, states.shape[-1:]) @ model.reasoner.value[0]
-    thought = thoughts_of(alike, [history]).thought.thought[0]
-    torch.testing.assert_close(F.normalize(thought, dim=0), F.normalize(attended, dim=0))
-    # Second pass, whole, after the latent token that spells what the factor expects.
+def test_a_title_is_as_likely_as_one_whole_pass_over_the_text_says(build, tokenizer, tree, generator):
+    """LatentR3's second pass: the prompt, a latent token and the title; the token spells what the factors expect."""
+    recommender = build(title=TitleConfig(title_softmax="vocabulary"))
+    writer, history, title = recommender.reader.writer, HISTORIES[0], 17
     scores = torch.from_numpy(recommender.guide.scores(HistoryRows.from_lists([history])))[0].topk(10)
     vector = (2 * scores.values).softmax(-1) @ torch.from_numpy(recommender.vectors)[scores.indices]
-    token = F.normalize(vector @ decoder.spell.weight.T, dim=-1)[None, None] * model.token_norm
-    latent = latent_token(recommender, [history])[:, None]
-    torch.testing.assert_close(latent, token)
+    expected = expected_of(recommender, [history])
+    torch.testing.assert_close(expected[0], vector)
+    tokens, *_ = prompt_tokens(tokenizer, recommender.model, history)
     own = torch.tensor([[*tokenizer.encode([CATALOG[title]])[0], END]])
     embed = generator.get_input_embeddings()
-    whole = torch.cat([embed(tokens), token, embed(own)], dim=1)
+    spelled = F.normalize(vector @ writer.spell.weight.T, dim=-1) * embed.weight.norm(dim=-1).mean()
+    whole = torch.cat([embed(tokens), spelled[None, None], embed(own)], dim=1)
     logits = generator(inputs_embeds=whole).logits[0, -own.shape[1] - 1 :]
-    reading, titles = (
-        thoughts_of(recommender, [history]),
-        TitleBatch.of(tree.choices(tree.title_of[[title]], forced=True)),
-    )
-    likelihood, n_tokens = decoder.likelihood(model, prompt_of(reading), latent, titles, whole_vocabulary=True)
-    expected = logits.log_softmax(-1)[torch.arange(own.shape[1]), own[0]].sum()
-    torch.testing.assert_close(likelihood[0, 0], expected, rtol=1e-4, atol=1e-4)
+    titles = TitleBatch.of(tree.choices(tree.title_of[[title]], forced=True))
+    likelihood, n_tokens = writer.likelihood(writer.read(batch_of(recommender, [history])), expected[:, None], titles)
+    of_title = logits.log_softmax(-1)[torch.arange(own.shape[1]), own[0]].sum()
+    torch.testing.assert_close(likelihood[0, 0], of_title, rtol=1e-4, atol=1e-4)
     assert n_tokens.tolist() == [own.shape[1]]
 
 
-@pytest.mark.parametrize("latent_tokens", [1, 2])
-def test_thoughts_of_a_user_do_not_see_each_other(build, tree, latent_tokens):
-    recommender = build(latent_tokens=latent_tokens)
-    model, decoder = recommender.reader.model, recommender.reader.title_decoder
-    reading = thoughts_of(recommender, HISTORIES)
-    noise = torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(0))
-    latent = latent_token(recommender, HISTORIES)[:, None] + 0.1 * noise
+def test_latent_tokens_of_a_user_do_not_see_each_other(build, tree):
+    recommender = build()
+    writer = recommender.reader.writer
+    prompt = writer.read(batch_of(recommender, HISTORIES))
+    noise = torch.randn(3, 4, 16, generator=torch.Generator().manual_seed(0))
+    vectors = expected_of(recommender, HISTORIES)[:, None] + 0.1 * noise
     titles = TitleBatch.of(tree.choices(tree.title_of[[3, 60, 61]]))
-    together, _ = decoder.likelihood(model, prompt_of(reading), latent, titles)
+    together, _ = writer.likelihood(prompt, vectors, titles)
     for member in range(4):
-        alone, _ = decoder.likelihood(model, prompt_of(reading), latent[:, member : member + 1], titles)
+        alone, _ = writer.likelihood(prompt, vectors[:, member : member + 1], titles)
         torch.testing.assert_close(together[:, member : member + 1], alone)
     assert together.std(dim=1).min() > 1e-3
 
 
 def exhaustive(recommender, tree, histories=HISTORIES):
     """(B, M) log-likelihoods of all items, by the function that trains."""
-    model, decoder, out = recommender.reader.model, recommender.reader.title_decoder, []
-    reading = thoughts_of(recommender, histories)
-    latent = latent_token(recommender, histories)[:, None]
+    writer, out = recommender.reader.writer, []
+    prompt, vectors = writer.read(batch_of(recommender, histories)), expected_of(recommender, histories)[:, None]
     for item in range(len(CATALOG)):
         titles = TitleBatch.of(tree.choices(tree.title_of[[item] * len(histories)]))
-        likelihood = decoder.likelihood(model, prompt_of(reading), latent, titles)[0][:, 0]
+        likelihood = writer.likelihood(prompt, vectors, titles)[0][:, 0]
         out.append(likelihood + tree.log_share[item])
     return torch.stack(out, dim=1).numpy()
 
 
 def test_a_wide_beam_ranks_as_all_likelihoods_do(build, tree):
     recommender = build(title=TitleConfig(beams=len(CATALOG)))
-    recommender.reader.title_decoder.log_scale.fill_(0.3)
+    recommender.reader.writer.log_scale.fill_(0.3)
     found = recommender.recommend(HistoryRows.from_lists(HISTORIES), len(CATALOG), EVERYTHING)
     scores = exhaustive(recommender, tree)
     np.testing.assert_allclose(found.scores, np.take_along_axis(scores, found.items, axis=1), atol=1e-4)
@@ -175,7 +154,8 @@ def generated(recommender, generator, tree, history, width):
     reader = recommender.reader
     tokens, *_ = prompt_tokens(reader.tokenizer, recommender.model, history)
     embeddings = generator.get_input_embeddings()(tokens)
-    embeddings = torch.cat([embeddings, latent_token(recommender, [history])[:, None]], dim=1)
+    latent = reader.writer.latent_token(expected_of(recommender, [history]))
+    embeddings = torch.cat([embeddings, latent[:, None]], dim=1)
 
     def allowed(_, beginning):
         node = 0
@@ -224,9 +204,8 @@ def test_without_guidance_shares_and_reasons_are_those_of_the_expected_items(bui
 
 def test_the_latent_token_spells_only_items_that_may_be_recommended(build):
     recommender, alone = build(), np.arange(len(CATALOG)) == 8
-    of_one = latent_token(recommender, HISTORIES, Candidates(offered=alone))
-    vector = torch.from_numpy(recommender.vectors[[8] * 3])
-    torch.testing.assert_close(of_one, recommender.reader.title_decoder.latent_token(recommender.reader.model, vector))
+    of_one = expected_of(recommender, HISTORIES, Candidates(offered=alone))
+    torch.testing.assert_close(of_one, torch.from_numpy(recommender.vectors[[8] * 3]))
     nothing = Best.nothing(2, 10)
     assert expected_weights(nothing).tolist() == [[0.0] * 10] * 2
 
@@ -296,7 +275,7 @@ def test_new_items_can_be_written(build, tokenizer):
 
     known = build()
     reader = known.reader
-    known = known.with_reader(WithVectors(reader.model, reader.decoder, reader.title_decoder, None, tokenizer))
+    known = known.with_reader(WithVectors(reader.model, reader.decoder, reader.writer, None, tokenizer))
     wider = known.with_items(["new", "twin"], ["red jazz days", "red"])
     found = wider.recommend(HistoryRows.from_lists([[3], [64]]), len(CATALOG) + 2, EVERYTHING)
     assert sorted(found.items[0]) == list(range(len(CATALOG) + 2))

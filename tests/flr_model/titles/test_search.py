@@ -5,7 +5,6 @@ import pytest
 
 from flr_model.data.histories import HistoryRows
 from flr_model.ranking.candidates import UNSEEN, Candidates
-from flr_model.ranking.recommender import UserStates
 from flr_model.titles.eligible import Eligible, OwnTitles
 from flr_model.titles.recommender import Guidance
 from flr_model.titles.search import Prompted, TitleSearch
@@ -37,9 +36,8 @@ class ToyWriter:
         self.read_tokens = 0
 
     def prompted(self):
-        empty = UserStates(*(np.zeros((N_USERS, 1, 0), np.float32),) * 5)
         mask = np.asarray([[0, 1], [1, 1], [1, 1]])
-        return Prompted(empty, mask, (np.zeros_like(USERS), np.full((N_USERS, 2), -1), np.full((N_USERS, 2), -1)))
+        return Prompted(mask, (np.zeros_like(USERS), np.full((N_USERS, 2), -1), np.full((N_USERS, 2), -1)))
 
     def extend(self, cache, tokens, positions, mask, latent):
         users, known, places = cache
@@ -165,8 +163,7 @@ class FixedWriter:
 
     def __init__(self, chances):
         self.head = np.eye(len(chances), dtype=np.float32)
-        empty = UserStates(*(np.zeros((1, 1, 0), np.float32),) * 5)
-        self.prompted = Prompted(empty, np.ones((1, 1), np.int64), None)
+        self.prompted = Prompted(np.ones((1, 1), np.int64), None)
         self.latent = np.log(chances)[None].astype(np.float32)
 
     def extend(self, cache, tokens, positions, mask, latent):

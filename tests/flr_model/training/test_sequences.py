@@ -8,9 +8,7 @@ import torch
 from flr_model.data.histories import PAD, sequences
 from flr_model.errors import ConfigError
 from flr_model.nn.catalog_decoder import NextItemHead
-from flr_model.nn.catalog_head import CatalogHead
 from flr_model.nn.history_encoders import ItemsEncoder, TextEncoder
-from flr_model.nn.title_head import TitleHead
 from flr_model.progress import SILENT
 from flr_model.training.sequences import (
     SequenceBatch,
@@ -169,21 +167,19 @@ def test_a_refit_takes_what_was_chosen(tiny_dataset, tiny_backbone, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("encoder", "head", "n_rows", "n_items", "tuning"),
+    ("encoder", "n_rows", "n_items", "tuning"),
     [
-        (ItemsEncoder, CatalogHead, 10 * 60, 60, "sequences"),
-        (ItemsEncoder, CatalogHead, 10 * 60 - 1, 60, "frozen"),
-        (ItemsEncoder, CatalogHead, LORA_ROWS, LORA_ROWS, "lora"),
-        (TextEncoder, CatalogHead, 600, 60, "frozen"),
-        (TextEncoder, CatalogHead, LORA_ROWS, 60, "lora"),
-        (ItemsEncoder, TitleHead, 600, 60, "full"),
+        (ItemsEncoder, 10 * 60, 60, "sequences"),
+        (ItemsEncoder, 10 * 60 - 1, 60, "frozen"),
+        (ItemsEncoder, LORA_ROWS, LORA_ROWS, "lora"),
+        (TextEncoder, 600, 60, "frozen"),
+        (TextEncoder, LORA_ROWS, 60, "lora"),
     ],
 )
-def test_what_auto_means(encoder, head, n_rows, n_items, tuning):
-    assert choose_tuning("auto", n_rows, n_items, encoder, head) == tuning
+def test_what_auto_means(encoder, n_rows, n_items, tuning):
+    assert choose_tuning("auto", n_rows, n_items, encoder) == tuning
 
 
-@pytest.mark.parametrize(("encoder", "head"), [(TextEncoder, CatalogHead), (ItemsEncoder, TitleHead)])
-def test_sequences_need_items(encoder, head):
+def test_sequences_need_items():
     with pytest.raises(ConfigError, match="--encoding items"):
-        choose_tuning("sequences", 600, 60, encoder, head)
+        choose_tuning("sequences", 600, 60, TextEncoder)
