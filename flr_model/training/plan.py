@@ -32,6 +32,7 @@ from flr_model.training.sequences import (
 from flr_model.training.setup import Setup, set_up
 from flr_model.training.sft import settings_of
 from flr_model.training.trainer import Samples
+from flr_model.training.writing import RowsObjective, TitlesObjective, rows_schedule, title_samples, titles_schedule
 
 TIMED_STEPS = 3
 
@@ -45,8 +46,9 @@ class TrainPlan:
         n_factors: K; where it would be chosen, the largest that would be tried.
         tuning: of the backbone. rows: to train on. positions: of one history, the longest.
         parameters: by part of the model. trainable: those that would learn.
-        sequence_steps: of the trunk on sequences. steps: of the head, in all epochs. seconds_per_step: of the head,
-        measured. minutes: for all steps of both, without validation and without trials of K.
+        sequence_steps: of the trunk on sequences. steps: of the head, in all epochs. title_steps, writing_steps: of
+        what writes titles, on the catalogue's titles and on rows. seconds_per_step: of the head, measured. minutes: for
+        all steps, without validation, without trials of K and of the guidance.
         peak_memory_mb: of this process so far.
     """
 
@@ -59,6 +61,8 @@ class TrainPlan:
     trainable: int
     sequence_steps: int
     steps: int
+    title_steps: int
+    writing_steps: int
     seconds_per_step: float
     minutes: float
     peak_memory_mb: float
@@ -83,6 +87,7 @@ def plan(
     setup = set_up(data, model, train, hold_out=refit is None, progress=progress)
     recommender = setup.recommender
     head, sequences = _time_head(setup, train), _time_sequences(setup, train)
+    titles, writing = _time_writer(setup, train)
     sample = recommender.encode(setup.rows.select(slice(0, 256)), training=False)
     network = recommender.model
     parts: dict[str, nn.Module] = {
@@ -97,11 +102,13 @@ def plan(
         rows=len(setup.rows),
         positions=network.encoder.positions(sample.inputs).shape[1] + model.latent_tokens,
         parameters={name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
-        trainable=sum(parameter.numel() for parameter in head.learners | sequences.learners),
+        trainable=sum(parameter.numel() for parameter in head.learners | sequences.learners | setup.writers),
         sequence_steps=sequences.steps,
         steps=head.steps,
+        title_steps=titles.steps,
+        writing_steps=writing.steps,
         seconds_per_step=head.seconds,
-        minutes=(head.steps * head.seconds + sequences.steps * sequences.seconds) / 60,
+        minutes=sum(stage.steps * stage.seconds for stage in (head, sequences, titles, writing)) / 60,
         peak_memory_mb=peak_memory_mb(),
     )
 
@@ -149,6 +156,23 @@ def _time_sequences(setup: Setup, train: TrainConfig) -> Timed:
     with learning(setup.recommender, learners):
         seconds = _seconds_per_step(SequenceObjective(setup.recommender), samples, batch_size)
     return Timed(learners, train.max_steps or math.ceil(samples.n / batch_size) * train.sequence_epochs, seconds)
+
+
+def _time_writer(setup: Setup, train: TrainConfig) -> tuple[Timed, Timed]:
+    """Time what writes titles: on the catalogue's titles, and on rows."""
+    if not setup.writers:
+        return Timed(set(), 0, 0.0), Timed(set(), 0, 0.0)
+    recommender = setup.recommender
+    stages = (
+        (TitlesObjective(recommender), title_samples(recommender), titles_schedule(train, len(recommender.items))),
+        (RowsObjective(recommender), Samples.of_rows(recommender, setup.rows), rows_schedule(train, len(setup.rows))),
+    )
+    timed = []
+    with learning(recommender, setup.writers):
+        for objective, samples, schedule in stages:
+            seconds = _seconds_per_step(objective, samples, schedule.batch_size * schedule.grad_accumulation)
+            timed.append(Timed(setup.writers, schedule.max_steps or 0, seconds))
+    return timed[0], timed[1]
 
 
 def _seconds_per_step(objective: Learner, samples: Samples, batch_size: int) -> float:

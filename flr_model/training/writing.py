@@ -110,10 +110,10 @@ def learn_titles(
     of_spelling = Rate(config.learning_rate, config.weight_decay)
     trainer = StageTrainer(
         TitlesObjective(recommender),
-        _titles(recommender),
+        title_samples(recommender),
         validate=None,
         rates={**rates_of(config, backbone=TITLES_RATE), "projection": of_spelling},
-        schedule=_schedule(config, TITLES_PER_STEP, len(recommender.items), passes=config.title_epochs),
+        schedule=titles_schedule(config, len(recommender.items)),
         folder=folder,
         progress=progress,
         tracking=tracking,
@@ -151,7 +151,7 @@ def learn_rows(
         Samples.of_rows(recommender, rows),
         validate=None,
         rates=rates_of(config),
-        schedule=_schedule(config, ROWS_PER_STEP, config.writing_rows or len(rows)),
+        schedule=rows_schedule(config, len(rows)),
         folder=folder,
         progress=progress,
         tracking=tracking,
@@ -159,6 +159,16 @@ def learn_rows(
     )
     with learning(recommender, learners):
         trainer.run(resume=resume)
+
+
+def titles_schedule(config: TrainConfig, n_titles: int) -> Schedule:
+    """Return the length and the steps of training on a catalogue's titles."""
+    return _schedule(config, TITLES_PER_STEP, n_titles, passes=config.title_epochs)
+
+
+def rows_schedule(config: TrainConfig, n_rows: int) -> Schedule:
+    """Return the length and the steps of training on rows."""
+    return _schedule(config, ROWS_PER_STEP, config.writing_rows or n_rows)
 
 
 def _schedule(config: TrainConfig, batch_size: int, n: int, passes: int = 1) -> Schedule:
@@ -178,7 +188,7 @@ def _head(recommender: TrainableRecommender) -> TitleHead:
     return cast(TitleHead, recommender.head)
 
 
-def _titles(recommender: TrainableRecommender) -> Samples:
+def title_samples(recommender: TrainableRecommender) -> Samples:
     """Return the catalogue's titles as samples."""
 
     def batch(numbers: Ints) -> ItemsBatch:

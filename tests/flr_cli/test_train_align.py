@@ -45,6 +45,17 @@ def test_a_dry_run_shows_sizes_and_time_and_writes_nothing(tmp_path, tiny_datase
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.toml"]
 
 
+def test_a_dry_run_of_titles_plans_what_writes_them_too(tmp_path, tiny_dataset, settings, capsys):
+    words = ["train", str(tiny_dataset), "--out", str(tmp_path / "run"), "--config", settings, "--dry-run", "--json"]
+    plans = []
+    for more in ([], ["--decoder", "title", "--writing-rows", "100", "--title-epochs", "3", "--max-steps", "5"]):
+        assert main([*words, *more]) == 0
+        plans.append(json.loads(capsys.readouterr().out))
+    assert (plans[0]["title_steps"], plans[0]["writing_steps"]) == (0, 0)
+    assert (plans[1]["title_steps"], plans[1]["writing_steps"]) == (3, 4)
+    assert plans[1]["trainable"] > plans[0]["trainable"]
+
+
 def test_a_dry_run_of_a_choice_plans_the_largest_model_that_would_be_tried(tmp_path, tiny_dataset, settings, capsys):
     words = ["train", str(tiny_dataset), "--out", str(tmp_path / "run"), "--config", settings, "--dry-run", "--json"]
     plans = {}
