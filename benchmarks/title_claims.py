@@ -6,7 +6,8 @@ for all of them; then the factors of each seed and form are trained as by `flr t
 write what these expect. Figures are of the same validation rows, differences paired by row. What is finished is kept in
 the folder, so a stopped script goes on where it was.
 
-usage: title_claims.py DATASET [--seeds 3] [--rows 1000] [--writing-rows N] [--align-rows N] [--folder claims]
+usage: title_claims.py DATASET [--seeds 3] [--rows 1000] [--writing-rows N] [--align-rows N] [--only FORM]
+                       [--folder claims]
 """
 
 from __future__ import annotations
@@ -28,14 +29,13 @@ from transformers import set_seed
 from flr_cli.progress import ConsoleProgress
 from flr_model.arrays import Floats
 from flr_model.config import AlignConfig, EvalConfig, ModelConfig, TitleConfig, TrainConfig
-from flr_model.config_io import dump_toml
 from flr_model.evaluation import metrics
 from flr_model.evaluation.evaluate import rank_rows
 from flr_model.evaluation.validation import validator
 from flr_model.training.fit import fit_factors
-from flr_model.training.grpo import align
+from flr_model.training.grpo import optimise
+from flr_model.training.onward import recent
 from flr_model.training.setup import Setup, set_up
-from flr_model.training.sft import TrainReport, finished
 from flr_model.training.writing import learn_rows, learn_titles
 
 console = Console(width=150)
@@ -44,7 +44,7 @@ FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "factors": ({}, {}),
     "single thought": ({"n_factors": 1, "refine_steps": 1}, SINGLE),
 }
-NOT_RUN = TrainReport("", "", 0.0, 0, 0, 0, 0, 0.0, {}, {}, {}, 0.0, "")
+GUIDANCE = {"factors": 1.0, "writer": 0.0}
 
 
 def gains(setup: Setup, weight: float, n_rows: int) -> Floats:
@@ -79,16 +79,13 @@ def measure(form: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
             torch.save(writer.state_dict(), learned)
         writer.load_state_dict(torch.load(learned))
         learn_rows(recommender, setup.rows, train, setup.writers, folder=folder / "rows", **about)
-        found = {
-            "factors": gains(setup, 1.0, arguments.rows).tolist(),
-            "writer": gains(setup, 0.0, arguments.rows).tolist(),
-        }
-        run = finished(setup, train, NOT_RUN)
-        (folder / "run").mkdir()
-        run.write(folder / "run", dump_toml([run.config, train]))
-        settings = AlignConfig(seed=seed, max_rows=arguments.align_rows, valid_rows=arguments.valid_rows)
-        aligned = align(folder / "run", folder / "aligned", align=settings, progress=about["progress"])
-    return {**found, "before": aligned.before, "after": aligned.after}
+        found = {name: gains(setup, weight, arguments.rows) for name, weight in GUIDANCE.items()}
+        align = AlignConfig(seed=seed, max_rows=arguments.align_rows)
+        newest = recent(setup.rows, train, arguments.align_rows)
+        optimise(recommender, newest, align, None, folder=folder / "aligned", progress=about["progress"])
+    for name, weight in GUIDANCE.items():
+        found[f"{name}, aligned"] = gains(setup, weight, arguments.rows)
+    return {name: of_rows.tolist() for name, of_rows in found.items()}
 
 
 def main() -> None:
@@ -99,7 +96,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--writing-rows", type=int)
     parser.add_argument("--align-rows", type=int, default=1000)
-    parser.add_argument("--valid-rows", type=int, default=400)
+    parser.add_argument("--only", choices=FORMS, help="measure this form alone")
     parser.add_argument("--folder", type=Path, default=Path("claims"))
     arguments = parser.parse_args()
     logging.basicConfig(level="WARNING")
@@ -108,30 +105,36 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for form in FORMS:
             kept = arguments.folder / f"{form.replace(' ', '-')}-{seed}.json"
-            if not kept.exists():
+            if not kept.exists() and arguments.only in (None, form):
                 kept.write_text(json.dumps(measure(form, seed, arguments)))
-            results[form].append(json.loads(kept.read_text()))
-            show(results)
+            if kept.exists():
+                results[form].append(json.loads(kept.read_text()))
+                show(results)
 
 
 def show(results: dict[str, list[dict[str, Any]]]) -> None:
-    """Print the seeds that every form has."""
-    table = Table("", "seeds", "factors alone", "language model alone", "beside factors", "GRPO: before", "after")
+    """Print NDCG@10 of the seeds that are finished, and paired differences."""
+    table = Table("NDCG@10", "factors alone", "language model alone", "beside factors", "after GRPO", "by GRPO")
     best = results["factors"]
     for form, found in results.items():
-        if not found:
-            continue
-        seeds = min(len(found), len(best))
-        one, other = (np.mean([row["writer"] for row in rows[:seeds]], axis=0) for rows in (found, best))
-        mean, low, high = metrics.paired_difference(one, other, 2000, 0)
-        table.add_row(
-            form,
-            str(len(found)),
-            *(", ".join(f"{np.mean(row[name]):.4f}" for row in found) for name in ("factors", "writer")),
-            "" if form == "factors" else f"{mean:+.4f} ({low:+.4f} to {high:+.4f})",
-            *(", ".join(f"{row[name]['NDCG@10']:.4f}" for row in found) for name in ("before", "after")),
-        )
+        if found:
+            seeds = min(len(found), len(best))
+            beside = difference(found[:seeds], "writer", best[:seeds], "writer") if form != "factors" else ""
+            table.add_row(
+                form,
+                *(", ".join(f"{np.mean(row[name]):.4f}" for row in found) for name in ("factors", "writer")),
+                beside,
+                ", ".join(f"{np.mean(row['writer, aligned']):.4f}" for row in found),
+                difference(found, "writer, aligned", found, "writer"),
+            )
     console.print(table)
+
+
+def difference(one: list[dict[str, Any]], name: str, other: list[dict[str, Any]], other_name: str) -> str:
+    """Write the difference of the means over seeds, paired by row, with its 95 % interval."""
+    means = (np.mean([row[key] for row in rows], axis=0) for rows, key in ((one, name), (other, other_name)))
+    mean, low, high = metrics.paired_difference(*means, 2000, 0)
+    return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 if __name__ == "__main__":

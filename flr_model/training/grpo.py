@@ -100,7 +100,7 @@ def _align(
     sft = copy.deepcopy(recommender.model.state_dict())
     began = time.perf_counter()
     with place.scratch() as folder:
-        steps = _optimise(recommender, rows, align, validate, folder=folder, progress=progress, tracking=tracking)
+        steps = optimise(recommender, rows, align, validate, folder=folder, progress=progress, tracking=tracking)
     after = validate()
     kept = "aligned" if after["NDCG@10"] > before["NDCG@10"] else "sft"
     if kept == "sft":
@@ -113,17 +113,30 @@ def _align(
     return report
 
 
-def _optimise(
+def optimise(
     recommender: TrainableRecommender,
     rows: HistoryRows,
     config: AlignConfig,
-    validate: Validate,
+    validate: Validate | None,
     *,
     folder: Path,
     progress: Progress,
-    tracking: Tracking,
+    tracking: Tracking = Tracking(),
 ) -> int:
-    """Align the policy of a recommender in place, with checkpoints in a folder; return the number of steps."""
+    """Align the policy of a recommender in place, and keep the best epoch's weights.
+
+    Args:
+        recommender: trained.
+        rows: to align on.
+        config: of the policy and its rewards.
+        validate: ranks validation rows; None keeps the last weights.
+        folder: for checkpoints.
+        progress: is told of every step.
+        tracking: where its figures go besides.
+
+    Returns:
+        The number of steps.
+    """
     rate = Rate(config.learning_rate, weight_decay=0.0)
     cache = StateCache(recommender, rows, config.cache_mb, progress=progress)
     trainer = StageTrainer(
