@@ -2,9 +2,10 @@
 
 Both write the best titles with as many beams as the run says, over the same validation rows, without guidance, seen
 items and items of the same title, of which a prefix function knows nothing. Prints the share of equal lists and the
-invalid titles too.
+invalid titles too; and what a thought costs: the factors and the latent token beside a written chain of thought, as
+long as is asked for, that the backbone would write token by token.
 
-usage: title.py RUN BUNDLE [--rows 64] [--batch 32] [--json FILE]
+usage: title.py RUN BUNDLE [--rows 64] [--batch 32] [--written 100] [--json FILE]
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,12 +30,13 @@ from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.nn.run import load_run
 from flr_model.nn.title_head import WRITER
+from flr_model.nn.title_reader import TorchWriter
 from flr_model.ranking.candidates import EVERYTHING
 from flr_model.ranking.lags import PaddedHistories
 from flr_model.ranking.recommender import columns_for
 from flr_model.titles.latent import expected_vectors
 from flr_model.titles.recommender import TitleRecommender
-from flr_model.titles.search import TitleSearch
+from flr_model.titles.search import Prompted, TitleSearch
 from flr_model.titles.tree import TitleTree
 
 Lists = list[list[tuple[int, ...]]]
@@ -128,6 +131,41 @@ def timed(search: Callable[[HistoryRows], Lists], rows: HistoryRows, batch: int)
     return lists, len(rows) / (time.perf_counter() - began)
 
 
+def costs(recommender: TitleRecommender, rows: HistoryRows, n_written: int) -> dict[str, float]:
+    """Return the milliseconds a user that each part of a search takes, for all rows at once."""
+    reader, seconds = recommender.reader, {}
+
+    def clocked(name: str, part: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        made = part()
+        seconds[name] = time.perf_counter() - began
+        return made
+
+    histories = PaddedHistories.of(rows, columns_for(rows, recommender.max_history), recommender.evidence.lag_bounds)
+    titles = recommender.catalog.texts.tolist()
+    vectors = recommender.vectors
+    prompted = clocked("prompt", lambda: reader.prompt(histories, vectors, titles))
+    latent = clocked("factors, their expectation", lambda: latent_vectors(recommender, rows))
+    beams = recommender.model.title.beams
+    search = clocked("latent token", lambda: TitleSearch(recommender.tree, reader, prompted, latent, width=beams))
+    clocked("search for the title", search.run)
+    clocked(f"{n_written} written tokens", lambda: written_thought(reader, prompted, n_written))
+    return {name: 1000 * value / len(rows) for name, value in seconds.items()}
+
+
+def written_thought(reader: TorchWriter, prompted: Prompted, n: int) -> Prompted:
+    """Go on from the prompts with ``n`` tokens each, the likeliest ones: a chain of thought, whatever it says."""
+    mask, cache = prompted
+    token = np.full((len(mask), 1), reader.tokenizer.separator[-1], np.int64)
+    no_latent = np.zeros((len(mask), 0, reader.writer.spell.in_features), np.float32)
+    for _ in range(n):
+        place = mask.sum(axis=1, keepdims=True)
+        mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
+        states, cache = reader.extend(cache, token, place, mask[:, None] > 0, no_latent)
+        token = (states[:, 0] @ reader.head.T).argmax(axis=1)[:, None]
+    return Prompted(mask, cache)
+
+
 def main() -> None:
     """Measure the three searches on the same rows and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -136,6 +174,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--written", type=int, default=100, help="tokens of a written chain of thought")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     run = load_run(arguments.run)
@@ -145,6 +184,13 @@ def main() -> None:
         "flr, torch": run.recommender(),
         "flr, ONNX Runtime": load_bundle(arguments.bundle, threads=threads),
     }
+    trunk = recommenders["flr, torch"].reader.writer.encoder.trunk
+    for in_bf16 in dict.fromkeys([False, trunk.bf16]):
+        trunk.bf16 = in_bf16
+        parts = costs(recommenders["flr, torch"], rows.select(slice(0, arguments.batch)), arguments.written)
+        figures = ", ".join(f"{name} {value:.0f}" for name, value in parts.items())
+        console.print(f"milliseconds a user, {'bf16' if in_bf16 else 'fp32'}: {figures}")
+    trunk.bf16 = False  # as transformers multiplies
     titles = tokenized(recommenders["flr, torch"].tree)
     reference = Reference(recommenders["flr, torch"], arguments.run)
     results = {"transformers generate": timed(reference.lists, rows, arguments.batch)}
