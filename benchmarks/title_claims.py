@@ -119,7 +119,8 @@ def show(results: dict[str, list[dict[str, Any]]]) -> None:
     for form, found in results.items():
         if found:
             seeds = min(len(found), len(best))
-            beside = difference(found[:seeds], "writer", best[:seeds], "writer") if form != "factors" else ""
+            compared = seeds > 0 and form != "factors"
+            beside = difference(found[:seeds], "writer", best[:seeds], "writer") if compared else ""
             table.add_row(
                 form,
                 *(", ".join(f"{np.mean(row[name]):.4f}" for row in found) for name in ("factors", "writer")),

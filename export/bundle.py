@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ from flr_model.config import ModelConfig
 from flr_model.config_io import model_config
 from flr_model.errors import ArtifactError, ConfigError
 
-TITLE_PROMPT, TITLE_STEP, TITLE_TREE, TITLE_HEAD = (
-    "title_prompt.onnx",
-    "title_step.onnx",
-    "title_tree.npz",
-    "title_head.npy",
-)
-"""What a bundle of the `title` decoder has besides: the graphs of the prompt and of one step, the prefix tree, the
-output embeddings."""
+TITLE_WRITER, TITLE_TREE, TITLE_HEAD = "title_writer.onnx", "title_tree.npz", "title_head.npy"
+"""What a bundle of the `title` decoder has besides: the graph that writes, the prefix tree, the output embeddings."""
+
+
+class Place(IntEnum):
+    """What stands at a place that `title_writer.onnx` reads."""
+
+    TOKEN, ITEM, LATENT = range(3)
+
 
 AGAIN = BUNDLE.again
 

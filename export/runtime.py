@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flr_export.bundle import AGAIN, TITLE_HEAD, TITLE_PROMPT, TITLE_STEP, TITLE_TREE, Bundle
+from flr_export.bundle import AGAIN, TITLE_HEAD, TITLE_TREE, TITLE_WRITER, Bundle, Place
 from flr_export.item_encoder import TOKENIZER, OnnxItemEncoder
 from flr_export.sessions import on_gpu, open_session, run
 from flr_model.arrays import Floats, Ints
@@ -100,23 +100,23 @@ class OnnxReader:
 class OnnxWriter(OnnxReader):
     """Read histories and write titles with ONNX Runtime (see `flr_model.titles.recommender.Writer`).
 
-    It takes what `OnnxReader` takes; the graphs of the prompt and of a step, and the output embeddings, lie beside the
-    reader.
+    It takes what `OnnxReader` takes; the graph that writes and the output embeddings lie beside the reader.
     """
 
     def __init__(self, reader: Path, model: ModelConfig, *, threads: int = 0) -> None:
         super().__init__(reader, model, threads=threads)
-        prompt, step = reader.parent / TITLE_PROMPT, reader.parent / TITLE_STEP
-        self._prompt, self._step = (open_session(graph, threads=threads, arena=False) for graph in (prompt, step))
-        for graph, names, nodes in (
-            (reader, READ, self._reader.get_outputs()),
-            (prompt, ("past_mask", "past"), self._prompt.get_outputs()),
-            (step, ("latent",), self._step.get_inputs()),
+        writer = reader.parent / TITLE_WRITER
+        self._writer = open_session(writer, threads=threads, arena=False)
+        shapes = {node.name: node.shape for node in self._writer.get_inputs()}
+        for graph, names, present in (
+            (reader, READ, [node.name for node in self._reader.get_outputs()]),
+            (writer, PLACES, list(shapes)),
         ):
-            if missing := set(names) - {node.name for node in nodes}:
+            if missing := set(names) - set(present):
                 raise ArtifactError(
                     f"{graph} was made by another version of flr: it lacks {', '.join(sorted(missing))}", hint=AGAIN
                 )
+        self._parts, _, self._heads, _, self._width = shapes["past"]
         head = reader.parent / TITLE_HEAD
         with reading(head, AGAIN):
             self._head = np.asarray(np.load(head, mmap_mode="r", allow_pickle=False))
@@ -130,23 +130,56 @@ class OnnxWriter(OnnxReader):
         """Return the tokens of titles, without the end token."""
         return self._tokenizer.encode(titles)
 
+    @cached_property
+    def _around(self) -> tuple[Ints, Ints]:
+        return self._tokenizer.around(self.model.title.prompt)
+
     def prompt(self, histories: PaddedHistories, vectors: Floats, titles: Sequence[str]) -> Prompted:
         """Read B histories in the prompt."""
-        mask, past = run(self._prompt, ("past_mask", "past"), self.feeds(histories, vectors, titles))
-        return Prompted(mask.astype(np.int64), past)
+        feeds = self.feeds(histories, vectors, titles)
+        n_users, before, after = len(histories.items), *map(len, self._around)
+        if self._reads_text:
+            real, tokens, kind = feeds["attention_mask"], feeds["input_ids"], Place.TOKEN
+            at_items = np.zeros((*tokens.shape, vectors.shape[1]), np.float32)
+        else:
+            real, at_items, kind = feeds["history_mask"], feeds["item_vectors"], Place.ITEM
+            tokens = np.zeros(real.shape, np.int64)
+        sides = ((0, 0), (before, after))
+        mask = np.pad(real, sides, constant_values=1)
+        around = [np.broadcast_to(side, (n_users, len(side))) for side in self._around]
+        place = np.arange(mask.shape[1])
+        seen = (place <= place[:, None]) & (mask[:, None] > 0) | (place == place[:, None])
+        _, cache = self._read(
+            np.zeros((self._parts, n_users, self._heads, 0, self._width), np.float32),
+            np.concatenate([around[0], tokens, around[1]], axis=1),
+            np.pad(at_items, (*sides, (0, 0))),
+            np.pad(np.full(real.shape, kind, np.int64), sides, constant_values=Place.TOKEN),
+            np.maximum(mask.cumsum(axis=1) - 1, 0),
+            seen,
+        )
+        return Prompted(mask.astype(np.int64), cache)
 
     def extend(
         self, cache: Any, tokens: Ints, positions: Ints, mask: npt.NDArray[np.bool_], latent: Floats
     ) -> tuple[Floats, Any]:
         """Read latent tokens and tokens behind cached places (see `flr_model.titles.search.TitleReader`)."""
-        feeds = {"input_ids": tokens, "position_ids": positions, "seen": mask, "latent": latent, "past": cache}
-        states, present = run(self._step, ("states", "present"), feeds)
+        after, before = ((0, 0), (0, tokens.shape[1])), ((0, 0), (latent.shape[1], 0))
+        kind = np.pad(np.full(latent.shape[:2], Place.LATENT, np.int64), after, constant_values=Place.TOKEN)
+        return self._read(cache, np.pad(tokens, before), np.pad(latent, (*after, (0, 0))), kind, positions, mask)
+
+    def _read(self, cache: Any, *places: npt.NDArray[Any]) -> tuple[Floats, Any]:
+        """Run the graph that writes on what `PLACES` names; return states and the cache of all places."""
+        feeds = {"past": cache, **dict(zip(PLACES, places, strict=True))}
+        states, present = run(self._writer, ("states", "present"), feeds)
         return states, present
 
     def keep(self, cache: Any, users: Ints) -> Any:
         """Return the cache of some of the users."""
         return cache[:, users]
 
+
+PLACES = ("input_ids", "vectors", "kind", "position_ids", "seen")
+"""Inputs of the graph that writes titles, beside the cached places."""
 
 READ = ("queries", "gates", "attention", "weights", "factors")
 """Outputs of the graph that reads histories, for either decoder."""

@@ -70,7 +70,7 @@ BUNDLE = Layout(
     "bundle",
     ("items.parquet", "item_vectors.npy", "evidence.npz", "reader.onnx", "item_encoder.onnx", "tokenizer.json"),
     "flr export --onnx",
-    ("title_prompt.onnx", "title_step.onnx", "title_tree.npz", "title_head.npy"),
+    ("title_writer.onnx", "title_tree.npz", "title_head.npy"),
 )
 EVALUATION = Layout("evaluation", ("eval.json", "ranks.parquet"), "flr eval")
 ASSET = Layout("asset", (), "flr fetch")

@@ -20,9 +20,9 @@ from flr_export.building.graphs import (
     ReaderModule,
     TextInputs,
 )
-from flr_export.building.title_graphs import PROMPT_OUTPUTS, PromptModule, StepConfig, StepModule
+from flr_export.building.title_graphs import WriterConfig, WriterModule
 from flr_export.building.titles import check_title_parity, write_title_files
-from flr_export.bundle import TITLE_PROMPT, TITLE_STEP
+from flr_export.bundle import TITLE_WRITER
 from flr_export.item_encoder import item_encoder_files
 from flr_model.config import ExportConfig
 from flr_model.data.histories import HistoryRows
@@ -129,7 +129,7 @@ class TitleExporter(CatalogExporter):
     Args:
         run: what to export.
         head: of the run.
-        inputs: of the graphs that read histories.
+        inputs: of the graph that reads histories.
     """
 
     head: TitleHead
@@ -139,20 +139,17 @@ class TitleExporter(CatalogExporter):
         head.writer.encoder.trunk.bf16 = False  # torch is to be compared in what is exported
 
     def network_graphs(self) -> Graphs:
-        """Return the reader of the factors, the prompt of the writer, and one step of it."""
-        prompt, step = PromptModule(self.head.writer), StepModule(self.head.writer)
-        return {
-            **super().network_graphs(),
-            TITLE_PROMPT.removesuffix(".onnx"): (prompt, ReaderConfig(prompt.config, self.inputs, PROMPT_OUTPUTS)),
-            TITLE_STEP.removesuffix(".onnx"): (step, StepConfig(step.config, self.inputs.embedding_size)),
-        }
+        """Return the reader of the factors, and what writes."""
+        writer = WriterModule(self.head.writer)
+        declaration = WriterConfig(writer.config, self.inputs.embedding_size)
+        return {**super().network_graphs(), TITLE_WRITER.removesuffix(".onnx"): (writer, declaration)}
 
     def judge(self, folder: Path, rows: HistoryRows, config: ExportConfig, progress: Progress) -> Judged:
         """Write tree and output embeddings, and compare what ONNX and torch find."""
         if config.precision == "int8":
             logger.info("the graphs of --decoder title stay in fp32")
         write_title_files(self.head, folder)
-        files = {"reader": READER, "title_prompt": TITLE_PROMPT, "title_step": TITLE_STEP}
+        files = {"reader": READER, "title_writer": TITLE_WRITER}
         parity = check_title_parity(self.run, self.head, folder, rows, config, progress=progress)
         return Judged({"fp32": parity}, files)
 

@@ -27,30 +27,7 @@ _BATCH, _HISTORY, _TOKENS, _REAL = 3, 5, 7, 4
 """Sizes to trace with, and how many places of the first row are no padding; any above 1 give the same graph."""
 
 
-class HistoryModule(nn.Module):
-    """Something that reads histories, given as named tensors."""
-
-    def forward(
-        self,
-        item_vectors: Tensor,
-        history_mask: Tensor,
-        history_lag: Tensor,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_slot: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Read (B, L, D) vectors with (B, L) mask and lags; for `text` also (B, S) tokens, mask and history columns."""
-        text = None
-        if input_ids is not None and attention_mask is not None and token_slot is not None:
-            text = TextTokens(input_ids, attention_mask, token_slot)
-        return self.outputs(HistoryBatch(item_vectors, history_mask, history_lag, text))
-
-    @abstractmethod
-    def outputs(self, batch: HistoryBatch) -> dict[str, Tensor]:
-        """Return what is made of a batch, by name."""
-
-
-class ReaderModule(HistoryModule):
+class ReaderModule(nn.Module):
     """Histories to user states: what `flr_model.ranking.recommender.Reader.read` promises, as named tensors.
 
     Args:
@@ -64,9 +41,24 @@ class ReaderModule(HistoryModule):
         self.decoder = decoder
         self.config = model.encoder.trunk.lm.config  # Optimum looks for it
 
-    def outputs(self, batch: HistoryBatch) -> dict[str, Tensor]:
-        """Return queries (B, K, D), gates (B, K), attention and weights (B, K, L), factors (B, K, d)."""
-        reading = self.model.read(batch)
+    def forward(
+        self,
+        item_vectors: Tensor,
+        history_mask: Tensor,
+        history_lag: Tensor,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_slot: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Read (B, L, D) vectors with (B, L) mask and lags; for `text` also (B, S) tokens, mask and history columns.
+
+        Returns:
+            queries (B, K, D), gates (B, K), attention and weights (B, K, L), factors (B, K, d).
+        """
+        text = None
+        if input_ids is not None and attention_mask is not None and token_slot is not None:
+            text = TextTokens(input_ids, attention_mask, token_slot)
+        reading = self.model.read(HistoryBatch(item_vectors, history_mask, history_lag, text))
         return dict(zip(READER_OUTPUTS, (self.decoder(reading), *shown(reading.thought)), strict=True))
 
 
@@ -194,11 +186,10 @@ class ReaderConfig(DeclaredConfig):
     Args:
         config: of the backbone.
         inputs: those of the encoding.
-        outputs: those of the head.
     """
 
-    def __init__(self, config: Any, inputs: ReaderInputs, outputs: Axes = READER_OUTPUTS) -> None:
-        super().__init__(config, inputs.axes, outputs)
+    def __init__(self, config: Any, inputs: ReaderInputs) -> None:
+        super().__init__(config, inputs.axes, READER_OUTPUTS)
         self._reader_inputs = inputs
 
     def dummy_tensors(self) -> dict[str, Tensor]:

@@ -1,9 +1,10 @@
-"""What is exported of the `title` decoder: the prompt's graph and the graph of one step, and their declarations.
+"""What is exported of the language model that writes titles: one graph that reads places behind cached ones.
 
-Keys and values of all layers go in and out as one tensor, keys and values of the first layer first.
+A place is a token, an item of a history, or a latent token (`flr_export.bundle.Place`). Keys and values of all layers
+go in and out as one tensor, keys and values of the first layer first.
 
-Shapes: B users, L history columns, P places of the prompt, S new and C cached places, d width of the backbone, D width
-of item vectors, A twice the number of layers, H heads of keys and values, h their width.
+Shapes: B users, S new and C cached places, d width of the backbone, D width of item vectors, A twice the number of
+layers, H heads of keys and values, h their width.
 """
 
 from __future__ import annotations
@@ -13,36 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flr_export.building.graphs import Axes, DeclaredConfig, HistoryModule
-from flr_model.nn.backbone import Past
-from flr_model.nn.history_encoders import HistoryBatch
+from flr_export.building.graphs import DeclaredConfig
+from flr_export.bundle import Place
 from flr_model.nn.title_writer import TitleWriter
 
-_BATCH, _CACHED, _NEW, _LATENT = 3, 5, 6, 2
-
-PROMPT_OUTPUTS: Axes = {"past_mask": {0: "batch", 1: "places"}, "past": {1: "batch", 3: "places"}}
+_BATCH, _CACHED, _NEW = 3, 5, 6
 
 
-class PromptModule(HistoryModule):
-    """Histories to what writing starts from: what `flr_model.titles.search.TitleReader.prompt` promises.
-
-    Args:
-        writer: that reads the prompt.
-    """
-
-    def __init__(self, writer: TitleWriter) -> None:
-        super().__init__()
-        self.writer = writer
-        self.config = writer.encoder.trunk.lm.config
-
-    def outputs(self, batch: HistoryBatch) -> dict[str, Tensor]:
-        """Return past_mask (B, P) and past (A, B, H, P, h)."""
-        past, mask = self.writer.read(batch)
-        return {"past_mask": mask, "past": _stack(past)}
-
-
-class StepModule(nn.Module):
-    """New places behind cached ones: what `flr_model.titles.search.TitleReader.extend` promises.
+class WriterModule(nn.Module):
+    """New places behind cached ones: what `flr_model.titles.search.TitleReader` needs to read prompts and titles.
 
     Args:
         writer: that writes.
@@ -54,24 +34,36 @@ class StepModule(nn.Module):
         self.config = writer.encoder.trunk.lm.config
 
     def forward(
-        self, input_ids: Tensor, position_ids: Tensor, seen: Tensor, latent: Tensor, past: Tensor
+        self, input_ids: Tensor, vectors: Tensor, kind: Tensor, position_ids: Tensor, seen: Tensor, past: Tensor
     ) -> dict[str, Tensor]:
-        """Read (B, N, D) latent vectors and (B, T) tokens behind (A, B, H, C, h) keys and values.
+        """Read places behind (A, B, H, C, h) keys and values.
 
-        Each of the S = N + T places sees what (B, S, C + S) says.
+        A place's token is in (B, S), the vector of its item or latent token in (B, S, D), and which it is in ``kind``,
+        (B, S). It sees what (B, S, C + S) says.
 
         Returns:
             states (B, S, d), present (A, B, H, C + S, h).
         """
         parts = past.unbind(0)
         pairs = tuple(zip(parts[::2], parts[1::2], strict=True))
-        embeddings = self.writer.embed(latent, input_ids)
-        states, present = self.writer.encoder.trunk.extend(embeddings, position_ids, seen, pairs)
-        return {"states": states, "present": _stack(present)}
+        states, present = self.writer.encoder.trunk.extend(
+            self._embed(input_ids, vectors, kind[..., None]), position_ids, seen, pairs
+        )
+        return {"states": states, "present": torch.stack([part for layer in present for part in layer])}
+
+    def _embed(self, input_ids: Tensor, vectors: Tensor, kind: Tensor) -> Tensor:
+        """(B, S, d) input embeddings."""
+        encoder = self.writer.encoder
+        embeddings = torch.where(
+            kind == Place.LATENT, self.writer.latent_token(vectors), encoder.trunk.embed(input_ids)
+        )
+        if encoder.item_positions:
+            embeddings = torch.where(kind == Place.ITEM, encoder.embed_items(vectors), embeddings)
+        return embeddings
 
 
-class StepConfig(DeclaredConfig):
-    """The graph of one step.
+class WriterConfig(DeclaredConfig):
+    """The graph of `WriterModule`.
 
     Args:
         config: of the backbone.
@@ -80,30 +72,25 @@ class StepConfig(DeclaredConfig):
 
     def __init__(self, config: Any, embedding_size: int) -> None:
         self._embedding_size = embedding_size
+        places = {0: "batch", 1: "new"}
         inputs = {
-            "input_ids": {0: "batch", 1: "tokens"},
-            "position_ids": {0: "batch", 1: "new"},
-            "seen": {0: "batch", 1: "new", 2: "places"},
-            "latent": {0: "batch", 1: "latent"},
+            **dict.fromkeys(("input_ids", "vectors", "kind", "position_ids"), places),
+            "seen": {**places, 2: "places"},
             "past": {1: "batch", 3: "cached"},
         }
-        super().__init__(config, inputs, {"states": {0: "batch", 1: "new"}, "present": {1: "batch", 3: "places"}})
+        super().__init__(config, inputs, {"states": places, "present": {1: "batch", 3: "places"}})
 
     def dummy_tensors(self) -> dict[str, Tensor]:
-        """Return a step of a few places that see all before them."""
+        """Return a step of a few places of all kinds that see all before them."""
         lm = self._config
         width = getattr(lm, "head_dim", None) or lm.hidden_size // lm.num_attention_heads
         heads = getattr(lm, "num_key_value_heads", None) or lm.num_attention_heads
-        places, n_tokens = torch.arange(_CACHED + _NEW), _NEW - _LATENT
+        places = torch.arange(_CACHED + _NEW)
         return {
-            "input_ids": torch.arange(_BATCH * n_tokens).view(_BATCH, n_tokens) % lm.vocab_size,
+            "input_ids": torch.arange(_BATCH * _NEW).view(_BATCH, _NEW) % lm.vocab_size,
+            "vectors": torch.randn(_BATCH, _NEW, self._embedding_size),
+            "kind": torch.arange(_NEW).expand(_BATCH, -1) % len(Place),
             "position_ids": places[_CACHED:].expand(_BATCH, -1).clone(),
             "seen": (places <= places[_CACHED:, None]).expand(_BATCH, -1, -1).clone(),
-            "latent": torch.randn(_BATCH, _LATENT, self._embedding_size),
             "past": torch.randn(2 * lm.num_hidden_layers, _BATCH, heads, _CACHED, width),
         }
-
-
-def _stack(past: Past) -> Tensor:
-    """(A, B, H, P, h) of keys and values by layer."""
-    return torch.stack([part for layer in past for part in layer])

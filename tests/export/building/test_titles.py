@@ -65,7 +65,7 @@ def read(path):
 
 
 def test_the_lists_are_those_of_torch(exported):
-    assert (exported.precision, exported.files["title_step"]) == ("fp32", "title_step.onnx")
+    assert (exported.precision, exported.files["title_writer"]) == ("fp32", "title_writer.onnx")
     ranking = exported.parity["fp32"]["ranking"]
     assert (ranking["rows"] > 0, ranking["identical_top10"], ranking["top10_overlap"]) == (True, 1.0, 1.0)
     assert set(exported.parity["fp32"]["differences"]) == {
@@ -176,13 +176,13 @@ def test_the_factors_part_in_a_guided_bundle_is_explained(bundle, histories, cap
 
 def test_a_graph_of_another_version_is_refused(bundle):
     with pytest.raises(ArtifactError, match="another version of flr"):
-        OnnxWriter(bundle / "title_step.onnx", load_bundle(bundle).model)
+        OnnxWriter(bundle / "title_writer.onnx", load_bundle(bundle).model)
 
 
-def test_a_step_of_another_version_is_refused(bundle, tmp_path):
+def test_a_writer_of_another_version_is_refused(bundle, tmp_path):
     shutil.copytree(bundle, tmp_path / "b")
-    shutil.copyfile(bundle / "reader.onnx", tmp_path / "b" / "title_step.onnx")
-    with pytest.raises(ArtifactError, match="another version of flr: it lacks latent"):
+    shutil.copyfile(bundle / "reader.onnx", tmp_path / "b" / "title_writer.onnx")
+    with pytest.raises(ArtifactError, match="another version of flr: it lacks input_ids"):
         OnnxWriter(tmp_path / "b" / "reader.onnx", load_bundle(bundle).model)
 
 
@@ -232,7 +232,7 @@ def test_a_title_bundle_is_scored_without_torch(bundle, histories, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["title_tree.npz", "title_head.npy", "title_prompt.onnx", "title_step.onnx"])
+@pytest.mark.parametrize("name", ["title_tree.npz", "title_head.npy", "title_writer.onnx"])
 def test_a_damaged_file_is_an_error_that_names_it(bundle, tmp_path, name):
     shutil.copytree(bundle, tmp_path / "b")
     (tmp_path / "b" / name).write_bytes(b"no")
