@@ -71,7 +71,8 @@ class TrainConfig(Settings):
     )
     writing_rows: int | None = setting(
         None,
-        "training rows from which the backbone learns to write titles after histories; auto: each training row once",
+        "training rows from which the backbone learns to write titles after histories; auto: each training row once, "
+        "at most 20000",
         low=1,
         auto=0,
         panel=TUNING,

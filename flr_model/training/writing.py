@@ -7,6 +7,7 @@ Shapes: B items or rows, D width of item vectors.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +30,15 @@ from flr_model.training.sequences import learning
 from flr_model.training.tracking import Tracking
 from flr_model.training.trainer import Rate, Samples, Schedule, StageTrainer, rates_of
 
+logger = logging.getLogger(__name__)
+
 NOISE = (0.5, 6.0)
 """Lengths of the noise on an item's vector of length one, from near it to as far as a history is from the next item."""
 
 TITLES_PER_STEP, ROWS_PER_STEP = 256, 32
+
+MOST_ROWS = 20_000
+"""Rows that are written on unless more are asked for: with the default backbone three quarters of an hour of a core."""
 
 TITLES_RATE = 3.0
 """Learning rate of the language model on titles, as a multiple of the one on rows."""
@@ -146,6 +152,12 @@ def learn_rows(
         progress: is told of every step.
         tracking: where its figures go besides.
     """
+    if config.writing_rows is None and len(rows) > MOST_ROWS:
+        logger.info(
+            "--writing-rows %s: of %s training rows, drawn, the backbone learns to write from so many",
+            f"{MOST_ROWS:,}",
+            f"{len(rows):,}",
+        )
     trainer = StageTrainer(
         RowsObjective(recommender),
         Samples.of_rows(recommender, rows),
@@ -168,7 +180,7 @@ def titles_schedule(config: TrainConfig, n_titles: int) -> Schedule:
 
 def rows_schedule(config: TrainConfig, n_rows: int) -> Schedule:
     """Return the length and the steps of training on rows."""
-    return _schedule(config, ROWS_PER_STEP, config.writing_rows or n_rows)
+    return _schedule(config, ROWS_PER_STEP, config.writing_rows or min(n_rows, MOST_ROWS))
 
 
 def _schedule(config: TrainConfig, batch_size: int, n: int, passes: int = 1) -> Schedule:

@@ -8,6 +8,7 @@ import torch
 from flr_model.config import ModelConfig, TitleConfig
 from flr_model.nn.device import multiplies_bf16
 from flr_model.progress import SILENT
+from flr_model.training import writing
 from flr_model.training.setup import set_up
 from flr_model.training.tuning import trunk_in_bf16
 from flr_model.training.writing import learn_rows, learn_titles
@@ -89,6 +90,14 @@ def test_a_backbone_that_learns_multiplies_in_bf16_where_a_cpu_can(tiny_dataset,
         states[trunk.bf16] = trunk(embeddings, mask)[0]
         assert states[trunk.bf16].dtype == torch.float32
     assert 0 < (states[True] - states[False]).abs().max() < 0.1
+
+
+def test_of_many_rows_some_are_written_and_that_is_said(tiny_dataset, tiny_backbone, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(writing, "MOST_ROWS", 64)
+    with caplog.at_level("INFO"):
+        write_rows(setup_of(tiny_dataset, tiny_backbone), tmp_path, None)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert "--writing-rows 64: of 701 training rows" in caplog.text
 
 
 def test_few_layers_read_whatever_is_predicted():
