@@ -65,7 +65,7 @@ def rates_of(train: TrainConfig, *, backbone: float = 1.0) -> Rates:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in what steps to train; without ``max_steps``, by epochs."""
+    """How long and in what steps to train; without ``max_steps``, by epochs, without ``save_steps`` saved by them."""
 
     epochs: int | None
     max_steps: int | None
@@ -75,6 +75,7 @@ class Schedule:
     patience: int | None
     precision: str
     seed: int
+    save_steps: int | None = None
 
     @classmethod
     def of(cls, train: TrainConfig) -> Schedule:
@@ -235,7 +236,8 @@ def _arguments(schedule: Schedule, folder: Path, tracking: dict[str, Any], *, va
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         eval_strategy="epoch" if validating else "no",
-        save_strategy="epoch",
+        save_strategy="epoch" if schedule.save_steps is None else "steps",
+        save_steps=schedule.save_steps or 0,
         save_total_limit=2,
         load_best_model_at_end=validating,
         metric_for_best_model=BEST if validating else None,

@@ -40,6 +40,9 @@ TITLES_PER_STEP, ROWS_PER_STEP = 256, 32
 MOST_ROWS = 20_000
 """Rows that are written on unless more are asked for: with the default backbone three quarters of an hour of a core."""
 
+CHECKPOINTS = 4
+"""Of the one pass over rows."""
+
 TITLES_RATE = 3.0
 """Learning rate of the language model on titles, as a multiple of the one on rows."""
 
@@ -180,7 +183,8 @@ def titles_schedule(config: TrainConfig, n_titles: int) -> Schedule:
 
 def rows_schedule(config: TrainConfig, n_rows: int) -> Schedule:
     """Return the length and the steps of training on rows."""
-    return _schedule(config, ROWS_PER_STEP, config.writing_rows or min(n_rows, MOST_ROWS))
+    schedule = _schedule(config, ROWS_PER_STEP, config.writing_rows or min(n_rows, MOST_ROWS))
+    return replace(schedule, save_steps=max((schedule.max_steps or 0) // CHECKPOINTS, 1))
 
 
 def _schedule(config: TrainConfig, batch_size: int, n: int, passes: int = 1) -> Schedule:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 
 from flr_model.artifacts import RUN
+from flr_model.config import TitleConfig
 from flr_model.errors import ArtifactError, ConfigError
 from flr_model.training.sft import train
 from flr_model.training.trainer import StageTrainer
@@ -25,7 +26,7 @@ class StopAfter:
         self.left = samples
         self.kind = kind
         self.unit = None
-        self.steps = 0
+        self.steps, self.steps_of = 0, 64
 
     @contextmanager
     def task(self, total, unit):
@@ -36,17 +37,17 @@ class StopAfter:
     def advance(self, amount, **figures):
         if self.unit == self.kind:
             self.left -= amount
-            self.steps += amount == 64  # a resumed training reports what lies behind it at once
+            self.steps += amount == self.steps_of  # a resumed training reports what lies behind it at once
             if self.left < 0:
                 raise Interrupted
 
 
 @pytest.fixture
 def fit(tiny_dataset, tiny_backbone):
-    def fit(out, *, data=tiny_dataset, settings=None, **options):
+    def fit(out, *, data=tiny_dataset, settings=None, model=None, **options):
         # Sampled negatives and dropout draw random numbers in every step.
         chosen = {"epochs": 3, "full_softmax_items": 10, "negatives": 20, **(settings or {})}
-        return train(data, out, model=tiny_model(tiny_backbone), train=tiny_train(**chosen), **options)
+        return train(data, out, model=tiny_model(tiny_backbone, **(model or {})), train=tiny_train(**chosen), **options)
 
     return fit
 
@@ -87,6 +88,24 @@ def test_a_training_that_was_killed_while_the_trunk_learned_is_resumed(fit, tmp_
     rest = StopAfter(math.inf, "sequences")
     fit(tmp_path / "run", resume=True, progress=rest)
     assert report_of(tmp_path / "run") == report_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("samples", "kind", "left"), [(3 * 60, "titles", 22), (1.5 * 701, "rows", 22), (2600, "rows", 7)]
+)
+def test_a_training_that_was_killed_while_titles_were_learned_is_resumed(fit, tmp_path, samples, kind, left):
+    title = {"decoder": "title", "title": TitleConfig(guidance=1.0)}
+    settings = {"epochs": 3, "title_epochs": 4}
+    fit(tmp_path / "whole", settings=settings, model=title)
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "run", settings=settings, model=title, progress=StopAfter(samples, kind))
+    rest = StopAfter(math.inf, "rows")
+    rest.steps_of = 32
+    fit(tmp_path / "run", settings=settings, model=title, resume=True, progress=rest)
+    for name in ("head.safetensors", "writer/model.safetensors", "item_vectors.npy"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert report_of(tmp_path / "run") == report_of(tmp_path / "whole")
+    assert rest.steps <= left
 
 
 def test_resuming_goes_on_from_the_last_finished_epoch(fit, interrupt):
