@@ -33,7 +33,10 @@ class TrainConfig(Settings):
         choices=("auto", "sequences", "frozen", "lora", "full"),
     )
     epochs: int | None = setting(
-        None, "passes over the training rows; auto: 3, or 1 where users have many rows", low=1, auto=0
+        None,
+        "passes over the training rows; auto: 3, or 1 after sequences and where users have many rows",
+        low=1,
+        auto=0,
     )
     batch_size: int = setting(128, "rows per step and device", low=1)
     seed: int = setting(0, "seed of initial weights, order of the rows and dropout", low=0)

@@ -128,7 +128,7 @@ def set_up(
         item_encoder=item_encoder,
         recommender=TrainableRecommender(model, dataset.catalog, network, unit, tokenizer),
         tuning=tuning,
-        epochs=choose_epochs(train.epochs, rows),
+        epochs=choose_epochs(train.epochs, tuning, rows),
         writers=writers,
     )
 

@@ -49,11 +49,18 @@ def choose_tuning(asked: str, n_rows: int, n_items: int, encoder: HistoryEncoder
     return "frozen" if n_rows < LORA_ROWS else "lora"
 
 
-def choose_epochs(asked: int | None, rows: HistoryRows) -> int:
-    """Resolve None, ``auto``, by the mean number of rows a user has (docs/method.md, "How long")."""
+def choose_epochs(asked: int | None, tuning: str, rows: HistoryRows) -> int:
+    """Resolve None, ``auto``, by what learned before and the rows a user has (docs/method.md, "How long").
+
+    Args:
+        asked: passes, or None.
+        tuning: as `choose_tuning` resolved it.
+        rows: to train on.
+    """
     if asked is not None:
         return asked
-    return FEW_PASSES if len(rows) > MANY_ROWS * len(set(rows.user_id.tolist())) else PASSES
+    many = len(rows) > MANY_ROWS * len(set(rows.user_id.tolist()))
+    return FEW_PASSES if many or tuning == "sequences" else PASSES
 
 
 def choose_readers(asked: str | None) -> str:

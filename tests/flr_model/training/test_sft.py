@@ -289,9 +289,11 @@ def test_training_needs_no_network(fit, tmp_path, no_network):
     fit(tmp_path / "run", settings={"max_steps": 1})
 
 
-@pytest.mark.parametrize(("rows_per_user", "epochs"), [(20, 3), (21, 1)])
-def test_users_with_many_rows_are_seen_once(rows_per_user, epochs):
+@pytest.mark.parametrize(
+    ("rows_per_user", "tuning", "epochs"), [(20, "frozen", 3), (21, "frozen", 1), (2, "lora", 3), (2, "sequences", 1)]
+)
+def test_what_is_soon_known_by_heart_is_seen_once(rows_per_user, tuning, epochs):
     users = [f"u{n % 3}" for n in range(3 * rows_per_user)]
     rows = HistoryRows.from_lists([[0]] * len(users), user_id=users)
-    assert choose_epochs(None, rows) == epochs
-    assert choose_epochs(7, rows) == 7
+    assert choose_epochs(None, tuning, rows) == epochs
+    assert choose_epochs(7, tuning, rows) == 7
