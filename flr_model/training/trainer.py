@@ -120,14 +120,14 @@ class Samples:
     unit: str = "rows"
 
     @classmethod
-    def of_rows(cls, recommender: TrainableRecommender, rows: HistoryRows) -> Samples:
+    def of_rows(cls, recommender: TrainableRecommender, rows: HistoryRows, unit: str = "rows") -> Samples:
         """Return rows of histories, encoded by a recommender; a batch has the ``numbers`` of its rows too."""
 
         def batch(numbers: Ints) -> Batch:
             encoded = recommender.encode(rows.select(numbers), training=True)
             return encoded._replace(numbers=torch.from_numpy(numbers))
 
-        return cls(len(rows), batch)
+        return cls(len(rows), batch, unit)
 
 
 class StageTrainer(CheckpointedTrainer):

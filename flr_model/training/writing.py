@@ -163,7 +163,7 @@ def learn_rows(
         )
     trainer = StageTrainer(
         RowsObjective(recommender),
-        Samples.of_rows(recommender, rows),
+        Samples.of_rows(recommender, rows, "rows written"),
         validate=None,
         rates=rates_of(config),
         schedule=rows_schedule(config, len(rows)),
