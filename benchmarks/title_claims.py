@@ -36,7 +36,7 @@ from flr_model.training.fit import fit_factors
 from flr_model.training.grpo import optimise
 from flr_model.training.onward import recent
 from flr_model.training.setup import Setup, set_up
-from flr_model.training.writing import learn_rows, learn_titles
+from flr_model.training.writing import learn_to_write, rows_stage, titles_stage
 
 console = Console(width=150)
 SINGLE: dict[str, Any] = {"orthogonality": 0.0, "diversity": 0.0, "sparsity": 0.0}
@@ -75,10 +75,10 @@ def measure(form: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
         writer, learned = recommender.head.writer, arguments.folder / "titles.pt"
         assert writer is not None
         if not learned.exists():
-            learn_titles(recommender, train, setup.writers, folder=folder / "titles", **about)
+            learn_to_write(titles_stage(recommender, train), setup.writers, folder=folder, **about)
             torch.save(writer.state_dict(), learned)
         writer.load_state_dict(torch.load(learned))
-        learn_rows(recommender, setup.rows, train, setup.writers, folder=folder / "rows", **about)
+        learn_to_write(rows_stage(recommender, setup.rows, train), setup.writers, folder=folder, **about)
         found = {name: gains(setup, weight, arguments.rows) for name, weight in GUIDANCE.items()}
         align = AlignConfig(seed=seed, max_rows=arguments.align_rows)
         newest = recent(setup.rows, train, arguments.align_rows)

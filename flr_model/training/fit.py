@@ -19,7 +19,7 @@ from flr_model.training.sequences import learn_sequences, sequence_learners, wei
 from flr_model.training.setup import Setup
 from flr_model.training.tracking import Tracking
 from flr_model.training.trainer import Samples, Schedule, StageTrainer, Validate, rates_of
-from flr_model.training.writing import learn_rows, learn_titles
+from flr_model.training.writing import learn_to_write, rows_stage, titles_stage
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def fit(
     fitted = fit_factors(setup, train, validate=validate, folder=folder, **about)
     recommender, writers, writer = setup.recommender, setup.writers, setup.recommender.head.writer
     if writer is not None:
-        learn_titles(recommender, train, writers, folder=folder / "titles", **about)
-        learn_rows(recommender, setup.rows, train, writers, folder=folder / "rows", **about)
+        for stage in (titles_stage(recommender, train), rows_stage(recommender, setup.rows, train)):
+            learn_to_write(stage, writers, folder=folder, **about)
         writer.encoder.trunk.bf16 = writes_in_bf16()  # as a loaded run writes
     if recommender.config.guidance_open:
         choose_guidance(recommender, setup.valid, train.valid_rows, progress=progress)

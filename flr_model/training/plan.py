@@ -32,7 +32,7 @@ from flr_model.training.sequences import (
 from flr_model.training.setup import Setup, set_up
 from flr_model.training.sft import settings_of
 from flr_model.training.trainer import Samples
-from flr_model.training.writing import RowsObjective, TitlesObjective, rows_schedule, title_samples, titles_schedule
+from flr_model.training.writing import rows_stage, titles_stage
 
 TIMED_STEPS = 3
 
@@ -162,16 +162,14 @@ def _time_writer(setup: Setup, train: TrainConfig) -> tuple[Timed, Timed]:
     """Time what writes titles: on the catalogue's titles, and on rows."""
     if not setup.writers:
         return Timed(set(), 0, 0.0), Timed(set(), 0, 0.0)
-    recommender = setup.recommender
-    stages = (
-        (TitlesObjective(recommender), title_samples(recommender), titles_schedule(train, len(recommender.items))),
-        (RowsObjective(recommender), Samples.of_rows(recommender, setup.rows), rows_schedule(train, len(setup.rows))),
-    )
+    stages = titles_stage(setup.recommender, train), rows_stage(setup.recommender, setup.rows, train)
     timed = []
-    with learning(recommender, setup.writers):
-        for objective, samples, schedule in stages:
-            seconds = _seconds_per_step(objective, samples, schedule.batch_size * schedule.grad_accumulation)
-            timed.append(Timed(setup.writers, schedule.max_steps or 0, seconds))
+    for stage in stages:
+        schedule = stage.schedule
+        with learning(stage.objective, setup.writers):
+            batch_size = schedule.batch_size * schedule.grad_accumulation
+            seconds = _seconds_per_step(stage.objective, stage.samples, batch_size)
+        timed.append(Timed(setup.writers, schedule.max_steps or 0, seconds))
     return timed[0], timed[1]
 
 

@@ -28,7 +28,7 @@ from flr_model.progress import Progress
 from flr_model.training.learner import Learner
 from flr_model.training.sequences import learning
 from flr_model.training.tracking import Tracking
-from flr_model.training.trainer import Rate, Samples, Schedule, StageTrainer, rates_of
+from flr_model.training.trainer import Rate, Rates, Samples, Schedule, StageTrainer, rates_of
 
 logger = logging.getLogger(__name__)
 
@@ -86,105 +86,90 @@ class RowsObjective(Learner):
         """Return the loss of a batch of rows."""
         recommender, head = self.recommender, _head(self.recommender)
         with torch.no_grad(), eval_mode(recommender.model, recommender.head):
-            expected = head.expect(recommender.items, recommender.read(batch.inputs), batch.targets)
+            reading = recommender.read(batch.inputs)
+            expected = head.expect(recommender.items, reading, batch.targets)
         drawn = expected.items.gather(1, expected.weights.multinomial(1))[:, 0]
-        prompt = head.writer.read(recommender.history_batch(batch.inputs))
+        prompt = head.writer.read(reading.batch)
         likelihood, _ = head.writer.likelihood(prompt, expected.vectors[:, None], head.titles_of(drawn))
         return {"loss": -likelihood.mean()}
 
 
-def learn_titles(
-    recommender: TrainableRecommender,
-    config: TrainConfig,
-    learners: set[nn.Parameter],
-    *,
-    folder: Path,
-    resume: bool,
-    progress: Progress,
-    tracking: Tracking = Tracking(),
-) -> None:
-    """Train the language model that writes titles on those of the catalogue, whatever the factors are.
+class WritingStage(NamedTuple):
+    """One of the two stages in which a language model learns to write: what it learns, from what, and how."""
 
-    Args:
-        recommender: whose head writes titles.
-        config: passes and rates.
-        learners: the parameters that may learn; nothing else does.
-        folder: for checkpoints.
-        resume: go on from the newest checkpoint.
-        progress: is told of every step.
-        tracking: where its figures go besides.
-    """
-    if not config.title_epochs:
-        return
-    of_spelling = Rate(config.learning_rate, config.weight_decay)
-    trainer = StageTrainer(
+    name: str
+    objective: Learner
+    samples: Samples
+    rates: Rates
+    schedule: Schedule
+
+
+def titles_stage(recommender: TrainableRecommender, config: TrainConfig) -> WritingStage:
+    """Return the first stage: the catalogue's titles, whatever the factors are."""
+    return WritingStage(
+        "titles",
         TitlesObjective(recommender),
-        title_samples(recommender),
-        validate=None,
-        rates={**rates_of(config, backbone=TITLES_RATE), "projection": of_spelling},
-        schedule=titles_schedule(config, len(recommender.items)),
-        folder=folder,
-        progress=progress,
-        tracking=tracking,
-        stage="titles",
+        _titles(recommender),
+        {
+            **rates_of(config, backbone=TITLES_RATE),
+            "projection": Rate(config.learning_rate, config.weight_decay),
+        },
+        _schedule(config, TITLES_PER_STEP, len(recommender.items), passes=config.title_epochs),
     )
-    with learning(recommender, learners):
-        trainer.run(resume=resume)
 
 
-def learn_rows(
-    recommender: TrainableRecommender,
-    rows: HistoryRows,
-    config: TrainConfig,
-    learners: set[nn.Parameter],
-    *,
-    folder: Path,
-    resume: bool,
-    progress: Progress,
-    tracking: Tracking = Tracking(),
-) -> None:
-    """Train the language model that writes titles on what the factors, which are trained, expect of histories.
-
-    Args:
-        recommender: whose head writes titles.
-        rows: training rows.
-        config: rows and rates.
-        learners: the parameters that may learn; nothing else does.
-        folder: for checkpoints.
-        resume: go on from the newest checkpoint.
-        progress: is told of every step.
-        tracking: where its figures go besides.
-    """
+def rows_stage(recommender: TrainableRecommender, rows: HistoryRows, config: TrainConfig) -> WritingStage:
+    """Return the second stage: what the factors, which are trained, expect of the histories of training rows."""
     if config.writing_rows is None and len(rows) > MOST_ROWS:
         logger.info(
             "--writing-rows %s: of %s training rows, drawn, the backbone learns to write from so many",
             f"{MOST_ROWS:,}",
             f"{len(rows):,}",
         )
-    trainer = StageTrainer(
+    schedule = _schedule(config, ROWS_PER_STEP, config.writing_rows or min(len(rows), MOST_ROWS))
+    return WritingStage(
+        "rows",
         RowsObjective(recommender),
         Samples.of_rows(recommender, rows, "rows written"),
+        rates_of(config),
+        replace(schedule, save_steps=max((schedule.max_steps or 0) // CHECKPOINTS, 1)),
+    )
+
+
+def learn_to_write(
+    stage: WritingStage,
+    learners: set[nn.Parameter],
+    *,
+    folder: Path,
+    resume: bool,
+    progress: Progress,
+    tracking: Tracking = Tracking(),
+) -> None:
+    """Train the language model that writes titles in one stage.
+
+    Args:
+        stage: one without steps is left out.
+        learners: the parameters that may learn; nothing else does.
+        folder: for checkpoints, in a folder of the stage's name.
+        resume: go on from the newest checkpoint.
+        progress: is told of every step.
+        tracking: where its figures go besides.
+    """
+    if not stage.schedule.max_steps:
+        return
+    trainer = StageTrainer(
+        stage.objective,
+        stage.samples,
         validate=None,
-        rates=rates_of(config),
-        schedule=rows_schedule(config, len(rows)),
-        folder=folder,
+        rates=stage.rates,
+        schedule=stage.schedule,
+        folder=folder / stage.name,
         progress=progress,
         tracking=tracking,
-        stage="writing",
+        stage=stage.name,
     )
-    with learning(recommender, learners):
+    with learning(stage.objective, learners):
         trainer.run(resume=resume)
-
-
-def titles_schedule(config: TrainConfig, n_titles: int) -> Schedule:
-    """Return the length and the steps of training on a catalogue's titles."""
-    return _schedule(config, TITLES_PER_STEP, n_titles, passes=config.title_epochs)
-
-
-def rows_schedule(config: TrainConfig, n_rows: int) -> Schedule:
-    """Return the length and the steps of training on rows."""
-    schedule = _schedule(config, ROWS_PER_STEP, config.writing_rows or min(n_rows, MOST_ROWS))
-    return replace(schedule, save_steps=max((schedule.max_steps or 0) // CHECKPOINTS, 1))
 
 
 def _schedule(config: TrainConfig, batch_size: int, n: int, passes: int = 1) -> Schedule:
@@ -204,7 +189,7 @@ def _head(recommender: TrainableRecommender) -> TitleHead:
     return cast(TitleHead, recommender.head)
 
 
-def title_samples(recommender: TrainableRecommender) -> Samples:
+def _titles(recommender: TrainableRecommender) -> Samples:
     """Return the catalogue's titles as samples."""
 
     def batch(numbers: Ints) -> ItemsBatch:

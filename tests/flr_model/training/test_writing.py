@@ -11,7 +11,7 @@ from flr_model.progress import SILENT
 from flr_model.training import writing
 from flr_model.training.setup import set_up
 from flr_model.training.tuning import trunk_in_bf16
-from flr_model.training.writing import learn_rows, learn_titles
+from flr_model.training.writing import learn_to_write, rows_stage, titles_stage
 from tests.builders import tiny_model, tiny_train
 
 
@@ -32,17 +32,19 @@ def loss_of_titles(recommender, shift=0):
 
 def write_titles(setup, folder, **changes):
     settings = replace(tiny_train(), **changes)
-    learn_titles(setup.recommender, settings, setup.writers, folder=folder, resume=False, progress=SILENT)
+    stage = titles_stage(setup.recommender, settings)
+    learn_to_write(stage, setup.writers, folder=folder, resume=False, progress=SILENT)
 
 
 def write_rows(setup, folder, n_rows):
     settings = replace(tiny_train(), writing_rows=n_rows)
-    learn_rows(setup.recommender, setup.rows, settings, setup.writers, folder=folder, resume=False, progress=SILENT)
+    stage = rows_stage(setup.recommender, setup.rows, settings)
+    learn_to_write(stage, setup.writers, folder=folder, resume=False, progress=SILENT)
 
 
 def last_step(folder):
     """The step of the newest checkpoint."""
-    return max(int(path.name.removeprefix("checkpoint-")) for path in folder.glob("checkpoint-*"))
+    return max(int(path.name.removeprefix("checkpoint-")) for path in folder.glob("*/checkpoint-*"))
 
 
 def test_titles_are_written_from_their_items_vectors(tiny_dataset, tiny_backbone, tmp_path):
@@ -60,8 +62,8 @@ def test_titles_are_written_from_their_items_vectors(tiny_dataset, tiny_backbone
 def test_the_writer_alone_learns(tiny_dataset, tiny_backbone, tmp_path):
     setup = setup_of(tiny_dataset, tiny_backbone)
     before = {name: weight.clone() for name, weight in setup.recommender.named_parameters()}
-    write_titles(setup, tmp_path / "titles", title_epochs=1)
-    write_rows(setup, tmp_path / "rows", 64)
+    write_titles(setup, tmp_path, title_epochs=1)
+    write_rows(setup, tmp_path, 64)
     changed = {name for name, weight in setup.recommender.named_parameters() if (weight != before[name]).any()}
     assert "head.writer.spell.weight" in changed
     assert all(name.startswith("head.writer.") for name in changed)
