@@ -87,9 +87,13 @@ class CatalogHead(Head):
         vectors = items(None if sample is None else sample.items)
         logits = (queries.reshape(-1, width) @ vectors.T).view(n_users, n_factors, -1)
         counts: Tensor = self.evidence(targets.evidence, reading.thought.log_weights)  # (U, K)
-        seen = self.evidence.seen.expand(targets.evidence.seen.shape[1], n_factors)
+        added = [(targets.evidence.seen, self.evidence.seen.expand(targets.evidence.seen.shape[1], n_factors))]
+        if sample is None and len(counts) == n_users * len(items):  # all places
+            logits = logits + counts.view(n_users, -1, n_factors).transpose(1, 2)
+        else:
+            added.append((targets.evidence.place, counts))
         factor = torch.arange(n_factors, device=logits.device)
-        for (row, item), value in ((targets.evidence.place, counts), (targets.evidence.seen, seen)):
+        for (row, item), value in added:
             column, kept = _columns(item, sample, len(items))
             places = row[kept, None], factor, column[:, None]
             logits = logits.index_put(places, value[kept], accumulate=True)

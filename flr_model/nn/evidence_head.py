@@ -1,5 +1,7 @@
 """The learned weights of the pair counts: what each factor counts of the items that it looks at.
 
+As in scoring, a table of all pairs replaces the pairs met where these are most of all (`flr_model.ranking.evidence`).
+
 Shapes: B rows, K factors, L history positions, S history items of a batch, E pairs met, O events of the own users,
 U places (row, item) that a batch meets, H seen places, M items, P pairs, C channels, G buckets of lags.
 """
@@ -11,12 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from flr_model.arrays import Ints, ranges
 from flr_model.data.histories import PAD, HistoryRows
 from flr_model.nn.parameter_groups import Groups
 from flr_model.nn.sparse import SparseCounts
-from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.evidence import Evidence, fits_table
 from flr_model.ranking.lags import BUCKETS, ages
 from flr_model.ranking.pair_events import PairEvents
 
@@ -28,9 +31,10 @@ class EvidenceBatch(NamedTuple):
     """What a batch of rows meets, found once and by no parameter; tensors of indices.
 
     entry: (3, S) row, steps back from the newest item, and item of the history items that count.
-    met: (3, E) place, pair and entry of the pairs that start at them.
+    met: (3, E) place, pair and entry of the pairs that start at them; none where a table is read.
     own: (3, O) place, entry and channel of the own users' events among those, to be taken out.
-    place: (2, U) row and item of every place, in order. seen: (2, H) row and item of what users have seen.
+    place: (2, U) row and item of every place, in order; where a table is read, all.
+    seen: (2, H) row and item of what users have seen.
     target: (B,) the targets, whose degree the own interaction is taken out of; PAD takes nothing out.
     """
 
@@ -79,6 +83,7 @@ class EvidenceHead(nn.Module):
         """Take the events to weigh, those of the training rows; without them nothing can be counted."""
         self.events = events
         self.n_items = len(events.degree)
+        self.has_table = fits_table(len(events.source), self.n_items, len(self.weight))
         n_channels = 2 * len(BUCKETS) * (len(events.lag_bounds) + 1)
         self.channels = SparseCounts.of(events.event_pair, events.event_channel, (len(events.source), n_channels))
         self.register_buffer("source", torch.from_numpy(events.source), persistent=False)
@@ -90,11 +95,9 @@ class EvidenceHead(nn.Module):
         recent = rows.truncated(self.max_history)
         row = recent.row_of_item()
         entry = np.stack([row, ages(recent), recent.items])
-        start = self.events.indptr[recent.items]
-        n_pairs = self.events.indptr[recent.items + 1] - start
-        pair, of_entry = ranges(start, n_pairs), np.repeat(np.arange(len(row)), n_pairs)
-        key = row[of_entry] * self.n_items + self.events.neighbour[pair]
-        places, number = _distinct(key, len(rows) * self.n_items)
+        places, met = np.arange(len(rows) * self.n_items), np.zeros((3, 0), np.int64)
+        if not self.has_table:
+            places, met = self._met(recent)
         own = np.zeros((3, 0), np.int64)
         if leave_out_own:
             found = self.events.own(recent)
@@ -103,8 +106,17 @@ class EvidenceHead(nn.Module):
         seen_row, seen_item = rows.seen()
         seen = np.unique(seen_row * self.n_items + seen_item)
         target = rows.target if leave_out_own else np.full(len(rows), PAD, np.int64)
-        parts = (entry, np.stack([number, pair, of_entry]), own, self._split(places), self._split(seen), target)
+        parts = (entry, met, own, self._split(places), self._split(seen), target)
         return EvidenceBatch(*[torch.from_numpy(part) for part in parts])
+
+    def _met(self, rows: HistoryRows) -> tuple[Ints, Ints]:
+        """Find the (U,) places that rows meet, and the (3, E) pairs through which they do."""
+        start = self.events.indptr[rows.items]
+        n_pairs = self.events.indptr[rows.items + 1] - start
+        pair, entry = ranges(start, n_pairs), np.repeat(np.arange(len(rows.items)), n_pairs)
+        key = rows.row_of_item()[entry] * self.n_items + self.events.neighbour[pair]
+        places, number = _distinct(key, len(rows) * self.n_items)
+        return places, np.stack([number, pair, entry])
 
     def _split(self, key: Ints) -> Ints:
         return np.stack([key // self.n_items, key % self.n_items])
@@ -126,14 +138,29 @@ class EvidenceHead(nn.Module):
         row, age, item = batch.entry
         weight = (log_weights[row, :, -1 - age] - self.source_exponent * self.log_degree[item, None]).exp()  # (S, K)
         channel_weights = self.channel_weights()
-        place, pair, entry = batch.met
-        value = self.channels.product(channel_weights)[pair] * weight[entry]  # (E, K)
-        sums = value.new_zeros(batch.place.shape[1], value.shape[1]).index_add(0, place, value)
+        value = self.channels.product(channel_weights)  # (P, K)
+        if self.has_table:
+            sums = self._from_table(value, batch.entry, weight, len(batch.target))
+        else:
+            place, pair, entry = batch.met
+            sums = value.new_zeros(batch.place.shape[1], value.shape[1])
+            sums = sums.index_add(0, place, value[pair] * weight[entry])
         if batch.own.shape[1]:
             place, entry, channel = batch.own
             sums = sums.index_add(0, place, -channel_weights[channel] * weight[entry]).clamp(min=0)
         sums = sums * (-self.neighbour_exponent * self._degree(batch)[:, None]).exp()
         return self.weight * torch.log1p(sums * self.log_scale.exp())
+
+    def _from_table(self, value: Tensor, entry: Tensor, weight: Tensor, n_rows: int) -> Tensor:
+        """Sum the (P, K) values of pairs over histories with weights (S, K): (B * M, K)."""
+        row, _, item = entry
+        starts = torch.searchsorted(row, torch.arange(n_rows, device=row.device))
+        cell = self.source * self.n_items + self.neighbour
+        of_factors = []
+        for one_value, one_weight in zip(value.unbind(1), weight.unbind(1), strict=True):
+            table = value.new_zeros(self.n_items**2).index_copy_(0, cell, one_value).view(self.n_items, self.n_items)
+            of_factors.append(F.embedding_bag(item, table, starts, mode="sum", per_sample_weights=one_weight))
+        return torch.stack(of_factors, dim=-1).flatten(0, 1)
 
     def _degree(self, batch: EvidenceBatch) -> Tensor:
         """(U,) log degree of each place's item, the own interaction taken out of the target's."""

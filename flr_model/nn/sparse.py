@@ -32,13 +32,10 @@ class SparseCounts:
     def of(cls, row: npt.NDArray[Any], column: npt.NDArray[Any], shape: tuple[int, int]) -> SparseCounts:
         """Count (V,) rows and columns."""
         key, count = np.unique(row.astype(np.int64) * shape[1] + column, return_counts=True)
-        index = torch.from_numpy(np.stack([key // shape[1], key % shape[1]]))
-        value = torch.from_numpy(count).float()
-        with warnings.catch_warnings():  # that sparse tensors are in beta
-            warnings.simplefilter("ignore")
-            matrix = torch.sparse_coo_tensor(index, value, shape, check_invariants=False)
-            transpose = torch.sparse_coo_tensor(index.flip(0), value, shape[::-1], check_invariants=False)
-            return cls(matrix.coalesce().to_sparse_csr(), transpose.coalesce().to_sparse_csr())
+        row, column = key // shape[1], key % shape[1]
+        by_column = np.argsort(column, kind="stable")
+        matrix = _csr(row, column, count, shape)
+        return cls(matrix, _csr(column[by_column], row[by_column], count[by_column], shape[::-1]))
 
     def product(self, dense: Tensor) -> Tensor:
         """Return the (P, K) product with a dense (C, K) matrix, on the device of that."""
@@ -46,6 +43,15 @@ class SparseCounts:
             self.matrix, self.transpose = self.matrix.to(dense.device), self.transpose.to(dense.device)
         result: Tensor = _Product.apply(self.matrix, self.transpose, dense)  # type: ignore[no-untyped-call]
         return result
+
+
+def _csr(row: npt.NDArray[Any], column: npt.NDArray[Any], value: npt.NDArray[Any], shape: tuple[int, int]) -> Tensor:
+    """Return values at rows, ascending, and columns; with indices of 32 bits, which MKL takes as they are."""
+    starts = np.searchsorted(row, np.arange(shape[0] + 1))
+    first, columns = (torch.from_numpy(part.astype(np.int32)) for part in (starts, column))
+    with warnings.catch_warnings():  # that sparse tensors are in beta
+        warnings.simplefilter("ignore")
+        return torch.sparse_csr_tensor(first, columns, torch.from_numpy(value.astype(np.float32)), shape)
 
 
 class _Product(torch.autograd.Function):

@@ -148,11 +148,8 @@ class CatalogRecommender:
         most = int(np.bincount(hidden).max(initial=0))
         wanted = max(NEAR * top_k, top_k + most) + not_offered
         near = self.index.search(mixture.queries.reshape(n * k, width), wanted).reshape(n, -1)
-        starts = np.searchsorted(mixture.counts.row, np.arange(n + 1))
-        return [
-            np.union1d(line[line != PAD], mixture.counts.item[starts[user] : starts[user + 1]])
-            for user, line in enumerate(near)
-        ]
+        counted = mixture.counts.items(n)
+        return [np.union1d(line[line != PAD], items) for line, items in zip(near, counted, strict=True)]
 
     def with_reader(self, reader: Reader) -> CatalogRecommender:
         """Return the same recommender with another network."""

@@ -1,13 +1,18 @@
 """What was bought together, as each factor counts it: weighed pair counts, looked up by history, without torch.
 
+Where many items were bought with many others, looking for the pairs takes longer than reading all of them: then they
+are in a table, with a line for each history item (`fits_table`). The counts are the same.
+
 Shapes: R rows, K factors, M items, P distinct pairs, E pairs met, G buckets of lags, L history positions, N places.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,28 +20,22 @@ import numpy.typing as npt
 from flr_model.arrays import Floats, Ints, ranges, search_ranges
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
+from flr_model.ranking.factor_counts import CountsEverywhere, CountsOfPlaces, FactorCounts
+
+TABLE_SHARE = 4
+"""A table of all pairs is read from one met pair in so many on."""
+
+TABLE_CELLS = 1 << 26
+"""A table is not larger than this, 256 MiB."""
 
 DENSE_KEYS = 16
 """Up to so many possible keys per value, summing into one array beats sorting."""
 
 
-class FactorCounts(NamedTuple):
-    """What K factors counted of some items of a batch of rows, as logits; 0 elsewhere.
-
-    row, item: (N,) each place once, in order of row and item. value: (N, K).
-    """
-
-    row: Ints
-    item: Ints
-    value: Floats
-
-    def at(self, row: Ints, item: Ints, n_items: int) -> Floats:
-        """Return the (n, K) logits of places (n,)."""
-        if not len(self.row):
-            return np.zeros((len(row), self.value.shape[1]), np.float32)
-        keys, wanted = self.row * n_items + self.item, row * n_items + item
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        return np.where((keys[place] == wanted)[:, None], self.value[place], np.float32(0))
+def fits_table(n_pairs: int, n_items: int, n_factors: int) -> bool:
+    """Say whether counts are read from a table of all pairs: many of them were met, and it is not too large."""
+    n_cells = n_items * n_items
+    return n_pairs * TABLE_SHARE >= n_cells and n_cells * n_factors <= TABLE_CELLS
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ class Evidence:
             weights: (R, K, L) of the history's items, padded on the left.
         """
         recent = rows.truncated(weights.shape[2])
+        if fits_table(len(self.neighbour), self.n_items, self.value.shape[1]):
+            return CountsEverywhere(self._everywhere(recent, weights))
         row = recent.row_of_item()
         by_item = weights[row, :, recent.slot_of_item(weights.shape[2])].astype(np.float64)  # (S, K)
         start = self.indptr[recent.items]
@@ -85,7 +86,26 @@ class Evidence:
         key = row[entry] * self.n_items + self.neighbour[pair]
         found, sums = _sums(key, self.value[pair] * by_item[entry], len(rows) * self.n_items)
         logits = self.weight * np.log1p(self.scale * sums)
-        return FactorCounts(found // self.n_items, found % self.n_items, logits.astype(np.float32))
+        return CountsOfPlaces(found // self.n_items, found % self.n_items, logits.astype(np.float32))
+
+    def _everywhere(self, rows: HistoryRows, weights: Floats) -> Floats:
+        """Return the (R, K, M) logits of all items, from the table of all pairs."""
+        sums = np.zeros((len(rows), self.value.shape[1], self.n_items), np.float32)
+        for row, (start, stop) in enumerate(pairwise(rows.offsets)):
+            if stop > start:
+                own = weights[row, :, None, start - stop :]  # (K, 1, n)
+                sums[row] = np.matmul(own, self._table[:, rows.items[start:stop]])[:, 0]
+        logits: Floats = np.log1p(np.multiply(sums, self.scale[:, None], out=sums), out=sums)
+        logits *= self.weight[:, None]
+        return logits
+
+    @cached_property
+    def _table(self) -> Floats:
+        """(K, M, M) the weighed count of every pair of a history item and another one."""
+        table = np.zeros((self.value.shape[1], self.n_items, self.n_items), np.float32)
+        source = np.repeat(np.arange(self.n_items), np.diff(self.indptr))
+        table[:, source, self.neighbour] = self.value.T
+        return table
 
     def pair_values(self, source: Ints, neighbour: Ints) -> Floats:
         """Return the (n, K) weighed counts of pairs (n,) of a history item and another item; 0 where never seen."""
@@ -106,7 +126,8 @@ class Evidence:
     def write(self, path: Path) -> None:
         """Write everything as one uncompressed npz without pickled objects."""
         with path.open("wb") as file:
-            np.savez(file, **{name: value for name, value in vars(self).items() if value is not None})
+            kept = {field.name: getattr(self, field.name) for field in fields(self)}
+            np.savez(file, **{name: value for name, value in kept.items() if value is not None})
 
     @classmethod
     def read(cls, path: Path) -> Evidence:

@@ -6,7 +6,7 @@ s is added to the logits of seen items (docs/method.md, "Prediction").
 A catalogue of any size goes through memory in blocks: one pass sums what normalises each factor, a second one makes the
 probabilities; where one block holds everything the two are one.
 
-Shapes: B users, K factors, D width of item vectors, M items, m items of a block, k places, N counted places.
+Shapes: B users, K factors, D width of item vectors, M items, m items of a block, k places.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from flr_model.arrays import Bools, Floats, Ints
 from flr_model.data.histories import PAD
-from flr_model.ranking.evidence import FactorCounts
+from flr_model.ranking.factor_counts import FactorCounts
 from flr_model.ranking.topk import Best, best_items, better, take
 
 BLOCK_LOGITS = 1 << 22
@@ -217,8 +217,7 @@ class Mixture:
         flat = self.queries.reshape(n * k, width)
         for start in range(0, len(self.vectors), size):
             logits = (flat @ self.vectors[start : start + size].T).reshape(n, k, -1)
-            row, item, value = within(start, logits.shape[2], *self.counts)
-            logits[row, :, item] += value
+            self.counts.add_to(logits, start)
             row, item = within(start, logits.shape[2], *self.seen)
             logits[row, :, item] += np.float32(self.seen_logit)
             yield start, logits
@@ -227,10 +226,10 @@ class Mixture:
         return max(BLOCK_LOGITS // max(self.gates.size, 1), 1)
 
 
-def within(start: int, size: int, row: Ints, item: Ints, *rest: Floats) -> tuple[Floats | Ints, ...]:
+def within(start: int, size: int, row: Ints, item: Ints) -> tuple[Ints, Ints]:
     """Keep what concerns the ``size`` items of the block at ``start``, and count the items from there."""
     here = (item >= start) & (item < start + size)
-    return row[here], item[here] - start, *(values[here] for values in rest)
+    return row[here], item[here] - start
 
 
 def _added(largest: Floats, total: Floats, logits: Floats) -> Normalizers:

@@ -20,6 +20,12 @@ def score(count):
     return math.log1p(SCALE * count)
 
 
+@pytest.fixture(autouse=True, params=["places", "table"])
+def ways(request, monkeypatch):
+    """Both ways to count: the pairs that were met, and a table of all."""
+    monkeypatch.setattr("flr_model.ranking.evidence.TABLE_SHARE", {"places": 0, "table": 10**9}[request.param])
+
+
 @pytest.fixture(scope="module")
 def many():
     """Sequences of random items with repeats, shared times and more interactions than make a pair."""
@@ -131,10 +137,27 @@ def test_baked_it_counts_as_it_does_here(many, monkeypatch, each):
     monkeypatch.setattr("flr_model.ranking.lags.LAGS_PER_BUCKET", each)
     rows = rows_of(many)
     head, weights = random_head(rows), random_weights(rows)
-    batch = head.encode(rows, leave_out_own=False)
-    found = head.bake().counts(rows, weights.exp().numpy())
-    assert (np.stack([found.row, found.item]) == batch.place.numpy()).all()
-    np.testing.assert_allclose(found.value, head(batch, weights).numpy(), atol=1e-4, rtol=1e-4)
+    found = np.zeros((len(rows), 2, N_ITEMS), np.float32)
+    head.bake().counts(rows, weights.exp().numpy()).add_to(found, 0)
+    with torch.no_grad():
+        head.seen.zero_()
+    expected = scored(head, rows, weights, leave_out_own=False)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4, rtol=1e-4)
+
+
+def gradients(rows, weights, monkeypatch, share):
+    monkeypatch.setattr("flr_model.ranking.evidence.TABLE_SHARE", share)
+    head, weights = random_head(rows).requires_grad_(), weights.clone().requires_grad_()
+    scores = scored(head, rows, weights, leave_out_own=True)
+    torch.nn.functional.cross_entropy(scores.sum(1), torch.from_numpy(rows.target)).backward()
+    return scores.detach(), weights.grad, {name: parameter.grad for name, parameter in head.named_parameters()}
+
+
+def test_a_table_gives_the_scores_and_gradients_of_the_pairs_met(many, monkeypatch):
+    rows = rows_of(many)
+    weights = random_weights(rows)
+    one, other = (gradients(rows, weights, monkeypatch, share) for share in (0, 10**9))
+    torch.testing.assert_close(one, other)
 
 
 def test_every_weight_learns_from_the_loss(many, monkeypatch):

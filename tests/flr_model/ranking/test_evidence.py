@@ -8,13 +8,20 @@ import flr_model.ranking.lags
 import flr_model.ranking.pair_events
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import ArtifactError
-from flr_model.ranking.evidence import Evidence
+from flr_model.ranking.evidence import Evidence, fits_table
 from flr_model.ranking.lags import BUCKETS, PaddedHistories, history_lags, lag_bounds
 from flr_model.ranking.pair_events import PairEvents, channel
 from tests.builders import no_evidence, rows_of
 
 # Ann took 0 and then 1; Bob took 0, 1 and then 2, the last two at the same time.
 ROWS = rows_of({"ann": [(0, 10), (1, 20)], "bob": [(0, 30), (1, 40), (2, 40)]})
+
+
+@pytest.fixture(autouse=True, params=["places", "table"])
+def table(request, monkeypatch):
+    """Both ways to count: the pairs that were met, and a table of all."""
+    monkeypatch.setattr("flr_model.ranking.evidence.TABLE_SHARE", {"places": 0, "table": 10**9}[request.param])
+    return request.param == "table"
 
 
 @pytest.fixture
@@ -37,9 +44,9 @@ def ones(rows, length=2):
 
 def dense(counts, n_rows, n_items):
     """(R, M, K) logits of all places."""
-    out = np.zeros((n_rows, n_items, counts.value.shape[1]))
-    out[counts.row, counts.item] = counts.value
-    return out
+    out = np.zeros((n_rows, 2, n_items), np.float32)
+    counts.add_to(out, 0)
+    return out.transpose(0, 2, 1)
 
 
 def test_pairs_are_counted_by_direction_distance_and_lag():
@@ -150,7 +157,9 @@ def test_counts_are_those_worked_out_by_hand(evidence):
     np.testing.assert_allclose(dense(evidence.counts(rows, weights), 3, 4), expected, rtol=1e-6)
 
 
-def test_each_place_comes_once_and_in_order(evidence):
+def test_each_place_comes_once_and_in_order(evidence, table):
+    if table:
+        pytest.skip("a table has all places")
     rows = HistoryRows.from_lists([[0, 1], [1], [0, 0]])
     found = evidence.counts(rows, ones(rows))
     assert list(zip(found.row.tolist(), found.item.tolist(), strict=True)) == [(0, 1), (0, 3), (1, 3), (2, 1), (2, 3)]
@@ -172,15 +181,22 @@ def test_padded_histories_hold_the_newest_items_and_their_lags(evidence):
 
 def test_items_older_than_the_weights_count_nothing(evidence):
     rows = HistoryRows.from_lists([[0, 2, 2]])
-    assert len(evidence.counts(rows, ones(rows)).row) == 0
-    assert evidence.counts(rows, ones(rows, 3)).item.tolist() == [1, 3]
+    assert not dense(evidence.counts(rows, ones(rows)), 1, 4).any()
+    assert np.flatnonzero(dense(evidence.counts(rows, ones(rows, 3)), 1, 4)[0, :, 0]).tolist() == [1, 3]
 
 
 def test_logits_are_found_where_they_are_and_zero_elsewhere(evidence):
     rows = HistoryRows.from_lists([[0, 1], [1], [2]])
     found = evidence.counts(rows, ones(rows))
     row, item = (part.ravel() for part in np.indices((3, 4)))
-    np.testing.assert_array_equal(found.at(row, item, 4).reshape(3, 4, 2), dense(found, 3, 4).astype(np.float32))
+    expected = dense(found, 3, 4)
+    np.testing.assert_array_equal(found.at(row, item, 4).reshape(3, 4, 2), expected)
+    for start in range(4):  # blocks of two items, the last of one
+        block = np.zeros((3, 2, min(2, 4 - start)), np.float32)
+        found.add_to(block, start)
+        np.testing.assert_array_equal(block.transpose(0, 2, 1), expected[:, start : start + 2])
+    for row_of_items, logits in zip(found.items(3), expected, strict=True):
+        assert set(np.flatnonzero(logits.any(1))) <= set(row_of_items.tolist())
     none = evidence.counts(rows.select(slice(2, 3)), ones([0]))
     assert none.at(np.zeros(2, np.int64), np.asarray([1, 3]), 4).tolist() == [[0, 0], [0, 0]]
 
@@ -199,9 +215,10 @@ def test_new_items_were_never_counted_and_change_nothing(evidence):
     rows = HistoryRows.from_lists([[0, 1], [0]])
     wider = evidence.extended(2)
     assert wider.n_items == 6
-    for one, other in zip(wider.counts(rows, ones(rows)), evidence.counts(rows, ones(rows)), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert wider.counts(HistoryRows.from_lists([[5, 0]]), ones([0])).item.tolist() == [1, 3]
+    found, before = dense(wider.counts(rows, ones(rows)), 2, 6), dense(evidence.counts(rows, ones(rows)), 2, 4)
+    np.testing.assert_array_equal(found, np.pad(before, [(0, 0), (0, 2), (0, 0)]))
+    new = dense(wider.counts(HistoryRows.from_lists([[5, 0]]), ones([0])), 1, 6)
+    assert np.flatnonzero(new[0, :, 0]).tolist() == [1, 3]
     assert wider.pair_values(np.asarray([5]), np.asarray([1])).tolist() == [[0, 0]]
 
 
@@ -220,10 +237,17 @@ def test_what_another_version_wrote_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("dense_keys", [0, 10**9])
-def test_both_ways_to_sum_agree(evidence, monkeypatch, dense_keys):
+def test_all_ways_to_sum_agree(evidence, monkeypatch, dense_keys):
     rows = HistoryRows.from_lists([[0, 1], [0], [2], []])
     weights = np.random.default_rng(0).random((4, 2, 3)).astype(np.float32)
-    expected = evidence.counts(rows, weights)
+    expected = dense(evidence.counts(rows, weights), 4, 4)
+    monkeypatch.setattr("flr_model.ranking.evidence.TABLE_SHARE", 0)
     monkeypatch.setattr("flr_model.ranking.evidence.DENSE_KEYS", dense_keys)
-    for one, other in zip(evidence.counts(rows, weights), expected, strict=True):
-        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(dense(evidence.counts(rows, weights), 4, 4), expected, rtol=1e-6)
+
+
+def test_a_table_is_read_where_many_pairs_were_met_and_it_is_small(monkeypatch):
+    monkeypatch.setattr("flr_model.ranking.evidence.TABLE_SHARE", 4)
+    assert fits_table(2_500, 100, 4)
+    assert not fits_table(2_499, 100, 4)
+    assert not fits_table(10**8, 10_000, 4)

@@ -5,14 +5,14 @@ import pytest
 
 from flr_model.data.histories import PAD
 from flr_model.ranking import mixture
-from flr_model.ranking.evidence import FactorCounts
+from flr_model.ranking.factor_counts import CountsEverywhere, CountsOfPlaces
 from flr_model.ranking.mixture import Mixture
 
 B, K, D, M = 7, 3, 4, 40
 
 
-@pytest.fixture
-def case():
+@pytest.fixture(params=["places", "everywhere"])
+def case(request):
     """A mixture, what is hidden of it, and (B, K, M) g_k P_k(i) written out."""
     rng = np.random.default_rng(0)
     queries, vectors = rng.normal(size=(B, K, D)), rng.normal(size=(M, D))
@@ -25,7 +25,10 @@ def case():
     logits[seen[0], :, seen[1]] -= 4.0
     joint = np.exp(logits)
     joint *= (gates / joint.sum(2))[..., None]
-    counts = FactorCounts(row, item, value.astype(np.float32))
+    everywhere = np.zeros((B, K, M), np.float32)
+    everywhere[row, :, item] = value
+    places = CountsOfPlaces(row, item, value.astype(np.float32))
+    counts = places if request.param == "places" else CountsEverywhere(everywhere)
     parts = (array.astype(np.float32) for array in (queries, gates, vectors))
     return Mixture(*parts, counts, seen, -4.0), seen, joint
 
@@ -108,7 +111,7 @@ def test_an_item_no_factor_can_tell_apart_from_nothing_is_still_a_candidate():
     queries = np.asarray([[[200.0]]], np.float32)
     vectors = np.asarray([[1.0], [0.0]], np.float32)
     none = np.zeros(0, np.int64)
-    counts = FactorCounts(none, none, np.zeros((0, 1), np.float32))
+    counts = CountsOfPlaces(none, none, np.zeros((0, 1), np.float32))
     best = Mixture(queries, np.ones((1, 1), np.float32), vectors, counts, (none, none), 0.0).best((none, none), 2)
     assert best.items.tolist() == [[0, 1]]
 
@@ -125,8 +128,9 @@ def test_an_estimate_from_all_items_is_exact_and_from_some_is_near(case, monkeyp
     log_mixture = np.log(joint.sum(1))
     everything = found.best_of(hidden, 5, [np.arange(M)] * B, estimate=True)
     np.testing.assert_allclose(everything.scores, ranked(joint.sum(1), hidden, 5)[1], rtol=1e-4)
-    counted = [found.counts.item[found.counts.row == user] for user in range(B)]
-    likely = [np.union1d(np.argsort(-row)[:30], own) for row, own in zip(log_mixture, counted, strict=True)]
+    likely = [
+        np.union1d(np.argsort(-row)[:30], own) for row, own in zip(log_mixture, found.counts.items(B), strict=True)
+    ]
     some = replace(found).best_of(hidden, 3, likely, estimate=True)
     assert some.items.tolist() == ranked(joint.sum(1), hidden, 3)[0].tolist()
     np.testing.assert_allclose(some.scores, ranked(joint.sum(1), hidden, 3)[1], rtol=1e-4)
