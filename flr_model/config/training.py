@@ -166,12 +166,23 @@ class AlignConfig(Settings):
         panel=POLICY,
     )
     group_size: int = setting(8, "latent samples per user, G; the first is unperturbed", low=2, panel=POLICY)
-    noise: float = setting(
-        0.5, "standard deviation of the noise, relative to the thought's root mean square", low=0.0, panel=POLICY
+    noise: float | None = setting(
+        0.5,
+        "standard deviation of the noise, relative to the thought's root mean square; auto: grows while more than a "
+        "fifth of the samples are better than the thought, else shrinks",
+        low=0.0,
+        auto=-1.0,
+        panel=POLICY,
     )
     clip_low: float = setting(0.2, "lower clip of the probability ratio", low=0.0, high=1.0, panel=POLICY)
     clip_high: float = setting(0.28, "upper clip of the probability ratio", low=0.0, panel=POLICY)
-    kl: float = setting(0.0, "weight of the KL divergence from the SFT policy", low=0.0, panel=POLICY)
+    kl: float | None = setting(
+        0.0,
+        "weight of the KL divergence from the SFT policy; auto: falls while rows not yet learned from gain, else rises",
+        low=0.0,
+        auto=-1.0,
+        panel=POLICY,
+    )
     refresh_steps: int = setting(4, "steps between updates of the sampling policy", low=1, panel=POLICY)
     max_steps: int | None = setting(None, "stop after this many steps; auto: no limit", low=1, auto=0, panel=LENGTH)
     valid_rows: int | None = setting(

@@ -138,9 +138,9 @@ def optimise(
         The number of steps.
     """
     rate = Rate(config.learning_rate, weight_decay=0.0)
-    cache = StateCache(recommender, rows, config.cache_mb, progress=progress)
+    policy = policy_of(recommender, config, StateCache(recommender, rows, config.cache_mb, progress=progress))
     trainer = StageTrainer(
-        policy_of(recommender, config, cache),
+        policy,
         Samples.of_rows(recommender, rows),
         validate=validate,
         rates=dict.fromkeys(("reasoner", "item_maps", "scalars"), rate),
@@ -160,6 +160,9 @@ def optimise(
         stage="alignment",
     )
     trainer.run(resume=False)
+    for flag, controller in policy.controllers().items():
+        if controller.adapts:
+            logger.info("%s auto ended at %.3g", flag, controller.value)
     return int(trainer.state.global_step)
 
 

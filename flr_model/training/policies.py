@@ -31,6 +31,7 @@ from flr_model.training.advantages import (
     group_advantage,
     latent_log_ratio,
 )
+from flr_model.training.controllers import Controller, Exploration, Fidelity
 from flr_model.training.learner import Learner
 from flr_model.training.state_cache import StateCache
 
@@ -54,6 +55,7 @@ class Policy(Learner):
     def __init__(self, recommender: TrainableRecommender, config: AlignConfig, cache: StateCache) -> None:
         super().__init__(recommender)
         self.settings = config  # `config` is what the Trainer takes for a transformers one
+        self.fidelity = Fidelity(config.kl)
         self.reward = recommender.head.rewards[0] if config.reward == "auto" else config.reward
         recommender.requires_grad_(False)
         for parameter in self.learners(recommender.model):
@@ -66,6 +68,10 @@ class Policy(Learner):
     @abstractmethod
     def learners(model: FactorizedModel) -> list[nn.Parameter]:
         """Return the parameters of the policy."""
+
+    def controllers(self) -> dict[str, Controller]:
+        """Return what may adapt, by its flag."""
+        return {"--kl": self.fidelity}
 
     @abstractmethod
     def compare(self, old: Reading, new: Reading, reference: Reading, batch: Batch) -> dict[str, Tensor]:
@@ -118,11 +124,13 @@ class GatePolicy(Policy):
         with torch.no_grad():
             reward = recommender.head.factor_rewards(self.reward, recommender.items, old, batch.targets)
             advantage = gated_advantage(reward, old.thought.gates)
+            if self.training and self.fidelity.adapts:
+                self.fidelity.learn(((old.thought.gates - reference.thought.gates) * reward).sum(1))
         log_gates = new.thought.gate_logits.log_softmax(-1)
         expected = (log_gates.exp() * advantage).sum(1).mean()
         kl = categorical_kl(log_gates, reference.thought.gate_logits.log_softmax(-1))
         mean_reward = (old.thought.gates * reward).sum(1).mean()
-        return {"loss": self.settings.kl * kl - expected, "reward": mean_reward, "divergence": kl.detach()}
+        return {"loss": self.fidelity.value * kl - expected, "reward": mean_reward, "divergence": kl.detach()}
 
 
 class ThoughtPolicy(Policy):
@@ -135,6 +143,7 @@ class ThoughtPolicy(Policy):
         thirds = popularity_thirds(recommender.head.evidence.events.degree)
         kinds = torch.from_numpy(np.select([thirds == "head", thirds == "middle"], [0, 1], 2))
         self.register_buffer("popularity", kinds, persistent=False)  # (M,) third of the interactions
+        self.exploration = Exploration(config.noise)
         self._generator = torch.Generator().manual_seed(config.seed)
 
     @staticmethod
@@ -144,18 +153,32 @@ class ThoughtPolicy(Policy):
 
     def compare(self, old: Reading, new: Reading, reference: Reading, batch: Batch) -> dict[str, Tensor]:
         """Return minus the clipped surrogate over latent samples, plus the KL divergence from the thought of SFT."""
-        config, recommender = self.settings, self.recommender
-        mean, thought = old.thought.thought, new.thought.thought
+        config = self.settings
+        mean, thought, noise = old.thought.thought, new.thought.thought, self.exploration.value
         with torch.no_grad():
             samples = self._sample(mean)
-            reward = recommender.head.reward(
-                self.reward, self._snapshots["old"], recommender.items, old, samples, batch.targets
-            )
+            reward = self._rewards("old", old, samples, batch)
             advantage = self._advantage(reward, batch.targets.item)
-        log_ratio = latent_log_ratio(samples, thought[:, None], mean[:, None], config.noise)
+            if self.training:
+                self.exploration.learn(reward)
+            if self.training and self.fidelity.adapts:
+                of_sft = self._rewards("sft", reference, reference.thought.thought[:, None], batch)
+                self.fidelity.learn(reward[:, 0] - of_sft[:, 0])
+        log_ratio = latent_log_ratio(samples, thought[:, None], mean[:, None], noise)
         surrogate = clipped_objective(log_ratio, advantage, config.clip_low, config.clip_high)
-        kl = gaussian_kl(thought, reference.thought.thought, config.noise)
-        return {"loss": config.kl * kl - surrogate, "reward": reward[:, 0].mean(), "divergence": kl.detach()}
+        kl = gaussian_kl(thought, reference.thought.thought, noise)
+        loss = self.fidelity.value * kl - surrogate
+        return {"loss": loss, "reward": reward[:, 0].mean(), "divergence": kl.detach()}
+
+    def controllers(self) -> dict[str, Controller]:
+        """Return what may adapt, by its flag."""
+        return {"--noise": self.exploration, **super().controllers()}
+
+    def _rewards(self, snapshot: str, reading: Reading, thoughts: Tensor, batch: Batch) -> Tensor:
+        """(B, G) rewards of (B, G, d) thoughts in place of what a copy of the model has read."""
+        recommender = self.recommender
+        model = self._snapshots[snapshot]
+        return recommender.head.reward(self.reward, model, recommender.items, reading, thoughts, batch.targets)
 
     def _advantage(self, reward: Tensor, target: Tensor) -> Tensor:
         """(B, G) advantages of (B, G) rewards for (B,) targets."""
@@ -168,7 +191,7 @@ class ThoughtPolicy(Policy):
         """(B, G, d) thoughts around (B, d), the first of each group unperturbed."""
         noise = torch.randn(len(mean), self.settings.group_size, mean.shape[1], generator=self._generator)
         noise[:, 0] = 0
-        return mean[:, None] + self.settings.noise * noise.to(mean.device)
+        return mean[:, None] + self.exploration.value * noise.to(mean.device)
 
 
 POLICIES: dict[str, type[Policy]] = {"gates": GatePolicy, "thought": ThoughtPolicy}

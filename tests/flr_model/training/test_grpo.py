@@ -178,6 +178,24 @@ def test_a_strong_kl_keeps_the_gates_where_they_were(parts):
     assert moved[1] < 0.2 * moved[0]
 
 
+def test_what_is_fixed_stays_and_what_adapts_follows_the_rewards(parts):
+    fixed, free = parts(noise=0.5, kl=0.2), parts(noise=None, kl=None)
+    for made in (fixed, free):
+        made.steps(6)
+    assert (fixed.objective.exploration.value, fixed.objective.fidelity.value) == (0.5, 0.2)
+    assert free.objective.exploration.value != 0.5
+    assert free.objective.fidelity.value < 0.1  # the same rows again and again gain, so leaving SFT gets cheap
+    before = free.objective.fidelity.value
+    free.objective.eval()(free.batch)
+    assert free.objective.fidelity.value == before
+
+
+def test_the_kl_weight_adapts_for_gates_too(parts):
+    made = parts(policy="gates", kl=None)
+    made.steps(6, rate=1e-2)
+    assert made.objective.fidelity.value < 0.1
+
+
 def test_a_large_catalogue_is_represented_by_a_sample(parts):
     for policy in ("gates", "thought"):
         made = parts(softmax=Softmax(full_items=10, negatives=20), policy=policy)
