@@ -160,9 +160,8 @@ def optimise(
         stage="alignment",
     )
     trainer.run(resume=False)
-    for flag, controller in policy.controllers().items():
-        if controller.adapts:
-            logger.info("%s auto ended at %.3g", flag, controller.value)
+    for flag, value in policy.adapted().items():
+        logger.info("%s auto ended at %.3g", flag, value)
     return int(trainer.state.global_step)
 
 

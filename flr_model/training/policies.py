@@ -73,6 +73,10 @@ class Policy(Learner):
         """Return what may adapt, by its flag."""
         return {"--kl": self.fidelity}
 
+    def adapted(self) -> dict[str, float]:
+        """Return the present value of what adapts, by its flag."""
+        return {flag: controller.value for flag, controller in self.controllers().items() if controller.adapts}
+
     @abstractmethod
     def compare(self, old: Reading, new: Reading, reference: Reading, batch: Batch) -> dict[str, Tensor]:
         """Return the loss, the mean reward and the KL divergence.

@@ -1,6 +1,7 @@
 """A stream in small: periods lie one behind the other, and every setting is compared with the run as it is."""
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def periods(tiny_dataset):
 def test_periods_follow_each_other_and_hold_all_later_rows_of_users_new_to_the_counts(periods, tiny_dataset):
     dataset = Dataset.open(tiny_dataset)
     assert sum(map(len, periods)) == len(dataset.rows("valid")) + len(dataset.rows("test"))
-    for rows, following in zip(periods, periods[1:], strict=False):
+    for rows, following in pairwise(periods):
         assert rows.target_time.max() <= following.target_time.min()
     known = set(dataset.rows("train").user_id.tolist())
     assert not any(set(rows.user_id.tolist()) & known for rows in periods)

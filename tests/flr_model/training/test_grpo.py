@@ -183,6 +183,8 @@ def test_what_is_fixed_stays_and_what_adapts_follows_the_rewards(parts):
     for made in (fixed, free):
         made.steps(6)
     assert (fixed.objective.exploration.value, fixed.objective.fidelity.value) == (0.5, 0.2)
+    assert fixed.objective.adapted() == {}
+    assert set(free.objective.adapted()) == {"--noise", "--kl"}
     assert free.objective.exploration.value != 0.5
     assert free.objective.fidelity.value < 0.1  # the same rows again and again gain, so leaving SFT gets cheap
     before = free.objective.fidelity.value
