@@ -44,7 +44,7 @@ class TrainConfig(Settings):
     patience: int = setting(2, "stop after this many epochs without a better validation NDCG@10", low=1, panel=LENGTH)
     valid_rows: int | None = setting(
         None,
-        "validation rows ranked after each epoch, evenly spaced; auto: all, or 400 where titles "
+        "validation rows ranked after each epoch, evenly spaced; auto: at most 10000, or 400 where titles "
         "are searched (--guidance below 1)",
         low=1,
         auto=0,
@@ -186,7 +186,12 @@ class AlignConfig(Settings):
     refresh_steps: int = setting(4, "steps between updates of the sampling policy", low=1, panel=POLICY)
     max_steps: int | None = setting(None, "stop after this many steps; auto: no limit", low=1, auto=0, panel=LENGTH)
     valid_rows: int | None = setting(
-        None, "validation rows ranked before and after, evenly spaced; auto: all", low=1, auto=0, panel=LENGTH
+        None,
+        "validation rows ranked before and after, evenly spaced; auto: at most 10000, or 400 where titles are "
+        "searched (--guidance below 1)",
+        low=1,
+        auto=0,
+        panel=LENGTH,
     )
     warmup_steps: int = setting(5, "steps of linear warm-up before the cosine schedule", low=0, panel=LENGTH)
     cache_mb: int = setting(

@@ -1,7 +1,8 @@
-"""Validation while training: the same full ranking as `flr eval`, two metrics only."""
+"""Validation while training: the same full ranking as `flr eval`, two metrics only, of rows enough to choose by."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from flr_model.config import EvalConfig
@@ -11,7 +12,29 @@ from flr_model.evaluation.evaluate import rank_rows
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.recommender import Recommender
 
+logger = logging.getLogger(__name__)
+
 CUTOFF = 10
+
+RANKED_ROWS = 10_000
+"""Validation rows that are ranked unless more are asked for: the figure of more would decide the same, later."""
+
+SEARCHED_ROWS = 400
+"""The same where each row takes a search for titles."""
+
+
+def validation_rows(rows: HistoryRows, asked: int | None, *, searched: bool) -> HistoryRows:
+    """Return the rows to validate with, evenly spaced, and say how many were left out unless that was asked for.
+
+    Args:
+        rows: of the validation split.
+        asked: how many; None: as many as are worth their time.
+        searched: whether ranking them takes a search for titles.
+    """
+    most = asked or (SEARCHED_ROWS if searched else RANKED_ROWS)
+    if asked is None and most < len(rows):
+        logger.info("validation by %d of %d rows, evenly spaced (--valid-rows)", most, len(rows))
+    return rows.subsample(most)
 
 
 def validator(

@@ -20,7 +20,7 @@ from flr_model.config_io import build, current, dump_toml
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
 from flr_model.errors import DataError
-from flr_model.evaluation.validation import validator
+from flr_model.evaluation.validation import validation_rows, validator
 from flr_model.nn.device import best_device
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.nn.run import Run, load_run
@@ -95,7 +95,9 @@ def _align(
     recommender = trainable(run, train).to(best_device())
     by_time = np.argsort(train.target_time, kind="stable")
     rows = train.select(np.sort(by_time[-(align.max_rows or len(train)) :]))
-    validate = validator(recommender.recommender, valid.subsample(align.valid_rows), progress=progress)
+    ranker = recommender.recommender
+    valid = validation_rows(valid, align.valid_rows, searched=not ranker().scores_items)
+    validate = validator(ranker, valid, progress=progress)
     before = validate()
     sft = copy.deepcopy(recommender.model.state_dict())
     began = time.perf_counter()

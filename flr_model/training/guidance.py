@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from flr_model.data.histories import HistoryRows
-from flr_model.evaluation.validation import validator
+from flr_model.evaluation.validation import SEARCHED_ROWS, validator
 from flr_model.nn.recommender import TrainableRecommender
 from flr_model.progress import SILENT, Progress
 
@@ -16,9 +16,6 @@ WEIGHTS = (1.0, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
 
 PATIENCE = 2
 """So many weights in a row without a better NDCG@10 end the trials."""
-
-SEARCHED_ROWS = 400
-"""Most validation rows that decide: each takes a beam search for every weight but 1."""
 
 
 def choose_guidance(

@@ -17,14 +17,13 @@ from transformers import set_seed
 from flr_model.artifacts import RUN, Manifest, open_folder
 from flr_model.config import ModelConfig, TrainConfig
 from flr_model.config_io import build, dump_toml, model_config, read_tables
-from flr_model.evaluation.validation import validator
+from flr_model.evaluation.validation import validation_rows, validator
 from flr_model.nn.run import Run
 from flr_model.progress import SILENT, Progress
 from flr_model.ranking.recommender import Recommender
 from flr_model.training.checkpoints import checkpoint_folder, processes
 from flr_model.training.factor_choice import choose_n_factors
 from flr_model.training.fit import Fitted, fit
-from flr_model.training.guidance import SEARCHED_ROWS
 from flr_model.training.reporter import BEST
 from flr_model.training.setup import Setup, set_up
 from flr_model.training.tracking import Tracking
@@ -132,7 +131,9 @@ def _train(
     origin = f"{begun}# dataset {setup.dataset.fingerprint()}, {len(setup.rows)} rows\n"
     with checkpoint_folder(place, origin, resume=resume) as (folder, is_main):
         fitted = fit(setup, train, validate=validate, folder=folder, resume=resume, progress=progress)
-        rank = _validate(setup, setup.recommender.recommender, train.valid_rows, progress)
+        rank = validate
+        if setup.recommender.head.writer is not None:  # until now the factors alone ranked
+            rank = _validate(setup, setup.recommender.recommender, train.valid_rows, progress)
         valid, figures = rank() if rank else {}, _figures(setup, fitted)
         curve = {**({"0": untrained[BEST.removeprefix("eval_")]} if untrained else {}), **fitted.curve}
         report = TrainReport(
@@ -151,8 +152,8 @@ def _validate(
     """Return what ranks the validation rows; None for a refit, which trains on them."""
     if setup.valid is None:
         return None
-    n_rows = n_rows or (None if recommender().scores_items else SEARCHED_ROWS)
-    return validator(recommender, setup.valid.subsample(n_rows), progress=progress)
+    rows = validation_rows(setup.valid, n_rows, searched=not recommender().scores_items)
+    return validator(recommender, rows, progress=progress)
 
 
 def _figures(setup: Setup, fitted: Fitted) -> dict[str, Any]:
