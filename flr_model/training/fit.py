@@ -99,7 +99,10 @@ def fit_factors(
         tracking=tracking,
     )
     trainer.run(resume=resume)
-    forecast = weigh_next_item_head(recommender, next_item_head, train.forecast, validate) if next_item_head else 0.0
+    forecast = 0.0
+    if next_item_head is not None:
+        without = trainer.state.best_metric
+        forecast = weigh_next_item_head(recommender, next_item_head, train.forecast, validate, without)
     recommender.model.encoder.trunk.bf16 = False  # as a loaded run reads
     return Fitted(
         forecast=forecast,

@@ -206,7 +206,11 @@ def learning(module: nn.Module, chosen: set[nn.Parameter]) -> Iterator[None]:
 
 
 def weigh_next_item_head(
-    recommender: TrainableRecommender, learned: NextItemHead, asked: float | None, validate: Validate | None
+    recommender: TrainableRecommender,
+    learned: NextItemHead,
+    asked: float | None,
+    validate: Validate | None,
+    without: float | None = None,
 ) -> float:
     """Give the head what the trunk learned, with the weight asked for or, for None, the best one by validation NDCG@10.
 
@@ -217,6 +221,7 @@ def weigh_next_item_head(
         learned: what `learn_sequences` returned.
         asked: weight, or None.
         validate: ranks the validation rows; None leaves it out where no weight is asked for.
+        without: validation NDCG@10 of the recommender as it is; None ranks for it.
 
     Returns:
         The weight; 0 where it does not help.
@@ -225,7 +230,7 @@ def weigh_next_item_head(
     if asked is not None or validate is None:
         head.set_next_item_head(learned, asked or 0.0)
         return asked or 0.0
-    tried = {0.0: validate()["NDCG@10"]}
+    tried = {0.0: validate()["NDCG@10"] if without is None else without}
     for weight in WEIGHTS:
         head.set_next_item_head(learned, weight)
         tried[weight] = validate()["NDCG@10"]

@@ -113,7 +113,7 @@ def set_up(
         writing_model=lambda: _load_writing_model(model),
     )
     encoder, titles = network.model.encoder, dataset.catalog.texts.tolist()
-    tuning = choose_tuning(train.tuning, len(rows), len(dataset.catalog), encoder)
+    tuning = choose_tuning(train.tuning, len(rows), int((events.degree > 0).sum()), encoder)
     unit = _fit_item_encoder(item_encoder, titles, train.title_precision, progress)
     _fit_network(network, unit, mean_embeddings(encoder.trunk, titles, tokenizer), train.seed)
     tune(network.model, tuning, train.lora_rank)

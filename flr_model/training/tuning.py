@@ -37,6 +37,12 @@ PASSES, FEW_PASSES = 3, 1
 def choose_tuning(asked: str, n_rows: int, n_items: int, encoder: HistoryEncoder | type[HistoryEncoder]) -> str:
     """Resolve ``auto`` by the network and the training rows (docs/method.md, "What of the backbone learns").
 
+    Args:
+        asked: the setting.
+        n_rows: to train on.
+        n_items: that these rows hold; others of the catalogue teach nothing.
+        encoder: of histories.
+
     Raises:
         ConfigError: if ``sequences`` is asked for and the network does not read items.
     """

@@ -149,6 +149,14 @@ def test_the_weight_grows_until_validation_falls(setup, values, best, asked):
     assert decoder.last_item_weight.item() == pytest.approx(best * 2)
 
 
+def test_what_was_measured_without_it_is_not_measured_again(setup):
+    decoder = setup.recommender.head.decoder
+    validate = Validation(decoder, {0.15: 0.2})
+    learned = NextItemHead(torch.ones_like(decoder.next_item), torch.tensor(2.0))
+    assert weigh_next_item_head(setup.recommender, learned, None, validate, 0.3) == 0
+    assert validate.asked == [0.15]
+
+
 @pytest.mark.parametrize(("asked", "given"), [(0.5, 0.5), (0.0, 0.0), (None, 0.0)])
 def test_a_weight_that_was_asked_for_needs_no_validation(setup, asked, given):
     decoder = setup.recommender.head.decoder

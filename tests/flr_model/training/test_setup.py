@@ -3,7 +3,9 @@ from dataclasses import replace
 import pytest
 
 from flr_model.assets.wheels import ASSETS
+from flr_model.data.dataset import Dataset
 from flr_model.errors import ArtifactError
+from flr_model.training import setup
 from flr_model.training.setup import set_up
 from tests.builders import tiny_model, tiny_train
 
@@ -25,3 +27,15 @@ def test_the_backbone_alone_reads_titles_where_no_sentence_encoder_was_fetched(
     ASSETS["minilm"].folder(tmp_path).mkdir()  # half a copy
     with pytest.raises(ArtifactError, match="minilm is not in the cache"):
         set_up(tiny_dataset, model, tiny_train())
+
+
+def test_auto_counts_the_items_that_training_rows_hold(tiny_dataset, tiny_backbone, monkeypatch):
+    asked = []
+    monkeypatch.setattr(setup, "choose_tuning", lambda *given: asked.append(given) or "frozen")
+    dataset = Dataset.open(tiny_dataset)
+    few = dataset.rows("train").select(slice(0, 3))
+    monkeypatch.setattr(setup, "_rows", lambda *_, **__: (few, few))
+    set_up(tiny_dataset, tiny_model(tiny_backbone), tiny_train())
+    ((_, n_rows, n_items, _),) = asked
+    assert n_rows == 3
+    assert n_items == len({*few.items.tolist(), *few.target.tolist()}) < len(dataset.catalog)
