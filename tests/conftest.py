@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 
 import pytest
+from hypothesis import settings
 
 if importlib.util.find_spec("torch") is None:
     collect_ignore_glob = ["flr_model/nn/*", "flr_model/training/*"]
@@ -14,6 +15,10 @@ if importlib.util.find_spec("torch") is None:
 # Before anything imports huggingface_hub, which reads them once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# An example may take long: on a busy machine another process has the core.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items):
