@@ -62,6 +62,7 @@ class EvidenceHead(nn.Module):
     log_degree: Tensor
     source: Tensor
     neighbour: Tensor
+    cell: Tensor
 
     def __init__(self, n_factors: int, n_lags: int, *, max_history: int) -> None:
         super().__init__()
@@ -86,6 +87,9 @@ class EvidenceHead(nn.Module):
         self.has_table = fits_table(len(events.source), self.n_items, len(self.weight))
         n_channels = 2 * len(BUCKETS) * (len(events.lag_bounds) + 1)
         self.channels = SparseCounts.of(events.event_pair, events.event_channel, (len(events.source), n_channels))
+        if self.has_table:
+            cell = events.source * self.n_items + events.neighbour
+            self.register_buffer("cell", torch.from_numpy(cell), persistent=False)
         self.register_buffer("source", torch.from_numpy(events.source), persistent=False)
         self.register_buffer("neighbour", torch.from_numpy(events.neighbour), persistent=False)
         self.register_buffer("log_degree", torch.log1p(torch.from_numpy(events.degree).float()), persistent=False)
@@ -155,10 +159,10 @@ class EvidenceHead(nn.Module):
         """Sum the (P, K) values of pairs over histories with weights (S, K): (B * M, K)."""
         row, _, item = entry
         starts = torch.searchsorted(row, torch.arange(n_rows, device=row.device))
-        cell = self.source * self.n_items + self.neighbour
         of_factors = []
         for one_value, one_weight in zip(value.unbind(1), weight.unbind(1), strict=True):
-            table = value.new_zeros(self.n_items**2).index_copy_(0, cell, one_value).view(self.n_items, self.n_items)
+            table = value.new_zeros(self.n_items**2).index_copy_(0, self.cell, one_value)
+            table = table.view(self.n_items, self.n_items)
             of_factors.append(F.embedding_bag(item, table, starts, mode="sum", per_sample_weights=one_weight))
         return torch.stack(of_factors, dim=-1).flatten(0, 1)
 
