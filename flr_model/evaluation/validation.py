@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 CUTOFF = 10
 
 RANKED_ROWS = 10_000
-"""Validation rows that are ranked unless more are asked for: the figure of more would decide the same, later."""
+"""Validation rows that are ranked unless more are asked for: 26,044 took seven minutes of a core."""
 
 SEARCHED_ROWS = 400
 """The same where each row takes a search for titles."""

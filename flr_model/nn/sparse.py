@@ -58,7 +58,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
         ctx.transpose = transpose
-        return matrix @ dense
+        with torch.autocast(dense.device.type, enabled=False):  # sparse products exist in full precision only
+            return matrix @ dense
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:

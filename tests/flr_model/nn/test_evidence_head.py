@@ -186,6 +186,15 @@ def test_the_gradient_of_channel_weights_is_that_of_a_dense_product():
     torch.testing.assert_close(gradient, dense_counts.T @ upstream)
 
 
+def test_it_counts_in_mixed_precision_too(many):
+    rows = rows_of(many)
+    head, weights = random_head(rows), random_weights(rows)
+    batch = head.encode(rows, leave_out_own=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = head(batch, weights)
+    torch.testing.assert_close(mixed.float(), head(batch, weights), atol=0.1, rtol=0.05)
+
+
 def test_a_catalogue_without_any_pair_counts_nothing():
     head = head_of(HistoryRows.from_lists([]), n_items=3, max_history=2)
     rows = HistoryRows.from_lists([[0], [2]], target=[1, 0])
