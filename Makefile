@@ -20,7 +20,7 @@ demo: install
 	$(BIN)/python benchmarks/demo.py --folder $(DEMO)
 
 test: install check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check .
