@@ -48,7 +48,7 @@ def prepare(
     flr prepare --interactions interactions.csv --items items.csv --out dataset
     """
     if train is not None:
-        split = [name for name in ("split", "valid_fraction", "test_fraction", "k_core") if name in given]
+        split = [name for name in ("split", "valid_fraction", "test_fraction", "tie_order", "k_core") if name in given]
         refuse(split, "on ready-made splits (--train, --valid, --test)")
     report = flr.prepare(
         out,

@@ -12,6 +12,9 @@ from flr_model.config.settings import FILES, Settings, setting
 TIME_FORMATS = ("seconds", "milliseconds", "yyyymmdd", "excel", "day-first", "month-first")
 """Values of --time-format beside "auto" and patterns of strptime."""
 
+TIE_ORDERS = ("file", "random")
+"""Values of --tie-order beside "auto"."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig(Settings):
@@ -29,6 +32,14 @@ class PrepareConfig(Settings):
     )
     test_fraction: float = setting(
         0.1, "share of the rows held out for the test", low=0.0, high=0.9, only={"split": ("temporal",)}
+    )
+    tie_order: str | None = setting(
+        None,
+        "order of a user's interactions of one moment, such as the lines of an invoice: as in the file, or drawn at "
+        "random, so that the order of the file cannot tell what comes next; auto draws it where most rows have the "
+        "time of the interaction before",
+        choices=TIE_ORDERS,
+        auto="auto",
     )
     k_core: int = setting(1, "keep only users and items with at least this many interactions; 1 keeps all", low=1)
     item_text: str = setting(

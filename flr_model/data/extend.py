@@ -23,6 +23,7 @@ from flr_model.data.kept import KEPT, join_kept
 from flr_model.data.prepare import Sources, items_of, remembered
 from flr_model.data.prepared import Prepared, Titles, arrange
 from flr_model.data.split import Timeline, k_core
+from flr_model.data.ties import choose_order
 from flr_model.errors import ArtifactError, DataError, pluralize
 from flr_model.files.header import find_columns
 
@@ -33,14 +34,12 @@ class Extended:
 
     Args:
         prepared: the whole, old and new; the old items keep their positions.
-        config: how it was prepared, with the shares of its splits.
         files: how its files were read.
         new_rows: rows that the old dataset did not have.
         new_items: items likewise.
     """
 
     prepared: Prepared
-    config: PrepareConfig
     files: FilesConfig
     new_rows: int
     new_items: int
@@ -70,7 +69,8 @@ def extend(dataset: Dataset, interactions: Path, items: Path | None, held_out: f
     titled = table or (read.table if _has_titles(read, sources) else None)
     file = None if titled is None else items_of(sources, titled, data.item_ids, config)
     kept = k_core(data, config.k_core)
-    timeline = Timeline.of(kept)
+    tie_order = choose_order(kept, config.tie_order or "file")  # an earlier flr knew no other
+    timeline = Timeline.of(kept, tie_order)
     rows, known = int((timeline.index > 0).sum()), sum(len(dataset.rows(name)) for name in SPLITS)
     if rows <= known:
         raise DataError(
@@ -80,10 +80,10 @@ def extend(dataset: Dataset, interactions: Path, items: Path | None, held_out: f
     used = data.item_ids[np.flatnonzero(np.bincount(kept.item))]
     titles = _titles(dataset, file, used, only_used=config.k_core > 1)
     share = held_out / 2 * (rows - known) / rows
-    config = replace(config, valid_fraction=share, test_fraction=share)
+    config = replace(config, valid_fraction=share, test_fraction=share, tie_order=tie_order)
     rejects = [] if file is None or items is None else [file.rejects]
     prepared = arrange(data, kept, timeline, titles, config, rejects)
-    return Extended(prepared, config, files, rows - known, len(titles.catalog) - len(dataset.catalog))
+    return Extended(prepared, files, rows - known, len(titles.catalog) - len(dataset.catalog))
 
 
 def _settings(dataset: Dataset) -> tuple[PrepareConfig, FilesConfig]:

@@ -22,6 +22,7 @@ from flr_model.data.prepared import Prepared, Titles, arrange
 from flr_model.data.presplit import SplitFile, read_split
 from flr_model.data.report import DataReport, Origin, Times, distinct_interactions
 from flr_model.data.split import Timeline, k_core
+from flr_model.data.ties import choose_order
 from flr_model.errors import ConfigError, DataError
 from flr_model.files.header import find_columns
 from flr_model.files.reading import Reading, remember
@@ -118,16 +119,17 @@ def prepare(
 
 
 def _prepare(sources: Sources, place: Claim, config: PrepareConfig, progress: Progress) -> DataReport:
-    if sources.split_files and (config.k_core > 1 or config.split != "temporal"):
+    if sources.split_files and (config.k_core > 1 or config.split != "temporal" or config.tie_order):
         raise ConfigError(
-            "--k-core and --split do not apply to ready-made splits", hint="leave them out, or give --interactions"
+            "--k-core, --split and --tie-order do not apply to ready-made splits",
+            hint="leave them out, or give --interactions",
         )
     with progress.task(3 + len(sources.split_files), "steps") as task:
         prepared = (_ready_made if sources.split_files else _from_interactions)(sources, config, task)
         task.advance(1)
         report = prepared.report()
         with place.folder() as folder:
-            prepared.write(folder, report, (config, sources.files))
+            prepared.write(folder, report, sources.files)
         task.advance(1)
     return report
 
@@ -145,7 +147,9 @@ def _from_interactions(sources: Sources, config: PrepareConfig, task: Task) -> P
     catalog, untitled = build_catalog(items, data.item_ids[used], only_used=config.k_core > 1)
     titles = Titles(catalog, untitled, f"{items.path} ({items.about})", remembered(items))
     rejects = [] if sources.own_titles else [items.rejects]
-    return arrange(data, kept, Timeline.of(kept), titles, config, rejects)
+    tie_order = choose_order(kept, config.tie_order)
+    decided = replace(config, tie_order=tie_order)
+    return arrange(data, kept, Timeline.of(kept, tie_order), titles, decided, rejects)
 
 
 def items_of(sources: Sources, table: Table, known: Any, config: PrepareConfig) -> ItemFile:
@@ -209,4 +213,4 @@ def _ready_made(sources: Sources, config: PrepareConfig, task: Task) -> Prepared
     )
     train = files["train"]
     memory = {"interactions": remember(train.found, train.rule), "items": remembered(items)}
-    return Prepared(catalog, splits, origin, rejects, memory)
+    return Prepared(catalog, splits, origin, rejects, memory, config)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from flr_model.artifacts import Manifest
-from flr_model.config import PrepareConfig, Settings
+from flr_model.config import FilesConfig, PrepareConfig
 from flr_model.data.catalog import Catalog
 from flr_model.data.dataset import write_rows
 from flr_model.data.histories import HistoryRows
@@ -35,6 +35,7 @@ class Prepared:
         origin: figures for the report.
         rejects: rows of the files that are left out.
         memory: how the files were understood.
+        config: how it was made, with what was decided.
         interactions: all of them, for datasets that go on from this one; None for ready-made splits.
     """
 
@@ -43,14 +44,15 @@ class Prepared:
     origin: Origin
     rejects: list[Rejects]
     memory: dict[str, Any]
+    config: PrepareConfig
     interactions: Interactions | None = None
 
     def report(self) -> DataReport:
         """Describe it, and warn of what is odd."""
         return describe(self.catalog, self.splits, self.origin)
 
-    def write(self, folder: Path, report: DataReport, configs: tuple[Settings, ...]) -> None:
-        """Write it into an existing folder, with the settings that made it."""
+    def write(self, folder: Path, report: DataReport, files: FilesConfig) -> None:
+        """Write it into an existing folder, with the settings that made it and those that read its files."""
         self.catalog.write(folder / "items.parquet")
         write_rows(folder, self.splits)
         if self.interactions is not None:
@@ -58,7 +60,7 @@ class Prepared:
         body = asdict(report)
         (folder / REPORT).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         write_rejects(folder / REJECTS, self.rejects)
-        settings = {config.table: config.as_dict() for config in configs}
+        settings = {config.table: config.as_dict() for config in (self.config, files)}
         Manifest("dataset", settings=settings, content={"report": body, "reading": self.memory}).write(folder)
 
 
@@ -107,4 +109,4 @@ def arrange(
         interactions=len(pd.DataFrame({"user": kept.user, "item": kept.item, "time": kept.time}).drop_duplicates()),
     )
     memory = {"interactions": remember(data.found, data.rule), "items": titles.memory}
-    return Prepared(titles.catalog, splits, origin, [data.rejects, *rejects], memory, data)
+    return Prepared(titles.catalog, splits, origin, [data.rejects, *rejects], memory, config, data)

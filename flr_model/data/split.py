@@ -1,8 +1,8 @@
 """Which interactions are kept, in which order, and which of them are targets of train, valid and test.
 
 Every interaction of a user but the first is a target; its history is what the user did before. Interactions are
-ordered by time, and where times are equal by their place in the file (from its end, where it is newest first); a file
-without times is in order as it stands.
+ordered by time, and where times are equal by their place in the file (from its end, where it is newest first) or at
+random (`ties`); a file without times is in order as it stands.
 
 Shapes: E interactions, R targets.
 """
@@ -20,6 +20,7 @@ from flr_model.arrays import ranges
 from flr_model.config import PrepareConfig
 from flr_model.data.histories import HistoryRows, OlderItems
 from flr_model.data.interactions import Interactions
+from flr_model.data.ties import places
 from flr_model.errors import DataError
 from flr_model.files.events import Ints
 from flr_model.files.times import MICROSECONDS
@@ -58,7 +59,7 @@ class Timeline:
         user: (E,) number of the user.
         item: (E,) number of the item.
         time: (E,) microseconds since 1970.
-        place: (E,) place in the file.
+        place: (E,) place among those of one moment, see `ties.places`.
         index: (E,) how many interactions the user had before.
     """
 
@@ -69,16 +70,17 @@ class Timeline:
     index: Ints
 
     @classmethod
-    def of(cls, data: Interactions) -> Timeline:
-        """Sort interactions by user, time, place in the file."""
-        place = np.lexsort((data.time, data.user)).astype(np.int64)
-        user = data.user[place]
+    def of(cls, data: Interactions, tie_order: str = "file") -> Timeline:
+        """Sort interactions by user, time, and what `ties.places` gives."""
+        place = places(data, tie_order)
+        order = np.lexsort((place, data.time, data.user))
+        user = data.user[order]
         starts = np.flatnonzero(np.diff(user, prepend=-1))
         index = np.arange(len(user)) - np.repeat(starts, np.diff(starts, append=len(user)))
-        return cls(user, data.item[place], data.time[place], place, index)
+        return cls(user, data.item[order], data.time[order], place[order], index)
 
     def in_order(self, events: Ints) -> Ints:
-        """Order (R,) interactions of all users by time, then place in the file."""
+        """Order (R,) interactions of all users by time, then place."""
         return events[np.lexsort((self.place[events], self.time[events]))]
 
     def rows(self, events: Ints, user_ids: npt.NDArray[Any], positions: Ints, max_history: int) -> HistoryRows:
@@ -109,7 +111,7 @@ def split_targets(timeline: Timeline, config: PrepareConfig) -> dict[str, Ints]:
     """Choose the targets of train, valid and test, each in order of time.
 
     ``temporal`` cuts the targets of all users, in order, by their number: the newest are the test. Targets of the very
-    moment of a cut may lie on both sides of it, in the order of the file. ``leave-one-out`` takes each user's last
+    moment of a cut may lie on both sides of it. ``leave-one-out`` takes each user's last
     target for the test and the one before for validation.
 
     Raises:

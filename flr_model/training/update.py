@@ -194,7 +194,7 @@ def _write(job: _Job, run: Run, extended: Extended, report: UpdateReport) -> Non
     """Write the dataset and the run, each complete before it takes its place."""
     prepared = extended.prepared
     with job.place.folder() as folder, job.data_place.folder() as data_folder:
-        prepared.write(data_folder, prepared.report(), (extended.config, extended.files))
+        prepared.write(data_folder, prepared.report(), extended.files)
         facts = {
             "stage": "update",
             "update": asdict(report),

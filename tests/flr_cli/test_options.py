@@ -52,7 +52,7 @@ FILES = "user_col item_col time_col title_col history_col history_time_col time 
 OPTIONS = {
     "fetch": "name",
     "prepare": f"out interactions items train valid test {FILES} split valid_fraction test_fraction k_core strict "
-    "item_text max_history",
+    "tie_order item_text max_history",
     "train": "dataset out refit resume dry_run backbone encoding decoder n_factors layers item_layers item_readers "
     "title_prompt title_tokens max_history max_tokens refine_steps latent_tokens embedding_size dropout prompt beams "
     "guidance tuning epochs batch_size seed max_steps patience valid_rows sequence_epochs title_epochs forecast "
