@@ -74,6 +74,11 @@ class Dataset:
             logger.warning("%s is not the content that the %s was made from", folder, made_from.kind)
         return dataset
 
+    @property
+    def unordered(self) -> bool:
+        """Whether a user's interactions of one moment have no order: it was drawn at random."""
+        return bool(self.manifest.settings.get("prepare", {}).get("tie_order") == "random")
+
     def rows(self, split: str) -> HistoryRows:
         """Return the rows of "train", "valid" or "test".
 

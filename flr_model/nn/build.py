@@ -47,6 +47,7 @@ def build_model(
     tokenizer: TitleTokenizer,
     *,
     n_lags: int,
+    unordered: bool = False,
     writing_model: Callable[[], WritingModel],
     encoder: HistoryEncoder | None = None,
 ) -> Network:
@@ -57,6 +58,7 @@ def build_model(
         trunk: of the histories.
         tokenizer: of the prompt.
         n_lags: buckets of lags that the evidence weighs.
+        unordered: interactions of one moment have no order.
         writing_model: gives the language model that writes; only `title` asks.
         encoder: of the histories, to share with another network of the same encoding; None makes one.
 
@@ -68,7 +70,7 @@ def build_model(
         config.embedding_size,
         config.chosen_factors,
         config.refine_steps,
-        Recency(config.chosen_factors, config.max_history, n_lags),
+        Recency(config.chosen_factors, config.max_history, n_lags, unordered=unordered),
         dropout=config.dropout,
     )
     model = FactorizedModel(encoder or build_encoder(config, trunk), reasoner, config.latent_tokens)

@@ -188,6 +188,7 @@ class EvidenceHead(nn.Module):
             seen=self.seen.item(),
             lag_bounds=self.events.lag_bounds,
             degree=self.events.degree,
+            unordered=self.events.unordered,
         )
 
 

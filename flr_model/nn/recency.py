@@ -22,10 +22,12 @@ class Recency(nn.Module):
         n_factors: K.
         max_history: L, ages that have a weight.
         n_lags: G.
+        unordered: items of one moment have no order: all of the newest one's have its age.
     """
 
-    def __init__(self, n_factors: int, max_history: int, n_lags: int) -> None:
+    def __init__(self, n_factors: int, max_history: int, n_lags: int, *, unordered: bool = False) -> None:
         super().__init__()
+        self.unordered = unordered
         self.age = nn.Parameter(-DECAY * torch.arange(max_history).float().repeat(n_factors, 1))  # (K, L), newest first
         self.lag = nn.Parameter(torch.zeros(n_factors, n_lags - 1))  # beside that of the longest
 
@@ -40,5 +42,7 @@ class Recency(nn.Module):
             lag: (B, L) bucket of each item's time before its history's newest item; L is at most ``max_history``.
         """
         newest_last = self.age[:, : lag.shape[1]].flip(1)  # (K, L)
+        if self.unordered:
+            newest_last = torch.where(lag[:, None] == 0, self.age[:, :1], newest_last)  # (B, K, L)
         by_lag = F.pad(self.lag, (0, 1)).T[lag]  # (B, L, K)
         return newest_last + by_lag.transpose(1, 2)

@@ -127,6 +127,7 @@ def load_run(folder: Path) -> Run:
         Trunk(backbone.lm),
         tokenizer,
         n_lags=len(evidence.lag_bounds) + 1,
+        unordered=evidence.unordered,
         writing_model=lambda: WritingModel(
             Trunk(load_lm(str(folder / WRITER), what="writer")), state.get("head.writer.untied")
         ),

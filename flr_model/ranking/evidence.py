@@ -52,6 +52,7 @@ class Evidence:
         seen: added to the logits of seen items.
         lag_bounds: (G - 1,) longest lag of each bucket of times but the last.
         degree: (M,) training interactions of each item; None where an earlier version of flr counted.
+        unordered: interactions of one moment have no order (`flr prepare --tie-order random`).
     """
 
     indptr: Ints
@@ -62,6 +63,7 @@ class Evidence:
     seen: float
     lag_bounds: Ints
     degree: Ints | None = None
+    unordered: bool = False
 
     @property
     def n_items(self) -> int:
@@ -137,7 +139,7 @@ class Evidence:
             ArtifactError: if another version of flr wrote it.
         """
         with np.load(path, allow_pickle=False) as arrays:
-            if set(arrays) | {"degree"} != {f.name for f in fields(cls)}:
+            if set(arrays) | {"degree", "unordered"} != {f.name for f in fields(cls)}:
                 raise ArtifactError(f"{path} was written by another version of flr", hint="train and export again")
             read: dict[str, Any] = {name: array if array.shape else array.item() for name, array in arrays.items()}
             return cls(**read)

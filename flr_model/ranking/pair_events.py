@@ -47,6 +47,9 @@ class OwnEvents(NamedTuple):
 class PairEvents:
     """Every co-occurrence within fifty steps of a user's sequence, in both directions.
 
+    Where interactions of one moment have no order, a pair of them has neither direction nor distance: it counts as one
+    of neighbours, whichever is first.
+
     Args:
         indptr: (M + 1,) where each history item's pairs begin.
         source: (P,) history item of each pair. neighbour: (P,) the other item, sorted within a history item.
@@ -54,6 +57,7 @@ class PairEvents:
         by_user: (V,) events in order of their users. first_of_user: (U + 1,) where each user's begin in it.
         degree: (M,) interactions of each item.
         lag_bounds: (G - 1,) longest lag of each bucket but the last. users: external id to number.
+        unordered: interactions of one moment have no order.
     """
 
     indptr: Ints
@@ -66,15 +70,19 @@ class PairEvents:
     degree: Ints
     lag_bounds: Ints
     users: dict[str, int]
+    unordered: bool = False
 
     @classmethod
-    def count(cls, rows: HistoryRows, n_items: int, bounds: Ints | None = None) -> PairEvents:
+    def count(
+        cls, rows: HistoryRows, n_items: int, bounds: Ints | None = None, *, unordered: bool = False
+    ) -> PairEvents:
         """Count the pairs of training rows, every real interaction once however many rows show it.
 
         Args:
             rows: of training.
             n_items: M.
             bounds: the lag bounds that weights were learned for; None finds those of the rows.
+            unordered: interactions of one moment have no order.
         """
         user, item, time, users = sequences(rows)
         bounds = lag_bounds(user, time) if bounds is None else bounds
@@ -84,13 +92,13 @@ class PairEvents:
         begin = 0
         for distance, first in enumerate(starts, 1):
             second = first + distance
-            lag = lag_buckets(time[first], time[second], bounds)
-            gap = np.full(len(first), distance)
+            times = time[first], time[second]
+            lag, tied = lag_buckets(*times, bounds), (times[0] == times[1]) & (times[0] != 0) & unordered
             for direction, (a, b) in enumerate(((first, second), (second, first))):
                 part = slice(begin, begin + len(first))
                 key[part] = item[a] * n_items + item[b]
-                channels[part] = channel(np.full(len(first), direction), gap, lag, len(bounds) + 1)
-                who[part] = user[first]
+                where = np.where(tied, 0, direction), np.where(tied, 1, distance)
+                channels[part], who[part] = channel(*where, lag, len(bounds) + 1), user[first]
                 begin = part.stop
         del starts  # memory is short here: below, too, everything goes when it has been used
         order = np.argsort(key, kind="stable").astype(np.int32)
@@ -113,6 +121,7 @@ class PairEvents:
             degree=np.bincount(item, minlength=n_items).astype(np.int64),
             lag_bounds=bounds,
             users=users,
+            unordered=unordered,
         )
 
     def own(self, rows: HistoryRows) -> OwnEvents:

@@ -74,6 +74,7 @@ class Setup:
             present.model.encoder.trunk,
             present.tokenizer,
             n_lags=len(events.lag_bounds) + 1,
+            unordered=events.unordered,
             writing_model=lambda: _load_writing_model(model),
             encoder=present.model.encoder,
         )
@@ -101,7 +102,7 @@ def set_up(
     """
     dataset = Dataset.open(data)
     rows, valid = _rows(dataset, hold_out=hold_out)
-    events = PairEvents.count(rows, len(dataset.catalog))
+    events = PairEvents.count(rows, len(dataset.catalog), unordered=dataset.unordered)
     model = replace(model, layers=model.layers_read, item_readers=choose_readers(model.item_readers))
     backbone = load_backbone(model.backbone, layers=model.layers)
     item_encoder, tokenizer = build_item_encoder(model), title_tokenizer(backbone, model)
@@ -110,6 +111,7 @@ def set_up(
         Trunk(backbone.lm),
         tokenizer,
         n_lags=len(events.lag_bounds) + 1,
+        unordered=events.unordered,
         writing_model=lambda: _load_writing_model(model),
     )
     encoder, titles = network.model.encoder, dataset.catalog.texts.tolist()
@@ -182,7 +184,8 @@ def mean_embeddings(trunk: Trunk, titles: list[str], tokenizer: TitleTokenizer) 
 def trainable(run: Run, train: HistoryRows) -> TrainableRecommender:
     """Rebuild what training started from, given a run and its training rows; the item vectors are final."""
     settings = build(TrainConfig, current(run.manifest.settings)["train"])
-    events = PairEvents.count(train, len(run.catalog), run.evidence.lag_bounds)
+    evidence = run.evidence
+    events = PairEvents.count(train, len(run.catalog), evidence.lag_bounds, unordered=evidence.unordered)
     run.head.attach(run.catalog, run.tokenizer(), events, settings)
     network = Network(run.model, run.head)
     return TrainableRecommender(run.config, run.catalog, network, torch.from_numpy(run.vectors), run.tokenizer())

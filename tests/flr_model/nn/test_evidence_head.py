@@ -36,8 +36,8 @@ def many():
     }
 
 
-def head_of(rows, *, n_items=N_ITEMS, n_factors=1, max_history=6):
-    events = PairEvents.count(rows, n_items)
+def head_of(rows, *, n_items=N_ITEMS, n_factors=1, max_history=6, unordered=False):
+    events = PairEvents.count(rows, n_items, unordered=unordered)
     head = EvidenceHead(n_factors, len(events.lag_bounds) + 1, max_history=max_history)
     head.attach(events)
     return head
@@ -84,6 +84,19 @@ def test_counts_are_those_worked_out_by_hand():
     # After 0 came 1 twice at distance 1, and 2 once at distance 2, which starts at half the weight.
     expected = torch.tensor([[[SEEN, score(2), score(0.5), 0]]])
     torch.testing.assert_close(scored(head, new_user, decay(new_user, 3), leave_out_own=False), expected)
+
+
+def test_unordered_interactions_of_one_moment_have_neither_direction_nor_distance():
+    counted = []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        rows = rows_of({"ann": [(item, 10) for item in order], "bob": [(3, 20), (4, 30)]})
+        head = head_of(rows, n_items=5, unordered=True)
+        with torch.no_grad():
+            head.distance[:, 1] = -5.0  # what came before weighs little
+        new_user = HistoryRows.from_lists([[0]], user_id=["cid"], times=[[60]])
+        counted.append(scored(head, new_user, decay(new_user, 6), leave_out_own=False))
+    torch.testing.assert_close(counted[0], torch.tensor([[[SEEN, score(1), score(1), 0, 0]]]))
+    torch.testing.assert_close(counted[1], counted[0])
 
 
 def test_while_training_the_own_pairs_contribute_nothing_and_others_do():
