@@ -56,7 +56,9 @@ def fitted(tmp_path_factory, tiny_backbone):
     settings = tiny_train(epochs=8, patience=8, diversity=2.0)
     results = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PairEvents, "count", classmethod(lambda cls, rows, n_items: count(nothing, n_items)))
+        patch.setattr(
+            PairEvents, "count", classmethod(lambda cls, rows, n_items, **how: count(nothing, n_items, **how))
+        )
         for n_factors in (1, 2):
             shape = {
                 "n_factors": n_factors,
