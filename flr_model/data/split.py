@@ -111,8 +111,8 @@ def split_targets(timeline: Timeline, config: PrepareConfig) -> dict[str, Ints]:
     """Choose the targets of train, valid and test, each in order of time.
 
     ``temporal`` cuts the targets of all users, in order, by their number: the newest are the test. Targets of the very
-    moment of a cut may lie on both sides of it. ``leave-one-out`` takes each user's last
-    target for the test and the one before for validation.
+    moment of a cut may lie on both sides of it. ``leave-one-out`` takes each user's last target for the test and the
+    one before for validation.
 
     Raises:
         DataError: if a split that was asked for would be empty.
