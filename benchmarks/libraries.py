@@ -102,7 +102,7 @@ def fit_sequential(
     length = min(int(train.lengths.max()), LENGTH)
     config = _config(name, {**_TRAINING, "stopping_step": patience - 1, "MAX_ITEM_LIST_LENGTH": length, **setting})
     init_seed(seed, reproducibility=True)
-    model = _MODELS[name](config, SimpleNamespace(num=lambda field: n_items + 1))
+    model = _model(name, n_items, config)
     scorer = Sequential(model, length)
     table = _sequences(train, length)
     table.update(Interaction({"item_id": torch.from_numpy(train.target + 1)}))
@@ -115,6 +115,16 @@ def fit_sequential(
     trainer.fit(batches, lambda: validate(scorer), verbose=False)
     model.load_state_dict(trainer.best_weights)
     return scorer
+
+
+def untrained(name: str, n_items: int, setting: Setting) -> torch.nn.Module:
+    """Return "sasrec" or "gru4rec" for M items with a setting, its weights as drawn."""
+    return _model(name, n_items, _config(name, {**_TRAINING, **setting}))
+
+
+def _model(name: str, n_items: int, config: Config) -> torch.nn.Module:
+    model: torch.nn.Module = _MODELS[name](config, SimpleNamespace(num=lambda field: n_items + 1))
+    return model
 
 
 def _sequences(rows: HistoryRows, length: int) -> Interaction:
