@@ -73,33 +73,28 @@ def compare(data: Path, bundle: Path, histories: Path, n_users: int, rounds: int
         words = [str(data), str(folder), "--histories", str(users), "--method", method]
         commands[method] = [sys.executable, __file__, *words]
     seconds: dict[str, list[float]] = {name: [] for name in commands}
-    peak = dict.fromkeys(commands, 0.0)
     for number in range(rounds):
         for name, command in commands.items():
             out = folder / f"{number}-{len(seconds[name])}-{list(commands).index(name)}.csv"
-            took, memory = timed([*command, "--out", str(out)])
+            took = timed([*command, "--out", str(out)])
             assert len(pd.read_csv(out)) == TOP_K * n_users, f"{name} wrote too few rows"
             seconds[name].append(took)
-            peak[name] = max(peak[name], memory)
     cores = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     table = Table(title=f"{n_users:,} users, threads: {cores}, best of {rounds}", title_justify="left")
-    for column in ("", "seconds", "users/s", "flr beside it", "peak MiB"):
+    for column in ("", "seconds", "users/s", "flr beside it"):
         table.add_column(column, justify="right" if column else "left")
     flr = min(seconds["flr score"])
     for name, took in seconds.items():
         best = min(took)
-        table.add_row(name, f"{best:.1f}", f"{n_users / best:,.0f}", f"{best / flr:.2f}", f"{peak[name]:.0f}")
+        table.add_row(name, f"{best:.1f}", f"{n_users / best:,.0f}", f"{best / flr:.2f}")
     Console(width=120).print(table)
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Run a command; return its seconds and its peak memory in MiB."""
+def timed(command: list[str]) -> float:
+    """Run a command and return its seconds."""
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"{' '.join(command)} failed")
-    return time.perf_counter() - began, usage.ru_maxrss / 2**10
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - began
 
 
 def fit(data: Path, folder: Path, *, sequential: bool = True) -> None:
