@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.method:
-        write(METHODS[given.method](given.data, given.bundle, given.histories), given.data, given.histories, given.out)
+        write(METHODS[given.method](given.data, given.bundle), given.data, given.histories, given.out)
         return
     with tempfile.TemporaryDirectory(prefix="flr-score-") as folder:
         compare(given.data, given.bundle, given.histories, given.users, given.rounds, Path(folder))
@@ -139,7 +139,7 @@ def write(best: Callable[[HistoryRows], Best], data: Path, histories: Path, out:
         begin += len(part)
 
 
-def als(data: Path, folder: Path, histories: Path, *, known: bool = False) -> Callable[[HistoryRows], Best]:
+def als(data: Path, folder: Path, *, known: bool = False) -> Callable[[HistoryRows], Best]:
     """Rank with implicit; for users whom the model does not know their vectors are solved for."""
     from implicit.cpu.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix
@@ -157,12 +157,12 @@ def als(data: Path, folder: Path, histories: Path, *, known: bool = False) -> Ca
     return best
 
 
-def als_of_known_users(data: Path, folder: Path, histories: Path) -> Callable[[HistoryRows], Best]:
+def als_of_known_users(data: Path, folder: Path) -> Callable[[HistoryRows], Best]:
     """Rank with vectors of users that were fitted before."""
-    return als(data, folder, histories, known=True)
+    return als(data, folder, known=True)
 
 
-def sasrec(data: Path, folder: Path, histories: Path) -> Callable[[HistoryRows], Best]:
+def sasrec(data: Path, folder: Path) -> Callable[[HistoryRows], Best]:
     """Rank with RecBole's SASRec."""
     from library_input import right_padded
     from recbole.data.interaction import Interaction

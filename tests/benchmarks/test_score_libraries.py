@@ -47,7 +47,7 @@ def test_a_library_ranks_ten_items_of_the_catalogue_that_a_user_has_not_had(meth
         pytest.importorskip("recbole")
     score_libraries.fit(tiny_dataset, tmp_path, sequential=method == "sasrec")
     _, rows, ids = score_libraries.read(tiny_dataset, histories)
-    items, scores = getattr(score_libraries, method)(tiny_dataset, tmp_path, histories)(rows)
+    items, scores = getattr(score_libraries, method)(tiny_dataset, tmp_path)(rows)
     assert items.shape == scores.shape == (3, 10)
     assert ((items >= 0) & (items < len(ids))).all()
     assert not set(items[0].tolist()) & {0, 1, 2}
