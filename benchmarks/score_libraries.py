@@ -2,7 +2,7 @@
 
 Everybody gets the same file of users and their histories, reads it, ranks the whole catalogue without what each user
 had, and writes ten items a user as CSV, in a process of its own; start and imports count. What was fitted lies on disk
-before. SASRec's weights are as drawn, which does not change how long ranking takes.
+before; each process imports only what it needs. SASRec's weights are as drawn, which does not change the time.
 
 usage: score_libraries.py DATA BUNDLE --histories TEST.CSV [--users 60000] [--rounds 3]
        (pip install -e ".[train,baselines,bench]")
@@ -18,17 +18,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from flr_model.arrays import Floats, Ints
 from flr_model.data.dataset import Dataset
 from flr_model.data.histories import HistoryRows
+
+if TYPE_CHECKING:
+    import torch
 
 TOP_K = 10
 BATCH = 1024
@@ -37,7 +41,7 @@ BATCH = 1024
 LENGTH = 20
 """Items of a history that SASRec reads."""
 
-ALS = {"factors": 256, "alpha": 40.0}
+ALS: dict[str, Any] = {"factors": 256, "alpha": 40.0, "regularization": 0.4}
 """What was chosen on the CDs (docs/results.md, "Baselines")."""
 
 Best = tuple[Ints, Floats]
@@ -75,7 +79,7 @@ def compare(data: Path, bundle: Path, histories: Path, n_users: int, rounds: int
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(rounds):
         for name, command in commands.items():
-            out = folder / f"{number}-{len(seconds[name])}-{list(commands).index(name)}.csv"
+            out = folder / f"{number}-{name}.csv"
             took = timed([*command, "--out", str(out)])
             assert len(pd.read_csv(out)) == TOP_K * n_users, f"{name} wrote too few rows"
             seconds[name].append(took)
@@ -102,9 +106,10 @@ def fit(data: Path, folder: Path, *, sequential: bool = True) -> None:
     from flr_model.evaluation.tuned import fit_als
 
     dataset = Dataset.open(data)
-    als = fit_als(dataset.rows("train"), len(dataset.catalog), regularization=0.01 * ALS["alpha"], **ALS)  # type: ignore[arg-type]
-    als.model.save(str(folder / "als.npz"))
+    fit_als(dataset.rows("train"), len(dataset.catalog), **ALS).model.save(str(folder / "als.npz"))
     if sequential:
+        import torch
+
         torch.save(_sasrec(len(dataset.catalog)).state_dict(), folder / "sasrec.pt")
 
 
@@ -150,20 +155,16 @@ def als(data: Path, folder: Path, *, known: bool = False) -> Callable[[HistoryRo
     def best(rows: HistoryRows) -> Best:
         cells = np.ones(len(rows.items), np.float32), rows.items, rows.offsets
         matrix = csr_matrix(cells, shape=(len(rows), n_items))
-        users = np.arange(len(rows)) % (len(model.user_factors) if known else len(rows) + 1)
+        users = np.arange(len(rows)) % len(model.user_factors)  # vectors of some users, where they are known
         items, scores = model.recommend(users, matrix, N=TOP_K, recalculate_user=not known)
         return items, scores
 
     return best
 
 
-def als_of_known_users(data: Path, folder: Path) -> Callable[[HistoryRows], Best]:
-    """Rank with vectors of users that were fitted before."""
-    return als(data, folder, known=True)
-
-
 def sasrec(data: Path, folder: Path) -> Callable[[HistoryRows], Best]:
     """Rank with RecBole's SASRec."""
+    import torch
     from library_input import right_padded
     from recbole.data.interaction import Interaction
 
@@ -191,7 +192,7 @@ def _sasrec(n_items: int) -> torch.nn.Module:
 
 METHODS = {
     "ALS, new users (implicit)": als,
-    "ALS, known users (implicit)": als_of_known_users,
+    "ALS, known users (implicit)": partial(als, known=True),
     "SASRec (RecBole)": sasrec,
 }
 

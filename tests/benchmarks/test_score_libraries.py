@@ -40,14 +40,15 @@ def test_every_user_is_written_once_with_ten_items_in_order(tiny_dataset, histor
     assert written["item_id"].tolist() == ids[:10].tolist() * 3
 
 
-@pytest.mark.parametrize("method", ["als", "als_of_known_users", "sasrec"])
+@pytest.mark.parametrize("method", score_libraries.METHODS)
 def test_a_library_ranks_ten_items_of_the_catalogue_that_a_user_has_not_had(method, tiny_dataset, histories, tmp_path):
     pytest.importorskip("implicit")
-    if method == "sasrec":
+    sequential = "SASRec" in method
+    if sequential:
         pytest.importorskip("recbole")
-    score_libraries.fit(tiny_dataset, tmp_path, sequential=method == "sasrec")
+    score_libraries.fit(tiny_dataset, tmp_path, sequential=sequential)
     _, rows, ids = score_libraries.read(tiny_dataset, histories)
-    items, scores = getattr(score_libraries, method)(tiny_dataset, tmp_path)(rows)
+    items, scores = score_libraries.METHODS[method](tiny_dataset, tmp_path)(rows)
     assert items.shape == scores.shape == (3, 10)
     assert ((items >= 0) & (items < len(ids))).all()
     assert not set(items[0].tolist()) & {0, 1, 2}
