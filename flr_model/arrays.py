@@ -35,7 +35,13 @@ def ranges(start: Ints, length: Ints) -> Ints:
     return (np.repeat(start - (ends - length), length) + np.arange(total)).astype(np.int64)
 
 
-def search_ranges(values: Ints, start: Ints, stop: Ints, wanted: Ints) -> Ints:
+def search_ranges(
+    values: npt.NDArray[np.integer[Any]],
+    start: Ints,
+    stop: Ints,
+    wanted: Ints,
+    sorter: npt.NDArray[np.integer[Any]] | None = None,
+) -> Ints:
     """Find where each wanted value would be in its own sorted slice, as `numpy.searchsorted` does in a whole array.
 
     Args:
@@ -43,6 +49,7 @@ def search_ranges(values: Ints, start: Ints, stop: Ints, wanted: Ints) -> Ints:
         start: (n,) where the slices begin.
         stop: (n,) where they end.
         wanted: (n,) one value for each slice.
+        sorter: the order in which the values are looked at; None for their own.
 
     Returns:
         (n,) the first place in ``[start, stop]`` whose value is not below the wanted one.
@@ -53,6 +60,7 @@ def search_ranges(values: Ints, start: Ints, stop: Ints, wanted: Ints) -> Ints:
     low, high = start.astype(np.int64), stop.astype(np.int64)
     for _ in range(int((high - low).max(initial=0)).bit_length()):
         middle = (low + high) // 2
-        below = (low < high) & (values[np.minimum(middle, len(values) - 1)] < wanted)
+        place = np.minimum(middle, len(values) - 1)
+        below = (low < high) & (values[place if sorter is None else sorter[place]] < wanted)
         low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
     return low

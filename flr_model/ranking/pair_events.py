@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flr_model.arrays import Ints, ranges
+from flr_model.arrays import Ints, ranges, search_ranges
 from flr_model.data.histories import HistoryRows, sequences
 from flr_model.ranking.lags import BUCKETS, lag_bounds, lag_buckets
 
@@ -54,7 +54,8 @@ class PairEvents:
         indptr: (M + 1,) where each history item's pairs begin.
         source: (P,) history item of each pair. neighbour: (P,) the other item, sorted within a history item.
         event_pair: (V,) index of each event's pair, sorted. event_channel: (V,) its circumstances.
-        by_user: (V,) events in order of their users. first_of_user: (U + 1,) where each user's begin in it.
+        by_user: (V,) events in order of their users, a user's in order of their pairs. first_of_user: (U + 1,) where
+            each user's begin in it.
         degree: (M,) interactions of each item.
         lag_bounds: (G - 1,) longest lag of each bucket but the last. users: external id to number.
         unordered: interactions of one moment have no order.
@@ -126,21 +127,14 @@ class PairEvents:
 
     def own(self, rows: HistoryRows) -> OwnEvents:
         """Look up the events of each row's own user that start at an item of its history."""
-        begin = self.first_of_user
-        number = np.asarray([self.users.get(user, -1) for user in rows.user_id], np.int64)
-        known = number >= 0
-        start, stop = begin[np.where(known, number, 0)], begin[np.where(known, number + 1, 0)]
-        length = np.where(known, stop - start, 0)
-        event = self.by_user[ranges(start, length)]
-        row = np.repeat(np.arange(len(rows)), length)
-        # match (row, source item) of the events with (row, history item) of the rows, every combination
-        n_items = len(self.degree)
-        theirs = row * n_items + self.source[self.event_pair[event]]
-        ours = rows.row_of_item() * n_items + rows.items
-        by_key = np.argsort(ours, kind="stable")
-        left, right = (np.searchsorted(ours[by_key], theirs, side=side) for side in ("left", "right"))
-        event = np.repeat(event, right - left)
-        entry = by_key[ranges(left, right - left)]
+        user = np.asarray([self.users.get(user, -1) for user in rows.user_id], np.int64)[rows.row_of_item()]
+        begin, end = (np.where(user >= 0, self.first_of_user[user + after], 0) for after in (0, 1))
+        left, right = (  # a user's events are in order of their pairs, and those in order of their sources
+            search_ranges(self.event_pair, begin, end, self.indptr[rows.items + after], sorter=self.by_user)
+            for after in (0, 1)
+        )
+        event = self.by_user[ranges(left, right - left)]
+        entry = np.repeat(np.arange(len(rows.items)), right - left)
         pair, channels = self.event_pair[event], self.event_channel[event]
         return OwnEvents(entry.astype(np.int64), pair.astype(np.int64), channels.astype(np.int64))
 

@@ -147,6 +147,23 @@ def test_own_events_are_those_of_the_rows_user_that_start_in_its_history():
     assert len(events.own(HistoryRows.from_lists([[0]], user_id=["cid"])).pair) == 0
 
 
+def test_own_events_of_many_users_are_all_of_them_and_nobody_elses():
+    rng = np.random.default_rng(0)
+    sequences = {f"u{user}": [(int(item), t) for t, item in enumerate(rng.integers(0, 30, 12))] for user in range(20)}
+    rows = rows_of(sequences)
+    events = PairEvents.count(rows, 30)
+    found = events.own(rows)
+    expected = []
+    for entry, (row, item) in enumerate(zip(rows.row_of_item(), rows.items, strict=True)):
+        user = events.users[rows.user_id[row]]
+        for event in events.by_user[events.first_of_user[user] : events.first_of_user[user + 1]]:
+            pair = events.event_pair[event]
+            if events.source[pair] == item:
+                expected.append((entry, int(pair), int(events.event_channel[event])))
+    assert sorted(zip(*(part.tolist() for part in found), strict=True)) == sorted(expected)
+    assert len(expected) > len(rows)
+
+
 def test_counts_are_those_worked_out_by_hand(evidence):
     rows = HistoryRows.from_lists([[0, 1], [0], [2]])
     weights = np.asarray([[[0.125, 3], [1, 0]], [[9, 3], [9, 0.5]], [[9, 1], [9, 1]]], np.float32)  # 9 where nothing is
